@@ -1,0 +1,1 @@
+"""Follow PBS jobs as they change."""

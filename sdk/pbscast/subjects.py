@@ -1,0 +1,131 @@
+"""NATS subjects of events and marks, and the filters a reader may use.
+
+Grammar::
+
+    pbs.v1.<site>.job.<owner>.<id>.<index>.<event>
+    pbs.v1.<site>.<kind>.<id>.<event>
+    pbs.v1.<site>.mark
+
+``<id>`` is the PBS id with ``.`` written ``/`` (``6[]/sitea``); for a subjob it is its array's id and ``<index>`` is the
+subjob's index, else ``-``. Bytes that may not stand in a token, and the characters that carry a meaning here, are
+percent-encoded as UTF-8. Encoding is reversible: different names never share a token.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
+
+from pbscast.errors import InvalidSubject
+from pbscast.ids import split_subjob
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ROOT: Final = "pbs.v1"
+ALL: Final = f"{ROOT}.>"
+NONE: Final = "-"
+"""The token for an absent owner or subjob index; a name that is exactly ``-`` is written ``%2D``."""
+
+# Printable ASCII less what NATS reserves (. * > and white space) and what we give a meaning to (% and /).
+_ILLEGAL: Final = re.compile(r"[^!-~]|[.*>%/]")
+_EVENT_TOKENS: Final = (6, 8)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
+
+
+def encode_token(text: str) -> str:
+    """Return text as one legal subject token; the empty text becomes ``-``."""
+    if not text:
+        return NONE
+    if text == NONE:
+        return "%2D"
+    return _ILLEGAL.sub(_escape, text)
+
+
+def decode_token(token: str) -> str:
+    """Undo encode_token."""
+    return "" if token == NONE else unquote(token, errors="surrogatepass")
+
+
+def encode_id(object_id: str) -> str:
+    """Return a PBS id as one token, its dots written as slashes; the empty id becomes ``-``."""
+    if object_id == NONE:
+        return "%2D"
+    return "/".join(_ILLEGAL.sub(_escape, part) for part in object_id.split(".")) or NONE
+
+
+def decode_id(token: str) -> str:
+    """Undo encode_id."""
+    return "" if token == NONE else unquote(token.replace("/", "."), errors="surrogatepass")
+
+
+def event_subject(*, site: str, kind: str, object_id: str, event: str, owner: str | None = None) -> str:
+    """Return the subject an event is published on; owner counts for jobs alone."""
+    if kind != "job":
+        return f"{ROOT}.{encode_token(site)}.{kind}.{encode_id(object_id)}.{event}"
+    parent, index = split_subjob(object_id)
+    return f"{ROOT}.{encode_token(site)}.job.{encode_token(owner or '')}.{encode_id(parent)}.{index or NONE}.{event}"
+
+
+def mark_subject(site: str) -> str:
+    """Return the fixed subject of a site's marks."""
+    return f"{ROOT}.{encode_token(site)}.mark"
+
+
+def job_filter(*, site: str | None = None, owner: str | None = None, job_id: str | None = None, event: str = "*") -> str:
+    """Return the filter for the jobs that match all that is given.
+
+    An array's id covers its subjobs, a subjob's id itself alone.
+    """
+    parent, index = ("*", "*") if job_id is None else _id_tokens(job_id)
+    site_token = "*" if site is None else encode_token(site)
+    owner_token = "*" if owner is None else encode_token(owner)
+    return f"{ROOT}.{site_token}.job.{owner_token}.{parent}.{index}.{event}"
+
+
+def _id_tokens(job_id: str) -> tuple[str, str]:
+    parent, index = split_subjob(job_id)
+    if index is None and "[]" in parent:
+        index = "*"
+    return encode_id(parent), index or NONE
+
+
+def object_filter(kind: str, *, site: str | None = None, object_id: str | None = None, event: str = "*") -> str:
+    """Return the filter for objects of a kind other than ``job``."""
+    site_token = "*" if site is None else encode_token(site)
+    id_token = "*" if object_id is None else encode_id(object_id)
+    return f"{ROOT}.{site_token}.{kind}.{id_token}.{event}"
+
+
+def parse_site(subject: str) -> str:
+    """Return the site of an event or mark subject.
+
+    Raises InvalidSubject for any other subject.
+    """
+    tokens = subject.split(".")
+    is_event = len(tokens) in _EVENT_TOKENS
+    is_mark = len(tokens) == 4 and tokens[3] == "mark"  # noqa: PLR2004 - pbs v1 <site> mark
+    if tokens[:2] != ROOT.split(".") or not (is_event or is_mark) or not all(tokens):
+        msg = f"not a pbscast subject: {subject!r} (expected {ROOT}.<site>.…)"
+        raise InvalidSubject(msg)
+    return decode_token(tokens[2])
+
+
+def covers(filters: Iterable[str], subject: str) -> bool:
+    """Whether any of the NATS filters (``*`` one token, a last ``>`` one or more) matches the subject."""
+    tokens = subject.split(".")
+    return any(_matches(item.split("."), tokens) for item in filters)
+
+
+def _matches(pattern: list[str], tokens: list[str]) -> bool:
+    if pattern[-1] == ">":
+        pattern = pattern[:-1]
+        if len(tokens) <= len(pattern):
+            return False
+    elif len(tokens) != len(pattern):
+        return False
+    return all(want in ("*", token) for want, token in zip(pattern, tokens, strict=False))

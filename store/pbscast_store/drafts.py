@@ -1,0 +1,30 @@
+"""What ingest hands to the log: events that have no place in it yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from pbscast.events import EventName, Kind, Payload, Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event before the log has given it a position, an incarnation and a revision."""
+
+    kind: Kind
+    id: str
+    event: EventName
+    time: datetime
+    """By the clock of the PBS datastore."""
+    provenance: Provenance
+    payload: Payload
+    begins: bool = False
+    """Whether a new incarnation of the object begins with this event. An object the log has never seen begins one anyway."""
+    born: str | None = None
+    """The creation time of the row as the datastore has it, where it is known: tells incarnations apart."""
+    ends: bool = False
+    """Whether the datastore's row is gone after this event."""

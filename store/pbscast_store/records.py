@@ -1,0 +1,82 @@
+"""What the log gives back: events in their place, and the current state of objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pbscast import wire
+from pbscast.subjects import event_subject
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from pbscast.events import Change, Finalize, Gap, Liveness, Resync
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of the log. The payload stays the text that was written, so that no copy differs from another."""
+
+    site: str
+    position: int
+    time: datetime
+    kind: str
+    id: str
+    incarnation: int
+    revision: int
+    event: str
+    provenance: str
+    owner: str | None
+    payload: str
+
+    def encode(self) -> bytes:
+        """Return the event's CloudEvents JSON, the same bytes at every call."""
+        return wire.encode(
+            site=self.site,
+            position=self.position,
+            time=self.time,
+            kind=self.kind,
+            object_id=self.id,
+            incarnation=self.incarnation,
+            revision=self.revision,
+            event=self.event,
+            provenance=self.provenance,
+            payload=self.payload,
+        )
+
+    def decode(self) -> Change | Finalize | Gap | Resync | Liveness:
+        """Return the event itself."""
+        return wire.decode(self.encode())
+
+    @property
+    def subject(self) -> str:
+        """The NATS subject the event is published on."""
+        return event_subject(
+            site=self.site, kind=self.kind, object_id=self.id, event=self.event, owner=self.owner
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectState:
+    """The projection of one object: its latest incarnation as the last event left it."""
+
+    site: str
+    kind: str
+    id: str
+    incarnation: int
+    revision: int
+    position: int
+    """The position of the last event that is folded in."""
+    born: str | None
+    finalized: bool
+    gone: bool
+    """Whether the datastore's row no longer exists."""
+    owner: str | None
+    queue: str | None
+    project: str | None
+    name: str | None
+    state: str | None
+    substate: int | None
+    attributes: dict[str, str]
+    columns: dict[str, str]
