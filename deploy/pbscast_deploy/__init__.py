@@ -1,0 +1,1 @@
+"""The daemon `pbscastd`: configuration, wiring, embedded servers, PBS simulator."""

@@ -1,0 +1,1 @@
+"""From the log to NATS JetStream: publisher, subscriptions, services."""

@@ -1,0 +1,1 @@
+"""Capture inside the PBS datastore, and the way from its journal to the log."""
