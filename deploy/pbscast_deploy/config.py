@@ -1,0 +1,169 @@
+"""The settings of `pbscastd`: a TOML file, over which the environment has the last word.
+
+Every key can be set in the environment as ``PBSCASTD_<SECTION>__<KEY>`` (``PBSCASTD_LOG__DSN``);
+sites come from the file alone. Passwords do not belong into either: both kinds of DSN take
+``passfile=`` (PostgreSQL's own password file).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pbscast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic_settings import PydanticBaseSettingsSource
+
+_SITE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", re.ASCII)
+
+
+def _check_site_name(name: str) -> str:
+    if _SITE_NAME.fullmatch(name) is None:
+        msg = f"{name!r} is no site name: 1 to 32 of A-Z a-z 0-9 _ -, a letter or digit first"
+        raise ValueError(msg)
+    return name
+
+
+SiteName = Annotated[str, AfterValidator(_check_site_name)]
+
+
+class Role(StrEnum):
+    """What a daemon does; several machines may share the roles out."""
+
+    INGEST = "ingest"
+    FANOUT = "fanout"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LogSettings(_Section):
+    """The event log's own PostgreSQL."""
+
+    dsn: str
+
+    @field_validator("dsn")
+    @classmethod
+    def _is_uri(cls, dsn: str) -> str:
+        if not dsn.startswith(("postgresql://", "postgres://")):
+            msg = "must be a URI: postgresql://user@host:port/database?passfile=/path"
+            raise ValueError(msg)
+        return dsn
+
+
+class NatsSettings(_Section):
+    """The NATS servers that carry the events."""
+
+    servers: Annotated[list[str], Field(min_length=1)] = ["nats://127.0.0.1:4222"]
+    credentials: Path | None = None
+    """A NATS credentials file."""
+    ca_file: Path | None = None
+    """Certificate authority to trust, where the system's does not do."""
+    stream: str = "PBS"
+    replicas: Annotated[int, Field(ge=1, le=5)] = 1
+    max_age_days: Annotated[float, Field(gt=0)] = 14.0
+    """How long NATS keeps events; the log keeps them for ever."""
+
+
+class DaemonSettings(_Section):
+    """The daemon itself."""
+
+    roles: Annotated[list[Role], Field(min_length=1)] = list(Role)
+    holder: str = f"{socket.gethostname()}:{os.getpid()}"
+    """The name under which this daemon holds leases."""
+    lease_seconds: Annotated[float, Field(ge=1, le=300)] = 10.0
+    listen: str | None = None
+    """``host:port`` of metrics, health and readiness; none of them unless set."""
+    log_format: Annotated[str, Field(pattern="^(console|json)$")] = "console"
+
+
+class SiteSettings(_Section):
+    """One PBS server's datastore."""
+
+    name: SiteName
+    dsn: str
+    """A libpq connection string or URI; several hosts for a fail-over pair."""
+
+    @field_validator("dsn")
+    @classmethod
+    def _is_conninfo(cls, dsn: str) -> str:
+        try:
+            conninfo_to_dict(dsn)
+        except psycopg.ProgrammingError as error:
+            msg = f"not a PostgreSQL connection string: {str(error).strip()}"
+            raise ValueError(msg) from error
+        return dsn
+
+
+class Settings(BaseSettings):
+    """All that `pbscastd run` needs to know."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="PBSCASTD_", env_nested_delimiter="__"
+    )
+
+    log: LogSettings
+    nats: NatsSettings = NatsSettings()
+    daemon: DaemonSettings = DaemonSettings()
+    site: list[SiteSettings] = []
+
+    @field_validator("site")
+    @classmethod
+    def _names_differ(cls, sites: list[SiteSettings]) -> list[SiteSettings]:
+        names = [site.name for site in sites]
+        repeated = {name for name in names if names.count(name) > 1}
+        if repeated:
+            msg = f"two sites are called {', '.join(sorted(repeated))}"
+            raise ValueError(msg)
+        return sites
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - as below
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment overrides the file, which comes as init settings."""
+        return (env_settings, init_settings)
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and check a configuration file.
+
+    Raises ConfigError with one line that names the file, the key and what is wrong; it never
+    repeats a value, which may be a secret.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_fault(error)}") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    details: Any = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in details["loc"])
+    reason = str(details["msg"]).removeprefix("Value error, ")
+    if details["type"] == "extra_forbidden":
+        reason = "no such setting"
+    return f"{place}: {reason}"

@@ -1,0 +1,73 @@
+"""The configuration file: what it accepts, and the one line it answers bad input with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pbscast.errors import ConfigError
+from pbscast_deploy.config import Role, load_settings
+
+LOG = '[log]\ndsn = "postgresql://127.0.0.1/pbscast"\n'
+SITE = '[[site]]\nname = "sitea"\ndsn = "host=pbs dbname=pbs_datastore"\n'
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "pbscast.toml"
+    path.write_text(text)
+    return path
+
+
+def test_shipped_example_is_valid() -> None:
+    example = Path(__file__).parents[2] / "deploy" / "pbscast.toml"
+    settings = load_settings(example)
+    assert [site.name for site in settings.site] == ["sitea"]
+    assert settings.daemon.roles == [Role.INGEST, Role.FANOUT]
+
+
+def test_environment_has_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PBSCASTD_LOG__DSN", "postgresql://elsewhere/log")
+    monkeypatch.setenv("PBSCASTD_NATS__STREAM", "OTHER")
+    settings = load_settings(write(tmp_path, LOG + SITE))
+    assert settings.log.dsn == "postgresql://elsewhere/log"
+    assert settings.nats.stream == "OTHER"
+    assert settings.site[0].dsn == "host=pbs dbname=pbs_datastore"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "log: Field required"),
+        ("[log", "not TOML"),
+        ('[log]\ndsn = "host=x"\n', "log.dsn: must be a URI"),
+        (LOG + "[nats]\nserver = 1\n", "nats.server: no such setting"),
+        (LOG + '[daemon]\nroles = ["relay"]\n', "daemon.roles.0: "),
+        (LOG + "[daemon]\nlease_seconds = 0\n", "daemon.lease_seconds: "),
+        (LOG + '[[site]]\nname = "a b"\ndsn = ""\n', "site.0.name: 'a b' is no site name"),
+        (LOG + '[[site]]\nname = "a"\ndsn = "hots=x"\n', "site.0.dsn: not a PostgreSQL connection"),
+        (LOG + SITE + SITE, "site: two sites are called sitea"),
+    ],
+)
+def test_bad_input_gets_one_line_that_names_file_and_key(
+    tmp_path: Path, text: str, fault: str
+) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ")
+    assert fault in line
+    assert "\n" not in line
+
+
+def test_a_password_in_a_malformed_dsn_is_not_repeated(tmp_path: Path) -> None:
+    text = LOG + '[[site]]\nname = "a"\ndsn = "host=x password=hunter2 nonsense"\n'
+    with pytest.raises(ConfigError) as caught:
+        load_settings(write(tmp_path, text))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load_settings(tmp_path / "absent.toml")
