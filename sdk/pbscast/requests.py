@@ -1,0 +1,120 @@
+"""Requests to the fan-out tier's NATS services and their answers: JSON objects, one model each.
+
+A request that cannot be served is answered as NATS micro services do, with the headers ``Nats-Service-Error`` (the name of an
+error of pbscast.errors and one line, ``NotFoundError: …``) and ``Nats-Service-Error-Code`` (its HTTP-like code).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from pbscast.events import Kind, Position, Site
+
+SERVICE: Final = "pbscast"
+"""The name under which NATS lists the services."""
+
+HISTORY: Final = "pbscast.v1.history"
+EVENT: Final = "pbscast.v1.event"
+STATUS: Final = "pbscast.v1.status"
+
+MAX_PAGE: Final = 1000
+"""The most events that one answer holds."""
+
+
+class Request(BaseModel):
+    """A field that a request does not know is refused, so that a misspelt filter cannot widen it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Response(BaseModel):
+    """Fields that this release does not know are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class HistoryRequest(Request):
+    """All that the log holds of one object, oldest first; an array's id covers its subjobs."""
+
+    id: str = Field(min_length=1, max_length=1024)
+    kind: Kind = Kind.JOB
+    site: Site | None = None
+    """None: at every site."""
+    after: str | None = Field(default=None, max_length=1024)
+    """The ``next`` of the page before; None for the first."""
+    limit: int = Field(default=MAX_PAGE, ge=1, le=MAX_PAGE)
+
+
+class HistoryResponse(Response):
+    """One page; it may hold fewer events than asked for, because an answer has to fit into one NATS message."""
+
+    events: tuple[dict[str, JsonValue], ...]
+    """CloudEvents objects, the same as on the stream."""
+    next: str | None = None
+    """Pass as ``after`` to go on; None: this was the last page."""
+
+
+class EventRequest(Request):
+    """A piece of one event in full, for events whose ``omitted`` says that the stream's copy was cut to fit into a message."""
+
+    site: Site
+    position: Position = Field(ge=1)
+    offset: int = Field(default=0, ge=0)
+    """In characters."""
+
+
+class EventResponse(Response):
+    """A piece of the event's CloudEvents JSON text; the pieces joined are the event."""
+
+    text: str
+    next: int | None = None
+    """The offset of the next piece; None: this was the last."""
+
+
+class StatusRequest(Request):
+    """Asks for the state of every site."""
+
+
+class PublisherState(StrEnum):
+    """What a worker's publisher of one site is doing."""
+
+    STARTING = "starting"
+    PUBLISHING = "publishing"
+    CURRENT = "current"
+    """Everything logged is published."""
+    STANDBY = "standby"
+    """Another worker publishes this site."""
+    RETRYING = "retrying"
+    """NATS or the log cannot be used at the moment; ``error`` says why."""
+    DIVERGED = "diverged"
+    """The stream holds what the log does not: the log was restored. An administrator has to decide."""
+
+
+class SiteStatus(Response):
+    """One site's way from the log to the stream, as the answering worker sees it."""
+
+    site: Site
+    state: PublisherState
+    logged: int
+    """The last position in the log."""
+    published: int
+    """The last position known to be on the stream."""
+    since: datetime
+    """When the state was entered."""
+    error: str | None = None
+
+    @property
+    def lag(self) -> int:
+        """How many events wait to be published."""
+        return max(0, self.logged - self.published)
+
+
+class StatusResponse(Response):
+    """Every site known to the worker that answered."""
+
+    worker: str
+    sites: tuple[SiteStatus, ...]
