@@ -85,6 +85,10 @@ class Payload(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    omitted: tuple[str, ...] = ()
+    """Attributes, columns and resources whose values were too large for a message, ``*`` for everything but the header and
+    short fields. Only on NATS: the log has them, and the ``pbscast.v1.event`` service gives the event in full."""
+
 
 class ObjectPayload(Payload):
     """Where the object stands after the event. Owner, queue, project and name are those of a job, else None."""

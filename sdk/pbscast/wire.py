@@ -34,6 +34,8 @@ class Mark(BaseModel):
     position: int
     """The last position that is published, 0 before the first."""
     time: datetime
+    digest: str | None = None
+    """SHA-256 of the event at that position as the log has it, in hexadecimal: tells a log that was restored."""
 
 
 class _Envelope(BaseModel):
