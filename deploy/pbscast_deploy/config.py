@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pbscast.errors import ConfigError
+from pbscast_fanout.settings import NatsSettings, StreamSettings
 
 if TYPE_CHECKING:
     from pydantic_settings import PydanticBaseSettingsSource
@@ -63,20 +64,6 @@ class LogSettings(_Section):
         return dsn
 
 
-class NatsSettings(_Section):
-    """The NATS servers that carry the events."""
-
-    servers: Annotated[list[str], Field(min_length=1)] = ["nats://127.0.0.1:4222"]
-    credentials: Path | None = None
-    """A NATS credentials file."""
-    ca_file: Path | None = None
-    """Certificate authority to trust, where the system's does not do."""
-    stream: str = "PBS"
-    replicas: Annotated[int, Field(ge=1, le=5)] = 1
-    max_age_days: Annotated[float, Field(gt=0)] = 14.0
-    """How long NATS keeps events; the log keeps them for ever."""
-
-
 class DaemonSettings(_Section):
     """The daemon itself."""
 
@@ -116,6 +103,7 @@ class Settings(BaseSettings):
 
     log: LogSettings
     nats: NatsSettings = NatsSettings()
+    stream: StreamSettings = StreamSettings()
     daemon: DaemonSettings = DaemonSettings()
     site: list[SiteSettings] = []
 

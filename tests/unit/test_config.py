@@ -28,10 +28,10 @@ def test_shipped_example_is_valid() -> None:
 
 def test_environment_has_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PBSCASTD_LOG__DSN", "postgresql://elsewhere/log")
-    monkeypatch.setenv("PBSCASTD_NATS__STREAM", "OTHER")
+    monkeypatch.setenv("PBSCASTD_STREAM__REPLICAS", "3")
     settings = load_settings(write(tmp_path, LOG + SITE))
     assert settings.log.dsn == "postgresql://elsewhere/log"
-    assert settings.nats.stream == "OTHER"
+    assert settings.stream.replicas == 3
     assert settings.site[0].dsn == "host=pbs dbname=pbs_datastore"
 
 
