@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -34,6 +35,13 @@ class NatsServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def directory(self) -> Path:
+        """The server's directory: configuration, log and store lie in it."""
+        if self._place is None:
+            raise UnavailableError("this nats-server has not been started")
+        return self._place.directory
+
+    @property
     def url(self) -> str:
         """`nats://127.0.0.1:port`."""
         return f"nats://127.0.0.1:{self._port}"
@@ -50,14 +58,18 @@ class NatsServer:
         return self._process.pid if running and self._process else None
 
     def start(self) -> Self:
-        """Returns when clients can connect. Raises UnavailableError with the reason."""
-        if self.pid is not None:
-            return self
-        if self._place is None:
-            self._place = Place.make()
-        self._launch(self._place)
-        self._wait_until_ready(self._place)
-        return self
+        """Returns when clients can connect.
+
+        Raises UnavailableError with the reason; after a first start that failed nothing is left.
+        """
+        if self._place is not None:
+            return self._start(self._place)
+        self._place = Place.make()
+        try:
+            return self._start(self._place)
+        except BaseException:
+            self.close()
+            raise
 
     def stop(self) -> None:
         """Orderly; the store stays for `start`."""
@@ -89,6 +101,12 @@ class NatsServer:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _start(self, place: Place) -> Self:
+        if self.pid is None:
+            self._launch(place)
+            self._wait_until_ready(place)
+        return self
 
     def _launch(self, place: Place) -> None:
         config = place.directory / "nats.conf"

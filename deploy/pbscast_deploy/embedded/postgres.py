@@ -94,17 +94,20 @@ class PostgresServer:
         return f"postgresql://{login}@127.0.0.1:{self._port}/{quote(database)}"
 
     def start(self) -> Self:
-        """Returns when the server accepts connections. Raises UnavailableError with the reason."""
-        if self._place is None:
-            self._make()
-        attempts = _PORT_ATTEMPTS if self._tcp and self._process is None else 1
-        deadline = time.monotonic() + _START_SECONDS
-        while self.pid is None:
-            self._launch()
-            if self._wait_until_ready(deadline):
-                return self
-            attempts = self._consider_failure(attempts, deadline)
-        return self
+        """Returns when the server accepts connections.
+
+        Raises UnavailableError with the reason; after a first start that failed nothing is left.
+        """
+        if self._place is not None:
+            return self._start()
+        self._bindir = reachable(self._origin or wheel_postgres(), self._account)
+        self._place = Place.make(stop_signal="QUIT")
+        try:
+            self._make_cluster()
+            return self._start()
+        except BaseException:
+            self.close()
+            raise
 
     def stop(self) -> None:
         """Orderly and fast: sessions are cut off, all is flushed. The data stay for `start`."""
@@ -141,16 +144,20 @@ class PostgresServer:
     def _log(self) -> Path:
         return self.directory / "log"
 
-    def _make(self) -> None:
-        self._bindir = reachable(self._origin or wheel_postgres(), self._account)
-        self._place = Place.make(stop_signal="QUIT")
-        try:
-            self._own(self.directory)
-            self._initdb()
-            self._configure()
-        except BaseException:
-            self.close()
-            raise
+    def _make_cluster(self) -> None:
+        self._own(self.directory)
+        self._initdb()
+        self._configure()
+
+    def _start(self) -> Self:
+        attempts = _PORT_ATTEMPTS if self._tcp and self._process is None else 1
+        deadline = time.monotonic() + _START_SECONDS
+        while self.pid is None:
+            self._launch()
+            if self._wait_until_ready(deadline):
+                return self
+            attempts = self._consider_failure(attempts, deadline)
+        return self
 
     def _own(self, path: Path) -> None:
         if self._account is not None:

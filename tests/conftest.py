@@ -1,0 +1,108 @@
+"""Fixtures for every test: one PostgreSQL and one nats-server a session, a database a test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import nats
+import pytest
+from harness.servers import Databases, delete_streams, run_nats, run_postgres, stream_names
+
+from pbscast_deploy.embedded import NatsServer, PostgresServer, find_postgres
+from pbscast_deploy.simulator.datastore import create_datastore
+
+_DATASTORE_TEMPLATE = "pbscast_test_datastore"
+
+
+@pytest.fixture(scope="session")
+def datastore_server() -> Iterator[str]:
+    """URI of a PostgreSQL for datastores (PBSCAST_TEST_DATASTORE_DSN, else embedded)."""
+    with run_postgres("PBSCAST_TEST_DATASTORE_DSN") as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def log_server() -> Iterator[str]:
+    """URI of a PostgreSQL for logs (PBSCAST_TEST_LOG_DSN, else embedded)."""
+    with run_postgres("PBSCAST_TEST_LOG_DSN") as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def _datastore_template(datastore_server: str) -> str:
+    _make_template(datastore_server)
+    return _DATASTORE_TEMPLATE
+
+
+@pytest.fixture
+def new_datastore(datastore_server: str, _datastore_template: str) -> Iterator[Callable[[], str]]:
+    """Call it for the URI of another empty PBS datastore (superuser `postgres`)."""
+    databases = Databases(datastore_server)
+    yield lambda: databases.create(_datastore_template)
+    databases.drop_all()
+
+
+@pytest.fixture
+def datastore_dsn(new_datastore: Callable[[], str]) -> str:
+    """URI of an empty PBS datastore."""
+    return new_datastore()
+
+
+@pytest.fixture
+def log_databases(log_server: str) -> Iterator[Databases]:
+    """Makes databases for logs; they are dropped after the test."""
+    databases = Databases(log_server)
+    yield databases
+    databases.drop_all()
+
+
+@pytest.fixture(scope="session", params=find_postgres().items(), ids=lambda item: f"pg{item[0]}")
+def each_postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """A server of each PostgreSQL major version on this machine in turn."""
+    _, bindir = request.param
+    with PostgresServer(bindir=bindir, settings={"fsync": "off"}) as server:
+        _make_template(server.dsn())
+        yield server
+
+
+@pytest.fixture
+def each_datastore_dsn(each_postgres: PostgresServer) -> Iterator[str]:
+    """URI of an empty PBS datastore on each PostgreSQL major version in turn."""
+    databases = Databases(each_postgres.dsn())
+    yield databases.create(_DATASTORE_TEMPLATE)
+    databases.drop_all()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL of the test's own, on a socket and on TCP, to stop, kill and restart."""
+    with PostgresServer(tcp=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _nats_server() -> Iterator[str]:
+    with run_nats("PBSCAST_TEST_NATS_URL") as url:
+        yield url
+
+
+@pytest.fixture
+async def nats_url(_nats_server: str) -> AsyncIterator[str]:
+    """URL of a nats-server; the streams that the test leaves there are deleted after it."""
+    client = await nats.connect(_nats_server)
+    before = await stream_names(client)
+    yield _nats_server
+    await delete_streams(client, await stream_names(client) - before)
+    await client.close()
+
+
+@pytest.fixture
+def own_nats() -> Iterator[NatsServer]:
+    """A nats-server of the test's own (durable), to stop, kill and restart."""
+    with NatsServer() as server:
+        yield server
+
+
+def _make_template(server: str) -> None:
+    Databases(server).drop(_DATASTORE_TEMPLATE)
+    create_datastore(server, _DATASTORE_TEMPLATE)
