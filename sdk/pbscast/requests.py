@@ -1,7 +1,8 @@
 """Requests to the fan-out tier's NATS services and their answers: JSON objects, one model each.
 
-A request that cannot be served is answered as NATS micro services do, with the headers ``Nats-Service-Error`` (the name of an
-error of pbscast.errors and one line, ``NotFoundError: …``) and ``Nats-Service-Error-Code`` (its HTTP-like code).
+A request that cannot be served is answered as NATS micro services do, with the headers
+``Nats-Service-Error`` (the name of an error of pbscast.errors and one line, ``NotFoundError: …``)
+and ``Nats-Service-Error-Code`` (its HTTP-like code).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ MAX_PAGE: Final = 1000
 
 
 class Request(BaseModel):
-    """A field that a request does not know is refused, so that a misspelt filter cannot widen it."""
+    """An unknown field is refused, so that a misspelt filter cannot widen a request."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +51,7 @@ class HistoryRequest(Request):
 
 
 class HistoryResponse(Response):
-    """One page; it may hold fewer events than asked for, because an answer has to fit into one NATS message."""
+    """One page; it may hold fewer events than asked for: it has to fit into one message."""
 
     events: tuple[dict[str, JsonValue], ...]
     """CloudEvents objects, the same as on the stream."""
@@ -59,7 +60,7 @@ class HistoryResponse(Response):
 
 
 class EventRequest(Request):
-    """A piece of one event in full, for events whose ``omitted`` says that the stream's copy was cut to fit into a message."""
+    """A piece of one event in full, for those cut to fit into a message (see ``omitted``)."""
 
     site: Site
     position: Position = Field(ge=1)
@@ -91,7 +92,7 @@ class PublisherState(StrEnum):
     RETRYING = "retrying"
     """NATS or the log cannot be used at the moment; ``error`` says why."""
     DIVERGED = "diverged"
-    """The stream holds what the log does not: the log was restored. An administrator has to decide."""
+    """The stream holds what the log does not (a restored log): an administrator has to decide."""
 
 
 class SiteStatus(Response):
@@ -117,4 +118,6 @@ class StatusResponse(Response):
     """Every site known to the worker that answered."""
 
     worker: str
+    error: str | None = None
+    """What is wrong with NATS or the log at the moment."""
     sites: tuple[SiteStatus, ...]

@@ -1,0 +1,220 @@
+"""One NATS connection that lasts as long as the worker, whatever happens to the server."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+from pbscast.errors import (
+    AccessDeniedError,
+    ConfigError,
+    PbscastError,
+    UnavailableError,
+    UnsupportedError,
+)
+
+if TYPE_CHECKING:
+    from pbscast_fanout.settings import NatsSettings
+
+OLDEST_SERVER: Final = (2, 12)
+"""The first nats-server with atomic batches."""
+
+_PENDING_BYTES: Final = 8 * 1024 * 1024
+_RETRY_SECONDS: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+def where(settings: NatsSettings) -> str:
+    """Return hosts and ports as they may be shown: an address may hold a password."""
+    parts = (
+        urlsplit(server if "://" in server else f"nats://{server}") for server in settings.servers
+    )
+    return ", ".join(f"{part.hostname}:{part.port or 4222}" for part in parts)
+
+
+async def connect(settings: NatsSettings, *, name: str) -> Client:
+    """Return a connection that reconnects for ever.
+
+    Raises UnavailableError, AccessDeniedError, UnsupportedError (server too old) or ConfigError.
+    """
+    client, troubles = Client(), _Troubles()
+    try:
+        async with asyncio.timeout(settings.timeout):
+            await client.connect(**_options(settings, name), **troubles.callbacks())
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        await client.close()
+        raise _explain(troubles.last or error, settings) from error
+    troubles.settled()
+    try:
+        _check_version(client, settings)
+    except UnsupportedError:
+        await client.close()
+        raise
+    return client
+
+
+def _options(settings: NatsSettings, name: str) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "servers": list(settings.servers),
+        "name": name,
+        "max_reconnect_attempts": -1,
+        "reconnect_time_wait": 0.25,
+        "connect_timeout": settings.timeout,
+        "ping_interval": 10,
+        "pending_size": _PENDING_BYTES,
+        "user": settings.user,
+        "password": settings.password and settings.password.get_secret_value(),
+        "token": settings.token and settings.token.get_secret_value(),
+        "user_credentials": settings.credentials and str(settings.credentials),
+    }
+    if settings.tls_ca or settings.tls_certificate:
+        options["tls"] = _tls(settings)
+    return options
+
+
+def _tls(settings: NatsSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.tls_ca)
+        if settings.tls_certificate:
+            context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        msg = f"the TLS files for NATS cannot be used: {error}"
+        raise ConfigError(msg) from error
+    return context
+
+
+class _Troubles:
+    """Remembers why connecting failed while it is tried, and logs what happens to it afterwards."""
+
+    def __init__(self) -> None:
+        self.last: Exception | None = None
+        self._connected = False
+
+    def callbacks(self) -> dict[str, Any]:
+        return {
+            "error_cb": self._error,
+            "disconnected_cb": self._disconnected,
+            "reconnected_cb": self._reconnected,
+        }
+
+    def settled(self) -> None:
+        self._connected = True
+
+    async def _error(self, error: Exception) -> None:
+        self.last = error
+        if self._connected:
+            _log.warning("nats_error", error=str(error) or type(error).__name__)
+
+    async def _disconnected(self) -> None:
+        if self._connected:
+            _log.warning("nats_disconnected")
+
+    async def _reconnected(self) -> None:
+        _log.info("nats_reconnected")
+
+
+def _explain(error: Exception, settings: NatsSettings) -> PbscastError:
+    text = str(error) or type(error).__name__
+    if "authorization" in text.lower() or "authentication" in text.lower():
+        return AccessDeniedError(f"NATS at {where(settings)} refuses the credentials: {text}")
+    return UnavailableError(f"NATS at {where(settings)} cannot be reached: {text}")
+
+
+def _check_version(client: Client, settings: NatsSettings) -> None:
+    version = client.connected_server_version
+    if (version.major, version.minor) < OLDEST_SERVER:
+        needed = ".".join(map(str, OLDEST_SERVER))
+        found = f"{version.major}.{version.minor}"
+        msg = f"NATS at {where(settings)} is nats-server {found}: {needed} or newer is needed"
+        raise UnsupportedError(msg)
+
+
+class Connection:
+    """Keeps a connection: nats-py reconnects by itself, but some errors close it for good."""
+
+    def __init__(self, settings: NatsSettings, *, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._client: Client | None = None
+        self._made = asyncio.Condition()
+        self._trouble: PbscastError = UnavailableError(
+            f"NATS at {where(settings)} is not connected yet"
+        )
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that an answer may take."""
+        return self._settings.timeout
+
+    @property
+    def client(self) -> Client:
+        """The connection.
+
+        Raises what stands in its way while it is down, so that nothing queues up in memory
+        meanwhile.
+        """
+        if self._client is not None and self._client.is_connected:
+            return self._client
+        raise type(self._trouble)(str(self._trouble))
+
+    @property
+    def error(self) -> str | None:
+        """Why there is no connection; None while there is one."""
+        up = self._client is not None and self._client.is_connected
+        return None if up else str(self._trouble)
+
+    async def replaced(self, old: Client | None) -> Client:
+        """Wait for a connection other than the old one; its own reconnect is no replacement."""
+        async with self._made:
+            await self._made.wait_for(lambda: self._client is not None and self._client is not old)
+        assert self._client is not None  # noqa: S101 - the condition that was waited for
+        return self._client
+
+    async def keep(self) -> None:
+        """Connect, and again whenever the connection is closed, until cancelled; then drain it."""
+        try:
+            while True:
+                try:
+                    client = await self.open()
+                except PbscastError as error:
+                    _log.warning("nats_unusable", error=str(error))
+                else:
+                    await _closed(client)
+                await asyncio.sleep(_RETRY_SECONDS)
+        finally:
+            await self.close()
+
+    async def open(self) -> Client:
+        """Connect now. Raises what ``connect`` raises."""
+        try:
+            client = await connect(self._settings, name=self._name)
+        except PbscastError as error:
+            self._trouble = error
+            raise
+        self._trouble = UnavailableError(f"NATS at {where(self._settings)} is not connected")
+        async with self._made:
+            self._client = client
+            self._made.notify_all()
+        return client
+
+    async def close(self) -> None:
+        """Let subscriptions finish and what is written reach the server, then close."""
+        client, self._client = self._client, None
+        if client is None or client.is_closed:
+            return
+        with suppress(nats.errors.Error, OSError):
+            await (client.drain() if client.is_connected else client.close())
+
+
+async def _closed(client: Client) -> None:
+    # nats-py does not call closed_cb when a server's refusal ends a reconnect.
+    while not client.is_closed:  # noqa: ASYNC110
+        await asyncio.sleep(_RETRY_SECONDS)

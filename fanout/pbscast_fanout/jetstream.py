@@ -1,0 +1,93 @@
+"""JetStream's own requests and what its refusals mean to us.
+
+Raw JSON rather than nats-py's manager: a stream's update must send back settings that nats-py does
+not know.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import nats.errors
+
+from pbscast.errors import (
+    ConflictError,
+    FencedError,
+    NotFoundError,
+    PbscastError,
+    UnavailableError,
+    UnsupportedError,
+)
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
+    from pbscast_fanout.connection import Connection
+
+STREAM: Final = "PBS"
+
+
+class DuplicateError(ConflictError):
+    """JetStream remembers an id of the batch: the stream was emptied a moment ago."""
+
+
+_MEANINGS: Final[dict[int, type[PbscastError]]] = {
+    10014: NotFoundError,  # consumer
+    10037: NotFoundError,  # message
+    10059: NotFoundError,  # stream
+    10058: ConflictError,  # stream name already in use with a different configuration
+    10065: ConflictError,  # subjects overlap with an existing stream
+    10039: UnsupportedError,  # JetStream is not enabled for this account
+    10076: UnsupportedError,  # JetStream is not enabled
+    10071: FencedError,  # wrong last sequence
+    10201: DuplicateError,
+}
+
+
+async def call(
+    connection: Connection, verb: str, body: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the answer of ``$JS.API.<verb>``.
+
+    Raises NotFoundError, ConflictError, UnsupportedError or UnavailableError.
+    """
+    payload = b"" if body is None else json.dumps(body).encode()
+    return await ask(connection, f"$JS.API.{verb}", payload)
+
+
+async def ask(
+    connection: Connection, subject: str, payload: bytes, headers: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Return JetStream's answer to one message. After UnavailableError the outcome is unknown."""
+    client = connection.client
+    try:
+        answer = await client.request(subject, payload, timeout=connection.timeout, headers=headers)
+    except nats.errors.NoRespondersError as error:
+        msg = f"nobody answers {subject}: JetStream is off, or its stream {STREAM} is gone"
+        raise UnsupportedError(msg) from error
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        trouble = str(error) or type(error).__name__
+        msg = f"NATS did not answer {subject} within {connection.timeout:g} s: {trouble}"
+        raise UnavailableError(msg) from error
+    return _read(answer, subject)
+
+
+def _read(answer: Msg, subject: str) -> dict[str, Any]:
+    try:
+        content = json.loads(answer.data)
+    except ValueError as error:
+        msg = f"the answer to {subject} is not JetStream's: another service listens on that subject"
+        raise UnavailableError(msg) from error
+    if refusal := content.get("error"):
+        raise refused(refusal, subject)
+    return dict(content)
+
+
+def refused(refusal: dict[str, Any], subject: str) -> PbscastError:
+    """Return the error of our tree for JetStream's."""
+    code = refusal.get("err_code", 0)
+    kind = _MEANINGS.get(code, UnavailableError)
+    return kind(
+        f"JetStream refuses {subject}: {refusal.get('description', 'no reason given')} ({code})"
+    )

@@ -1,0 +1,28 @@
+"""What Prometheus is told about publishing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+PUBLISHED: Final = Counter("pbscast_published_events", "Events acknowledged by JetStream", ["site"])
+CUT: Final = Counter(
+    "pbscast_cut_events", "Events published without their largest values", ["site"]
+)
+FAILURES: Final = Counter("pbscast_publish_failures", "Attempts to publish that failed", ["site"])
+FENCED: Final = Counter(
+    "pbscast_publish_fenced", "Batches refused because another worker published the site", ["site"]
+)
+DUPLICATES: Final = Counter(
+    "pbscast_publish_duplicates",
+    "Batches refused because JetStream remembers one of the events",
+    ["site"],
+)
+POSITION: Final = Gauge(
+    "pbscast_published_position", "Last position known to be on the stream", ["site"]
+)
+LAG: Final = Gauge("pbscast_publish_lag_events", "Events logged and not yet published", ["site"])
+STATE: Final = Gauge(
+    "pbscast_publisher_state", "1 for the state a site's publisher is in", ["site", "state"]
+)

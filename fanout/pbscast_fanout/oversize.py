@@ -1,0 +1,63 @@
+"""Events that are too large for a NATS message: cut, never a reason to stop.
+
+Values go largest first until the event fits, and their names stand in ``omitted``. If even the
+names do not fit, only the header and the short fields stay, and ``omitted`` is ``["*"]``. The log
+keeps the event in full.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pbscast_store.records import Record
+
+EVERYTHING: Final = "*"
+_MAPPINGS: Final = ("changed", "columns", "usage")
+_SHORT: Final = 256
+
+
+def shorten(record: Record, limit: int) -> Record:
+    """Return the event with as few values left out as makes it fit into ``limit`` bytes."""
+    fields: dict[str, Any] = json.loads(record.payload)
+    fields["omitted"] = _drop(fields, len(record.encode()) - limit)
+    cut = replace(record, payload=_dump(fields))
+    return cut if len(cut.encode()) <= limit else replace(record, payload=_dump(_bare(fields)))
+
+
+def _drop(fields: dict[str, Any], excess: int) -> list[str]:
+    """Take the largest values out until that many bytes are saved; return their names."""
+    excess += len(',"omitted":[]')
+    omitted: list[str] = []
+    for gain, mapping, name in _candidates(fields):
+        if excess <= 0 or gain <= 0:
+            break
+        del fields[mapping][name]
+        omitted.append(name)
+        excess -= gain
+    return omitted
+
+
+def _candidates(fields: dict[str, Any]) -> list[tuple[int, str, str]]:
+    """Bytes saved by taking each value out, largest first; its name and a comma stay."""
+    values = (
+        (len(_dump(value).encode()) + 1, mapping, name)
+        for mapping in _MAPPINGS
+        for name, value in fields.get(mapping, {}).items()
+    )
+    return sorted(values, reverse=True)
+
+
+def _bare(fields: dict[str, Any]) -> dict[str, Any]:
+    short = {
+        key: value
+        for key, value in fields.items()
+        if not isinstance(value, dict | list) and len(_dump(value)) <= _SHORT
+    }
+    return {**short, "omitted": [EVERYTHING]}
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

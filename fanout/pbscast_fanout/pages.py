@@ -1,0 +1,68 @@
+"""Reads the log ahead of the publisher, in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from pbscast_fanout.batches import MAX_BYTES, MAX_EVENTS, compose
+
+if TYPE_CHECKING:
+    from pbscast.events import Site
+    from pbscast_fanout.batches import Message
+    from pbscast_fanout.connection import Connection
+    from pbscast_store.log import Log
+
+_FIRST: Final = 64
+
+
+class Pages:
+    """A site's messages after a position, page by page.
+
+    While one page is published the next is read. ``aclose`` it. Its reads raise what the log
+    raises.
+    """
+
+    def __init__(self, log: Log, connection: Connection, site: Site, after: int) -> None:
+        self._log = log
+        self._connection = connection
+        self._site = site
+        self._after = after
+        self._limit = _FIRST
+        self._reading: asyncio.Task[tuple[list[Message], bool]] | None = None
+
+    async def next(self) -> list[Message]:
+        """Return the next page; an empty one if the log has no more at the moment."""
+        reading, self._reading = self._reading or self._start(), None
+        page, more = await reading
+        if page:
+            self._after = page[-1].record.position
+        if more:
+            self._reading = self._start()
+        return page
+
+    def _start(self) -> asyncio.Task[tuple[list[Message], bool]]:
+        return asyncio.create_task(self._read())
+
+    async def _read(self) -> tuple[list[Message], bool]:
+        """Return a page, and whether more is likely to be there already."""
+        limit = self._limit
+        records = await self._log.read(self._site, self._after, limit)
+        max_payload = self._connection.client.max_payload
+        page = [compose(record, max_payload) for record in records]
+        self._limit = next_limit(limit, sum(len(message.body) for message in page), len(page))
+        return page, len(page) == limit
+
+    async def aclose(self) -> None:
+        """Stop reading ahead."""
+        if self._reading is not None:
+            self._reading.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await self._reading
+
+
+def next_limit(limit: int, size: int, count: int) -> int:
+    """Return how many events to read next: twice as many, within a batch's number and bytes."""
+    fitting = MAX_BYTES * count // size if size else MAX_EVENTS
+    return max(1, min(2 * limit, MAX_EVENTS, fitting))

@@ -1,0 +1,170 @@
+"""Answers requests: a NATS micro service, shared by all workers through its queue group."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
+
+import structlog
+from nats.micro import add_service
+from nats.micro.request import ServiceError
+from pydantic import BaseModel, ValidationError
+
+from pbscast import requests
+from pbscast.errors import (
+    AccessDeniedError,
+    ConflictError,
+    NotFoundError,
+    PbscastError,
+    UnavailableError,
+    UnsupportedError,
+    UsageError,
+)
+from pbscast_fanout.batches import HEADROOM, compose
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.micro.request import Request
+    from nats.micro.service import Service
+
+    from pbscast_fanout.connection import Connection
+    from pbscast_store.log import Log
+    from pbscast_store.records import Record
+
+R = TypeVar("R", bound=BaseModel)
+Answer = Callable[[R], Awaitable[bytes]]
+
+_CODES: Final[tuple[tuple[type[PbscastError], str], ...]] = (
+    (UsageError, "400"),
+    (AccessDeniedError, "403"),
+    (NotFoundError, "404"),
+    (ConflictError, "409"),
+    (UnsupportedError, "501"),
+    (UnavailableError, "503"),
+)
+
+_POSITION: Final = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+
+_log = structlog.get_logger(__name__)
+
+
+class Services:
+    """The endpoints of every worker."""
+
+    def __init__(
+        self, log: Log, connection: Connection, status: Callable[[], requests.StatusResponse]
+    ) -> None:
+        self._log = log
+        self._connection = connection
+        self._status = status
+
+    async def run(self) -> NoReturn:
+        """Serve until cancelled, on each new connection again."""
+        client: Client | None = None
+        while True:
+            client = await self._connection.replaced(client)
+            await self._serve(client)
+
+    async def _serve(self, client: Client) -> None:
+        service = await add_service(
+            client,
+            name=requests.SERVICE,
+            version=version("pbscast"),
+            description="The event log of PBS sites: history, events in full, state of publishing",
+        )
+        await self._add(service, requests.HISTORY, requests.HistoryRequest, self._history)
+        await self._add(service, requests.EVENT, requests.EventRequest, self._event)
+        await self._add(service, requests.STATUS, requests.StatusRequest, self._state)
+
+    async def _add(self, service: Service, subject: str, model: type[R], answer: Answer[R]) -> None:
+        name = subject.rsplit(".", 1)[1]
+        await service.add_endpoint(name=name, subject=subject, handler=_handler(model, answer))
+
+    async def _history(self, request: requests.HistoryRequest) -> bytes:
+        after = parse_token(request.after) if request.after else None
+        records = await self._log.history(
+            request.kind, request.id, site=request.site, after=after, limit=request.limit + 1
+        )
+        return page(records, request.limit, self._connection.client.max_payload)
+
+    async def _event(self, request: requests.EventRequest) -> bytes:
+        records = await self._log.read(request.site, request.position - 1, 1)
+        if not records or records[0].position != request.position:
+            msg = f"the log has no event {request.site}:{request.position}"
+            raise NotFoundError(msg)
+        return piece(records[0].encode().decode(), request.offset, self._room)
+
+    async def _state(self, _: requests.StatusRequest) -> bytes:
+        return self._status().model_dump_json().encode()
+
+    @property
+    def _room(self) -> int:
+        """Bytes that an answer may have."""
+        return self._connection.client.max_payload - HEADROOM
+
+
+def page(records: Sequence[Record], limit: int, max_payload: int) -> bytes:
+    """Return a HistoryResponse that fits into one message; events are as they were published."""
+    bodies: list[bytes] = []
+    room = max_payload - HEADROOM
+    for record in records[:limit]:
+        body = compose(record, max_payload).body
+        room -= len(body) + 1
+        if bodies and room < 0:
+            break
+        bodies.append(body)
+    more = len(bodies) < len(records)
+    token = json.dumps(make_token(records[len(bodies) - 1])) if more else "null"
+    return b'{"events":[' + b",".join(bodies) + b'],"next":' + token.encode() + b"}"
+
+
+def make_token(record: Record) -> str:
+    """Return what names the place after a record; callers pass it back unread."""
+    return f"{record.site}:{record.position}"
+
+
+def parse_token(token: str) -> tuple[str, int]:
+    """Undo make_token. Raises UsageError."""
+    site, _, position = token.rpartition(":")
+    if not site or not _POSITION.fullmatch(position):
+        raise UsageError("after: not the `next` of an earlier answer")
+    return site, int(position)
+
+
+def piece(text: str, offset: int, room: int) -> bytes:
+    """Return an EventResponse of at most ``room`` bytes: a character of it takes four at most."""
+    end = offset + max(1, (room - 64) // 4)
+    more = end if end < len(text) else None
+    return requests.EventResponse(text=text[offset:end], next=more).model_dump_json().encode()
+
+
+def _handler(model: type[R], answer: Answer[R]) -> Callable[[Request], Awaitable[None]]:
+    async def handle(request: Request) -> None:
+        try:
+            await request.respond(await answer(model.model_validate_json(request.data or b"{}")))
+        except ValidationError as error:
+            raise _refusal(_first_fault(error)) from error
+        except PbscastError as error:
+            raise _refusal(error) from error
+        except Exception as error:
+            # nats-py would send the exception's text, with whatever it holds, to the caller.
+            _log.exception("service_bug", subject=request.subject)
+            raise ServiceError(
+                "500", "PbscastError: internal error, see the server's log"
+            ) from error
+
+    return handle
+
+
+def _first_fault(error: ValidationError) -> UsageError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"])) or "request"
+    return UsageError(f"{where}: {first['msg']}")
+
+
+def _refusal(error: PbscastError) -> ServiceError:
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), "500")
+    return ServiceError(code, f"{type(error).__name__}: {error}")

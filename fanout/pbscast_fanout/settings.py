@@ -1,0 +1,48 @@
+"""What an operator may set for the fan-out tier."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NatsSettings(_Settings):
+    """Where NATS is and how to be let in."""
+
+    servers: tuple[str, ...] = Field(default=("nats://127.0.0.1:4222",), min_length=1)
+    user: str | None = None
+    password: SecretStr | None = None
+    token: SecretStr | None = None
+    credentials: Path | None = None
+    """A ``.creds`` file (JWT and NKey seed)."""
+    tls_ca: Path | None = None
+    """Certificates to trust instead of the system's; naming any TLS file asks for TLS."""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    timeout: float = Field(default=5.0, gt=0)
+    """Seconds that NATS may take to connect or to answer a request."""
+
+
+class StreamSettings(_Settings):
+    """How much of the log JetStream keeps at hand; the log itself keeps everything."""
+
+    max_age: timedelta | None = timedelta(days=7)
+    """None: no limit."""
+    max_bytes: int | None = Field(default=None, gt=0)
+    """None: no limit."""
+    replicas: int = Field(default=1, ge=1, le=5)
+    duplicate_window: timedelta = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
+    """How long JetStream remembers message ids, in memory; marks are what prevents duplicates."""
+
+
+class FanoutSettings(_Settings):
+    """Everything that Fanout needs beside the log."""
+
+    nats: NatsSettings = NatsSettings()
+    stream: StreamSettings = StreamSettings()

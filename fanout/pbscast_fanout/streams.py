@@ -1,0 +1,109 @@
+"""The stream that holds what is published, and the marks on it."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from pbscast import wire
+from pbscast.errors import ConflictError, NotFoundError, UnsupportedError
+from pbscast.subjects import ALL, mark_subject
+from pbscast_fanout.jetstream import STREAM, call
+
+if TYPE_CHECKING:
+    from pbscast_fanout.connection import Connection
+    from pbscast_fanout.settings import StreamSettings
+
+_FIXED: Final = {"subjects": [ALL], "storage": "file", "retention": "limits"}
+"""What a stream of our name must have to be ours; none of it can be changed under its readers."""
+
+_log = structlog.get_logger(__name__)
+
+
+async def ensure_stream(connection: Connection, settings: StreamSettings) -> None:
+    """Create the stream, or give the existing one our settings and leave its others alone.
+
+    Any number may do so at once.     Raises ConflictError if the stream is somebody else's,
+    UnsupportedError if JetStream is off or too old, UnavailableError.
+    """
+    try:
+        current = (await call(connection, f"STREAM.INFO.{STREAM}"))["config"]
+    except NotFoundError:
+        current = await _create(connection, settings)
+    check_ours(current)
+    wanted = changes(current, settings)
+    if wanted:
+        _log.info("stream_updated", stream=STREAM, changes=wanted)
+        answer = await call(connection, f"STREAM.UPDATE.{STREAM}", {**current, **wanted})
+        current = answer["config"]
+    if not current.get("allow_atomic"):
+        msg = f"stream {STREAM} cannot take atomic batches: all of NATS has to be 2.12 or newer"
+        raise UnsupportedError(msg)
+
+
+async def _create(connection: Connection, settings: StreamSettings) -> dict[str, Any]:
+    """Create the stream; if another worker does so at the same moment, both ask for the same."""
+    body = {"name": STREAM, "discard": "old", **_FIXED, **limits(settings)}
+    config: dict[str, Any] = (await call(connection, f"STREAM.CREATE.{STREAM}", body))["config"]
+    _log.info("stream_created", stream=STREAM)
+    return config
+
+
+def limits(settings: StreamSettings) -> dict[str, Any]:
+    """Return the settings in JetStream's words: durations in nanoseconds, 0 and -1 for no limit."""
+    window = settings.duplicate_window
+    return {
+        "allow_atomic": True,
+        "allow_direct": True,
+        "max_age": _nanoseconds(settings.max_age or timedelta()),
+        "max_bytes": settings.max_bytes or -1,
+        "num_replicas": settings.replicas,
+        "duplicate_window": _nanoseconds(min(window, settings.max_age or window)),
+    }
+
+
+def changes(current: dict[str, Any], settings: StreamSettings) -> dict[str, Any]:
+    """Return those of our settings that the stream has not."""
+    return {key: value for key, value in limits(settings).items() if current.get(key) != value}
+
+
+def check_ours(current: dict[str, Any]) -> None:
+    """Raise ConflictError if the stream of our name does not hold what ours holds."""
+    for key, value in _FIXED.items():
+        if current.get(key) != value:
+            msg = (
+                f"NATS has a stream {STREAM} that is not ours: its {key} is {current.get(key)!r},"
+                f" not {value!r}; remove it (nats stream rm {STREAM}) or use another account"
+            )
+            raise ConflictError(msg)
+
+
+def _nanoseconds(duration: timedelta) -> int:
+    return duration // timedelta(microseconds=1) * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMark:
+    """A mark and the stream's sequence of it: what the next batch is fenced with."""
+
+    mark: wire.Mark
+    sequence: int
+
+
+async def last_mark(connection: Connection, site: str) -> StoredMark | None:
+    """Return the last mark of a site, from the stream's leader: a follower may be behind.
+
+    Raises UnavailableError, or DecodeError if the message is no mark.
+    """
+    try:
+        answer = await call(
+            connection, f"STREAM.MSG.GET.{STREAM}", {"last_by_subj": mark_subject(site)}
+        )
+    except NotFoundError:
+        return None
+    message = answer["message"]
+    return StoredMark(wire.decode_mark(base64.b64decode(message["data"])), message["seq"])

@@ -1,0 +1,106 @@
+"""A fan-out worker publishes every site of the log and answers requests; any number may run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from pbscast.errors import PbscastError
+from pbscast.events import Site
+from pbscast.requests import StatusResponse
+from pbscast_fanout.connection import Connection
+from pbscast_fanout.publisher import SitePublisher
+from pbscast_fanout.services import Services
+from pbscast_fanout.streams import ensure_stream
+
+if TYPE_CHECKING:
+    from pbscast_fanout.settings import FanoutSettings
+    from pbscast_store.log import Doorbell, Log
+
+POLL_SECONDS: Final = 1.0
+"""How often the log is asked for its sites and positions, were a doorbell lost or a site new."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Fanout:
+    """Publishes and serves until cancelled; outages of NATS and of the log are waited out."""
+
+    def __init__(self, log: Log, settings: FanoutSettings, *, name: str | None = None) -> None:
+        self._log = log
+        self._settings = settings
+        self._name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self._connection = Connection(settings.nats, name=f"pbscast fanout {self._name}")
+        self._publishers: dict[Site, SitePublisher] = {}
+        self._log_error: str | None = None
+
+    async def run(self) -> None:
+        """Run until cancelled, then finish the connection's pending work."""
+        services = Services(self._log, self._connection, self.status)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._connection.keep())
+            tasks.create_task(services.run())
+            await self._follow_log(tasks)
+
+    def status(self) -> StatusResponse:
+        """Return the state of every known site, and what is wrong with NATS or the log."""
+        sites = (publisher.progress.status() for publisher in self._publishers.values())
+        return StatusResponse(
+            worker=self._name,
+            error=self._connection.error or self._log_error,
+            sites=tuple(sorted(sites, key=lambda status: status.site)),
+        )
+
+    async def _follow_log(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            try:
+                async with self._log.watch() as bell:
+                    await self._listen(bell, tasks)
+            except PbscastError as error:
+                if str(error) != self._log_error:
+                    _log.warning("log_unusable", error=str(error))
+                self._log_error = str(error)
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _listen(self, bell: Doorbell, tasks: asyncio.TaskGroup) -> None:
+        due = monotonic()
+        while True:
+            if monotonic() >= due:
+                await self._survey(tasks)
+                due = monotonic() + POLL_SECONDS
+            for site in await bell.wait(max(0.0, due - monotonic())):
+                publisher = self._publishers.get(Site(site))
+                if publisher is not None:
+                    publisher.ring()
+
+    async def _survey(self, tasks: asyncio.TaskGroup) -> None:
+        """Ask the log where each site is; take on those that are new."""
+        for row in await self._log.sites():
+            site = Site(row.name)
+            if site not in self._publishers:
+                self._take_on(site, tasks)
+            self._publishers[site].hear(row.position)
+        self._log_error = None
+
+    def _take_on(self, site: Site, tasks: asyncio.TaskGroup) -> None:
+        publisher = SitePublisher(site, self._log, self._connection, self._settings.stream)
+        self._publishers[site] = publisher
+        tasks.create_task(publisher.run(), name=f"publish {site}")
+
+
+async def check(settings: FanoutSettings) -> None:
+    """Connect once and make the stream, to tell an operator at once what is wrong.
+
+    Raises UnavailableError, AccessDeniedError, UnsupportedError, ConflictError or ConfigError.
+    """
+    connection = Connection(settings.nats, name="pbscast check")
+    await connection.open()
+    try:
+        await ensure_stream(connection, settings.stream)
+    finally:
+        await connection.close()
