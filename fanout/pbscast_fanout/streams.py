@@ -27,7 +27,7 @@ _log = structlog.get_logger(__name__)
 async def ensure_stream(connection: Connection, settings: StreamSettings) -> None:
     """Create the stream, or give the existing one our settings and leave its others alone.
 
-    Any number may do so at once.     Raises ConflictError if the stream is somebody else's,
+    Any number may do so at once. Raises ConflictError if the stream is somebody else's,
     UnsupportedError if JetStream is off or too old, UnavailableError.
     """
     try:

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pbscast import wire
+from pbscast.requests import EventResponse, HistoryResponse
+from pbscast_fanout.batches import HEADROOM, Message, compose, split
+from pbscast_fanout.pages import next_limit
+from pbscast_fanout.services import page, parse_token, piece
+from pbscast_store.records import Record
+
+RECORD = Record(
+    site="sitea",
+    position=1,
+    time=datetime(2026, 1, 2, tzinfo=UTC),
+    kind="job",
+    id="1.sitea",
+    incarnation=1,
+    revision=1,
+    event="modify",
+    provenance="journal",
+    owner="alice",
+    payload="{}",
+)
+
+json_text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=200)
+payloads = st.fixed_dictionaries(
+    {"changed": st.dictionaries(json_text, json_text, max_size=20)},
+    optional={
+        "owner": json_text,
+        "removed": st.lists(json_text, max_size=20),
+        "columns": st.dictionaries(json_text, json_text, max_size=5),
+    },
+)
+
+
+def message(size: int) -> Message:
+    return Message(RECORD, "pbs.v1.sitea.job.alice.1/sitea.-.modify", b"x" * size, cut=False)
+
+
+def record_of(payload: dict[str, object], position: int = 1) -> Record:
+    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+    return replace(RECORD, payload=text, position=position)
+
+
+@given(
+    sizes=st.lists(st.integers(0, 20_000), max_size=60),
+    max_events=st.integers(1, 10),
+    max_bytes=st.integers(1, 50_000),
+)
+def test_splitting_keeps_order_and_bounds(
+    sizes: list[int], max_events: int, max_bytes: int
+) -> None:
+    messages = [message(size) for size in sizes]
+    batches = list(split(messages, max_events=max_events, max_bytes=max_bytes))
+    assert [item for batch in batches for item in batch] == messages
+    for batch in batches:
+        size = sum(len(item.body) + HEADROOM for item in batch)
+        assert 1 <= len(batch) <= max_events
+        assert size <= max_bytes or len(batch) == 1
+
+
+@given(payload=payloads, limit=st.integers(1_000, 8_000))
+def test_an_event_always_fits_and_stays_an_event(payload: dict[str, object], limit: int) -> None:
+    record = record_of(payload)
+    composed = compose(record, limit + HEADROOM)
+    assert composed.cut == (len(record.encode()) > limit)
+    assert len(composed.body) <= limit
+    event, full = json.loads(composed.body)["data"], json.loads(record.encode())["data"]
+    assert wire.decode(composed.body).position == 1
+    assert composed.cut == ("omitted" in event)
+    for name, value in event.get("changed", {}).items():
+        assert full["changed"][name] == value
+    if event.get("omitted", ["*"]) != ["*"]:
+        kept = {*event["changed"], *event.get("columns", {}), *event["omitted"]}
+        assert kept == {*full["changed"], *full.get("columns", {})}
+
+
+@given(limit=st.integers(1, 999), size=st.integers(0, 10**9), count=st.integers(0, 999))
+def test_pages_never_grow_beyond_a_batch(limit: int, size: int, count: int) -> None:
+    chosen = next_limit(limit, size, count)
+    assert 1 <= chosen <= min(999, 2 * limit)
+    if count and size:
+        assert chosen == 1 or chosen * (size / count) <= 4 * 1024 * 1024
+
+
+@given(
+    items=st.lists(payloads, min_size=1, max_size=20),
+    limit=st.integers(1, 20),
+    max_payload=st.integers(4_000, 20_000),
+)
+def test_pages_of_history_fit_and_join(
+    items: list[dict[str, object]], limit: int, max_payload: int
+) -> None:
+    records = [record_of(payload, number) for number, payload in enumerate(items, 1)]
+    seen: list[object] = []
+    after = 0
+    while True:
+        answer = page(records[after : after + limit + 1], limit, max_payload)
+        assert len(answer) <= max_payload
+        response = HistoryResponse.model_validate_json(answer)
+        assert 1 <= len(response.events) <= limit
+        seen += response.events
+        if response.next is None:
+            break
+        site, after = parse_token(response.next)
+        assert site == "sitea"
+    assert seen == [json.loads(compose(record, max_payload).body) for record in records]
+
+
+@given(text=st.text(st.characters(codec="utf-8", min_codepoint=32)), room=st.integers(68, 300))
+def test_pieces_fit_and_join(text: str, room: int) -> None:
+    joined, offset = "", 0
+    while True:
+        answer = piece(text, offset, room)
+        assert len(answer) <= room
+        response = EventResponse.model_validate_json(answer)
+        joined += response.text
+        if response.next is None:
+            break
+        offset = response.next
+    assert joined == text
