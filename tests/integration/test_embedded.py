@@ -177,7 +177,7 @@ async def test_nats_keeps_its_port_and_its_store(own_nats: NatsServer) -> None:
 
 def test_nats_reports_a_bad_configuration() -> None:
     server = NatsServer(config="no_such_option: 1")
-    with pytest.raises(UnavailableError, match="nats-server did not start: .*no_such_option"):
+    with pytest.raises(UnavailableError, match=r"nats-server did not start: .*no_such_option"):
         server.start()
 
 
