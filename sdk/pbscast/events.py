@@ -180,8 +180,10 @@ class Event(BaseModel):
     @property
     def subject(self) -> str:
         """The NATS subject this event is published on."""
-        owner = self.owner if isinstance(self, ObjectPayload) else None
-        return event_subject(site=self.site, kind=self.kind, object_id=self.id, event=self.event, owner=owner)
+        owner: str | None = getattr(self, "owner", None)
+        return event_subject(
+            site=self.site, kind=self.kind, object_id=self.id, event=self.event, owner=owner
+        )
 
 
 class Change(Event, ChangePayload):

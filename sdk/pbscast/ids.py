@@ -8,7 +8,9 @@ from typing import Final
 
 from pbscast.errors import InvalidJobId
 
-_JOB_ID: Final = re.compile(r"(?P<number>\d+)(?:\[(?P<index>\d*)\])?(?:\.(?P<server>[^\s@]+))?", re.ASCII)
+_JOB_ID: Final = re.compile(
+    r"(?P<number>\d+)(?:\[(?P<index>\d*)\])?(?:\.(?P<server>[^\s@]+))?", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,9 @@ def decode_id(token: str) -> str:
     return "" if token == NONE else unquote(token.replace("/", "."), errors="surrogatepass")
 
 
-def event_subject(*, site: str, kind: str, object_id: str, event: str, owner: str | None = None) -> str:
+def event_subject(
+    *, site: str, kind: str, object_id: str, event: str, owner: str | None = None
+) -> str:
     """Return the subject an event is published on; owner counts for jobs alone."""
     if kind != "job":
         return f"{ROOT}.{encode_token(site)}.{kind}.{encode_id(object_id)}.{event}"
@@ -76,7 +78,13 @@ def mark_subject(site: str) -> str:
     return f"{ROOT}.{encode_token(site)}.mark"
 
 
-def job_filter(*, site: str | None = None, owner: str | None = None, job_id: str | None = None, event: str = "*") -> str:
+def job_filter(
+    *,
+    site: str | None = None,
+    owner: str | None = None,
+    job_id: str | None = None,
+    event: str = "*",
+) -> str:
     """Return the filter for the jobs that match all that is given.
 
     An array's id covers its subjobs, a subjob's id itself alone.
@@ -94,7 +102,9 @@ def _id_tokens(job_id: str) -> tuple[str, str]:
     return encode_id(parent), index or NONE
 
 
-def object_filter(kind: str, *, site: str | None = None, object_id: str | None = None, event: str = "*") -> str:
+def object_filter(
+    kind: str, *, site: str | None = None, object_id: str | None = None, event: str = "*"
+) -> str:
     """Return the filter for objects of a kind other than ``job``."""
     site_token = "*" if site is None else encode_token(site)
     id_token = "*" if object_id is None else encode_id(object_id)
@@ -119,6 +129,13 @@ def covers(filters: Iterable[str], subject: str) -> bool:
     """Whether any of the NATS filters (``*`` one token, a last ``>`` one or more) matches the subject."""
     tokens = subject.split(".")
     return any(_matches(item.split("."), tokens) for item in filters)
+
+
+def is_covered(inner: str, outer: str) -> bool:
+    """Whether one filter matches every subject that another matches."""
+    if inner.endswith(">") and not outer.endswith(">"):
+        return False
+    return inner == outer or _matches(outer.split("."), inner.split("."))
 
 
 def _matches(pattern: list[str], tokens: list[str]) -> bool:

@@ -69,7 +69,11 @@ def encode(
     payload: str,
 ) -> bytes:
     """Return the CloudEvents JSON of an event whose payload text comes from encode_payload."""
-    stamp, name, json_id = format_time(time), json.dumps(site), json.dumps(object_id, ensure_ascii=False)
+    stamp, name, json_id = (
+        format_time(time),
+        json.dumps(site),
+        json.dumps(object_id, ensure_ascii=False),
+    )
     rest = payload[1:] if payload == "{}" else f",{payload[1:]}"
     return (
         f'{{"specversion":"1.0","id":{json.dumps(f"{site}:{position}")},"source":"/pbs/{quote(site, safe="")}",'

@@ -1,0 +1,59 @@
+"""What a watch tells beside events: where history ends, and what could not be delivered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pbscast.errors import DecodeError
+    from pbscast.events import Kind, Position, Site
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """History ends here, live events begin: all that was stored when the watch began has been told."""
+
+    positions: Mapping[Site, Position] = field(default_factory=dict)
+    """The last position told of each site that was heard of; ``after(positions)`` resumes here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Events that this watch should have told can no longer be had from the stream.
+
+    It went away for longer than the stream keeps events. The log still holds them: ask ``history``.
+    """
+
+    site: Site | None
+    """None: any site that is watched."""
+    after: Position | None
+    """The last position known before the hole, None where nothing was known."""
+    before: Position | None
+    """The first position known after the hole, None where that is not known yet."""
+    kind: Kind | None = None
+    id: str | None = None
+    """The object whose events are missing; None: any object that is watched."""
+
+    def __str__(self) -> str:
+        what = "events" if self.id is None else f"events of {self.kind} {self.id}"
+        where = "" if self.site is None else f" of site {self.site}"
+        span = ", ".join(
+            f"{word} position {position}"
+            for word, position in (("after", self.after), ("before", self.before))
+            if position is not None
+        )
+        return f"missed: {what}{where} {span}".rstrip() + ": the stream no longer holds them"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A message on an event's subject that this release cannot read; a newer pbscast may."""
+
+    body: bytes
+    error: DecodeError
+
+    def __str__(self) -> str:
+        return f"cannot read a message: {self.error}"

@@ -1,0 +1,256 @@
+"""A watch: the events that are asked for, each once and in order, for as long as one listens."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+from nats.js.api import DeliverPolicy
+
+from pbscast import wire
+from pbscast.continuity import Continuity
+from pbscast.criteria import Coverage
+from pbscast.errors import DecodeError
+from pbscast.events import AnyEvent, EventName, Finalize, Position, Site
+from pbscast.history import Recorded
+from pbscast.lookup import Resumption, find_position
+from pbscast.mending import mend
+from pbscast.notices import Boundary, Missed, Unreadable
+from pbscast.reader import REWIND, Origin, Reader, Sign
+from pbscast.starts import After, Beginning, Last, Now, Since, Start
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from types import TracebackType
+
+    from pbscast.connection import Connection
+    from pbscast.consumer import Delivery
+    from pbscast.criteria import Criteria
+    from pbscast.endings import Endings
+
+Item = AnyEvent | Boundary | Missed | Unreadable
+
+
+class Received(NamedTuple):
+    """An item, and the CloudEvents JSON it came as; None for what is no message."""
+
+    item: Item
+    body: bytes | None
+
+
+_ORIGINS: Final = {
+    Now: Origin(DeliverPolicy.NEW),
+    Last: Origin(DeliverPolicy.LAST_PER_SUBJECT),
+    Beginning: Origin(DeliverPolicy.ALL),
+}
+
+
+class Watch:
+    """An asynchronous iterator over events and notices; made by ``Client.watch``.
+
+    Every event that was published and matches is told once and, per object, in the order of its
+    revisions, through lost connections, restarted servers and slow callers. What can no longer be
+    had is told as Missed. At most one batch of messages waits in memory; who does not ask for the
+    next item stops nobody else. Leaving ``async with`` gives everything back; without it that
+    happens when the client closes.
+    """
+
+    def __init__(
+        self, connection: Connection, criteria: Criteria, start: Start, endings: Endings | None
+    ) -> None:
+        self._connection = connection
+        self._criteria = criteria
+        self._start = start
+        self._endings = endings
+        also = frozenset({EventName.FINALIZE} if endings else ())
+        self._filters = criteria.filters(also=also)
+        named = start.positions if isinstance(start, After) else {}
+        self._continuity = Continuity(
+            self._filters.coverage,
+            {Site(site): Position(position) for site, position in named.items()},
+        )
+        self._held: dict[tuple[str, str, str], Recorded] = {}
+        self._is_live = False
+        self._reader: Reader | None = None
+        self._missed: list[Missed] = []
+        self._flow: AsyncGenerator[Received, None] | None = None
+
+    async def open(self) -> Self:
+        """Begin: what is published after this returns will be told.
+
+        Raises UnavailableError, AccessDeniedError, or NotFoundError if NATS has no events of pbscast.
+        """
+        if self._reader is None:
+            origin = await self._origin()
+            self._reader = Reader(self._connection, self._filters.subjects, origin)
+            await self._reader.open()
+            self._flow = self._run(self._reader)
+        return self
+
+    async def close(self) -> None:
+        """End the iteration and give back what is held on the server."""
+        if self._reader is not None:
+            await self._reader.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Item:
+        return (await self.receive()).item
+
+    async def receive(self) -> Received:
+        """Return the next item with its message. Raises StopAsyncIteration at the end."""
+        if self._flow is None:
+            await self.open()
+        assert self._flow is not None  # noqa: S101
+        return await anext(self._flow)
+
+    async def with_bodies(self) -> AsyncIterator[Received]:
+        """Iterate over items together with the bytes they came as."""
+        while True:
+            try:
+                yield await self.receive()
+            except StopAsyncIteration:
+                return
+
+    @property
+    def positions(self) -> dict[Site, Position]:
+        """The last position of each site that has been handed out or passed over.
+
+        ``after(watch.positions)`` resumes behind the item that was returned last.
+        """
+        return self._continuity.positions
+
+    @property
+    def pending(self) -> list[str]:
+        """With ``until_finished``, the ids that have not ended yet."""
+        return [] if self._endings is None else self._endings.pending
+
+    @property
+    def is_live(self) -> bool:
+        """Whether all that was stored when the watch began has been told."""
+        return self._is_live
+
+    async def _origin(self) -> Origin:
+        start = self._start
+        if isinstance(start, Since):
+            return Origin(DeliverPolicy.BY_START_TIME, time=start.time - REWIND)
+        if isinstance(start, After):
+            return await self._resume(start)
+        return _ORIGINS[type(start)]
+
+    async def _resume(self, start: After) -> Origin:
+        wanted = self._criteria.sites
+        sequences = []
+        for site, position in start.positions.items():
+            if wanted is None or site in wanted:
+                found = await find_position(self._connection, Site(site), Position(position))
+                self._note_missing(Site(site), Position(position), found)
+                sequences.append(found.sequence)
+        return Origin(DeliverPolicy.BY_START_SEQUENCE, sequence=min(sequences, default=1))
+
+    def _note_missing(self, site: Site, after: Position, found: Resumption) -> None:
+        # Where whole sites are read, Continuity sees the same hole at the first event.
+        is_hole = found.first is not None and found.first > after + 1
+        if is_hole and self._filters.coverage is not Coverage.SITES:
+            self._missed.append(Missed(site, after, found.first))
+
+    async def _run(self, reader: Reader) -> AsyncGenerator[Received, None]:
+        for missed in self._missed:
+            yield Received(missed, None)
+        while not self._is_over:
+            got = await reader.receive()
+            if isinstance(got, Sign):
+                if got is Sign.CLOSED:
+                    return
+                for item in self._go_live() if got is Sign.CAUGHT_UP else self._cut():
+                    yield item
+            else:
+                for received in await self._digest(got):
+                    yield received
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_live and self._endings is not None and self._endings.complete
+
+    async def _digest(self, delivery: Delivery) -> list[Received]:
+        body = delivery.data
+        try:
+            event = wire.decode(body)
+        except DecodeError as error:
+            self._pass_over(body)
+            return [Received(Unreadable(body, error), body)]
+        if isinstance(self._start, Last) and not self._is_live:
+            self._hold(event, body)
+            return []
+        if self._continuity.is_repeat(event):
+            return []
+        hole = self._continuity.hole_before(event)
+        if hole is None:
+            return self._tell(event, body)
+        mended = await mend(self._connection, hole)
+        return [item for found in [*mended, Recorded(event, body)] for item in self._tell(*found)]
+
+    def _tell(self, event: AnyEvent, body: bytes) -> list[Received]:
+        told = []
+        if (hole := self._continuity.hole_before(event)) is not None:
+            missed = Missed(hole.site, hole.after, hole.before, hole.kind, hole.id)
+            told.append(Received(missed, None))
+        self._continuity.record(event)
+        if self._is_wanted(event):
+            told.append(Received(event, body))
+        return told
+
+    def _is_wanted(self, event: AnyEvent) -> bool:
+        if self._endings is not None and not self._endings.observe(event):
+            return False
+        if isinstance(self._start, Since) and not self._is_live and event.time < self._start.time:
+            return False
+        return self._criteria.matches(event)
+
+    def _hold(self, event: AnyEvent, body: bytes) -> None:
+        """Keep the newest event of each object, but the finalize of a life before what follows it."""
+        self._continuity.record(event)
+        key = (event.site, event.kind, event.id)
+        held = self._held.get(key)
+        if held is not None and (
+            event.position <= held.event.position
+            or (isinstance(held.event, Finalize) and held.event.incarnation == event.incarnation)
+        ):
+            return
+        self._held.pop(key, None)
+        self._held[key] = Recorded(event, body)
+
+    def _go_live(self) -> Iterator[Received]:
+        for event, body in self._held.values():
+            if self._is_wanted(event):
+                yield Received(event, body)
+        self._held.clear()
+        self._is_live = True
+        if not isinstance(self._start, Now):
+            yield Received(Boundary(self.positions), None)
+
+    def _cut(self) -> Iterator[Received]:
+        # Where whole sites are read, Continuity sees exactly what is missing.
+        if self._filters.coverage is Coverage.SITES:
+            return
+        for site, position in self.positions.items():
+            yield Received(Missed(site, position, None), None)
+
+    def _pass_over(self, body: bytes) -> None:
+        """Take the unreadable message's place in the order into account, as far as it tells it."""
+        with suppress(ValueError, KeyError, TypeError):
+            header = json.loads(body)["data"]
+            self._continuity.advance(Site(header["site"]), Position(int(header["position"])))
