@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from urllib.parse import urlsplit
 
 import nats
 import pytest
@@ -10,6 +12,7 @@ from harness.servers import Databases, delete_streams, run_nats, run_postgres, s
 
 from pbscast_deploy.embedded import NatsServer, PostgresServer, find_postgres
 from pbscast_deploy.simulator.datastore import create_datastore
+from pbscast_store.log import Log
 
 _DATASTORE_TEMPLATE = "pbscast_test_datastore"
 
@@ -54,6 +57,28 @@ def log_databases(log_server: str) -> Iterator[Databases]:
     databases = Databases(log_server)
     yield databases
     databases.drop_all()
+
+
+@pytest.fixture(scope="session")
+def _log_template(log_server: str) -> Iterator[str]:
+    databases = Databases(log_server)
+    uri = databases.create()
+    asyncio.run(Log.migrate_at(uri))
+    yield urlsplit(uri).path.removeprefix("/")
+    databases.drop_all()
+
+
+@pytest.fixture
+def log_dsn(log_databases: Databases, _log_template: str) -> str:
+    """URI of an empty event log, migrated."""
+    return log_databases.create(_log_template)
+
+
+@pytest.fixture
+async def log(log_dsn: str) -> AsyncIterator[Log]:
+    """An empty event log, open."""
+    async with Log.open(log_dsn) as log:
+        yield log
 
 
 @pytest.fixture(scope="session", params=find_postgres().items(), ids=lambda item: f"pg{item[0]}")

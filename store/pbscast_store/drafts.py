@@ -23,8 +23,11 @@ class Draft:
     provenance: Provenance
     payload: Payload
     begins: bool = False
-    """Whether a new incarnation of the object begins with this event. An object the log has never seen begins one anyway."""
+    """Whether a new incarnation of the object begins with this event.
+
+    An object the log has never seen begins one anyway.
+    """
     born: str | None = None
-    """The creation time of the row as the datastore has it, where it is known: tells incarnations apart."""
+    """When the datastore says that its row was made, where known: tells incarnations apart."""
     ends: bool = False
     """Whether the datastore's row is gone after this event."""

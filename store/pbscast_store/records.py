@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row of the log. The payload stays the text that was written, so that no copy differs from another."""
+    """One row of the log.
+
+    The payload stays the text that was written, so that no copy differs from another.
+    """
 
     site: str
     position: int
@@ -80,3 +83,18 @@ class ObjectState:
     substate: int | None
     attributes: dict[str, str]
     columns: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRow:
+    """How far a site's log goes, and who may write it."""
+
+    name: str
+    position: int
+    """Of the last event, 0 before the first."""
+    epoch: int
+    holder: str | None
+    lease_expires: datetime | None
+    """By the clock of the log database."""
+    logged: datetime
+    """When the last event was logged, by the clock of the log database."""

@@ -1,0 +1,105 @@
+"""Connections to the log database."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from pbscast.errors import ConfigError, UnsupportedError
+from pbscast_store import queries
+from pbscast_store.errors import translated
+from pbscast_store.queries import AnyConnection
+from pbscast_store.statements import migrations
+
+COMMAND_TIMEOUT: Final = 60.0
+"""Seconds after which a statement counts as lost."""
+CONNECT_TIMEOUT: Final = 10.0
+
+_CLOSE_TIMEOUT: Final = 5.0
+_OLDEST_MAJOR: Final = 14
+_SETTINGS: Final = {
+    "application_name": "pbscast",
+    "jit": "off",  # compiling the append would cost more than running it
+}
+
+
+async def connect(dsn: str) -> asyncpg.Connection:
+    """A connection of the caller's own."""
+    with translated(place(dsn)):
+        return await asyncpg.connect(
+            dsn,
+            timeout=CONNECT_TIMEOUT,
+            command_timeout=COMMAND_TIMEOUT,
+            server_settings=_SETTINGS,
+        )
+
+
+async def open_pool(dsn: str) -> asyncpg.Pool:
+    """Connections for reading and leases."""
+    with translated(place(dsn)):
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=10,
+            timeout=CONNECT_TIMEOUT,
+            command_timeout=COMMAND_TIMEOUT,
+            server_settings=_SETTINGS,
+        )
+
+
+async def close(connection: asyncpg.Connection | asyncpg.Pool) -> None:
+    """Takes leave of the server if it is there, and closes in any case."""
+    try:
+        async with asyncio.timeout(_CLOSE_TIMEOUT):
+            await connection.close()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()
+
+
+def place(dsn: str) -> str:
+    """How messages call the log database: without user and password."""
+    try:
+        parts = urlsplit(dsn)
+    except ValueError as error:
+        raise ConfigError("log database: malformed DSN, expected postgresql://…") from error
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise ConfigError("log database: malformed DSN, expected postgresql://…")
+    return f"log database {parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def check_server(connection: AnyConnection, dsn: str) -> None:
+    """Raises UnsupportedError if the server is too old."""
+    version = connection.get_server_version()
+    if version.major < _OLDEST_MAJOR:
+        raise UnsupportedError(
+            f"{place(dsn)}: PostgreSQL {version.major}.{version.minor} is too old,"
+            f" the log needs {_OLDEST_MAJOR} or newer"
+        )
+
+
+async def check_schema(connection: AnyConnection, dsn: str) -> None:
+    """Raises UnsupportedError unless the schema is the one of this release."""
+    found, needed = await installed_version(connection), len(migrations())
+    if found < needed:
+        state = f"schema version {found} is older than {needed}" if found else "no event log here"
+        raise UnsupportedError(f"{place(dsn)}: {state}: run `pbscastd log migrate`")
+    if found > needed:
+        raise newer_schema(dsn, found)
+
+
+def newer_schema(dsn: str, found: int) -> UnsupportedError:
+    """The error for a schema that a later release has made."""
+    return UnsupportedError(
+        f"{place(dsn)}: schema version {found} is newer than this release knows"
+        f" ({len(migrations())}): upgrade pbscast"
+    )
+
+
+async def installed_version(connection: AnyConnection) -> int:
+    """The number of the last migration that was applied, 0 if none."""
+    if not await queries.has_migration_table(connection):
+        return 0
+    return await queries.schema_version(connection)

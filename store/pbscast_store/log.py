@@ -1,0 +1,167 @@
+"""The event log: opening, reading, and getting the right to write."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, Self
+
+import asyncpg
+
+from pbscast.errors import NotFoundError, UsageError
+from pbscast_store import history, queries
+from pbscast_store.connection import check_schema, check_server, close, connect, open_pool, place
+from pbscast_store.doorbell import Doorbell, listening
+from pbscast_store.errors import translated
+from pbscast_store.heads import ObjectKey
+from pbscast_store.leases import Lease
+from pbscast_store.migration import migrate
+from pbscast_store.records import ObjectState, Record, SiteRow
+from pbscast_store.writer import SiteWriter
+
+PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Of payload, after which a page ends early."""
+
+_ARRAY: Final = "[]"
+
+
+class Log:
+    """The log database. Every method raises UnavailableError when it cannot be reached."""
+
+    def __init__(self, dsn: str, pool: asyncpg.Pool) -> None:
+        self._dsn = dsn
+        self._pool = pool
+        self._place = place(dsn)
+        self._writing: set[asyncpg.Connection] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, dsn: str) -> AsyncIterator[Self]:
+        """Connects to the log at a `postgresql://` URI.
+
+        Raises ConfigError for any other text or a database that is not there; UnavailableError;
+        AccessDeniedError; UnsupportedError for a server before PostgreSQL 14, and for a schema
+        that is newer than this release or not yet migrated.
+        """
+        pool = await open_pool(dsn)
+        try:
+            with translated(place(dsn)):
+                async with pool.acquire() as connection:
+                    check_server(connection, dsn)
+                    await check_schema(connection, dsn)
+            log = cls(dsn, pool)
+            try:
+                yield log
+            finally:
+                await log._close_writers()
+        finally:
+            await close(pool)
+
+    @staticmethod
+    async def migrate_at(dsn: str) -> int:
+        """Makes the log's schema, or brings it up to this release; returns its version.
+
+        Safe to repeat and to run by many at once; needs the right to create a schema.
+        """
+        return await migrate(dsn)
+
+    async def register_site(self, site: str) -> None:
+        """Makes room for a site; nothing if it is there."""
+        if not site:
+            raise UsageError("a site needs a name")
+        with translated(self._place):
+            await queries.register_site(self._pool, site)
+
+    async def sites(self) -> list[SiteRow]:
+        """All sites, by name."""
+        with translated(self._place):
+            return await queries.sites(self._pool)
+
+    async def position(self, site: str) -> int:
+        """The position of the site's last event, 0 before the first. Raises NotFoundError."""
+        with translated(self._place):
+            position = await queries.site_position(self._pool, site)
+        if position is None:
+            raise NotFoundError(f"{self._place}: no such site: {site}")
+        return position
+
+    async def acquire(self, site: str, holder: str, ttl: float) -> SiteWriter | None:
+        """The right to write a site for `ttl` seconds from now; None while another has it.
+
+        `holder` must be unique to the worker: the same holder gets the site again at once, and
+        its earlier writer is fenced off. Raises NotFoundError for a site never registered.
+        """
+        connection = await connect(self._dsn)
+        try:
+            with translated(self._place):
+                await queries.require_durable_commits(connection)
+            lease = await Lease.acquire(self._pool, site, holder, ttl)
+        except BaseException:
+            await close(connection)
+            raise
+        if lease is None:
+            await close(connection)
+            return None
+        self._writing.add(connection)
+        connection.add_termination_listener(self._writing.discard)
+        return SiteWriter(lease, connection)
+
+    async def read(
+        self, site: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
+    ) -> list[Record]:
+        """The events after a position, oldest first; empty only if there are none.
+
+        A page ends after `limit` events or `max_bytes` of payload, but holds at least one event.
+        """
+        with translated(self._place):
+            return await queries.read_events(self._pool, site, after, limit, max_bytes)
+
+    async def history(
+        self,
+        kind: str,
+        object_id: str,
+        *,
+        site: str | None = None,
+        after: Mapping[str, int] | None = None,
+        limit: int = 1000,
+        max_bytes: int = PAGE_BYTES,
+    ) -> list[Record]:
+        """The events of an object, oldest first; of an array `N[].server`, its subjobs' too.
+
+        One site's events stand in the order of their positions, those of several sites by time.
+        A page ends as that of `read` does. To go on, give as `after` the position of the last
+        event seen of each site.
+        """
+        key, seen = ObjectKey(kind, object_id), after or {}
+        find = queries.array_places if _ARRAY in object_id else queries.object_places
+        with translated(self._place):
+            found = await find(self._pool, key, site, seen, limit)
+            return await queries.events_at(self._pool, history.merge(found, limit, max_bytes))
+
+    async def object(self, site: str, kind: str, object_id: str) -> ObjectState | None:
+        """The latest incarnation of an object, gone or not; None if the log never saw one."""
+        with translated(self._place):
+            return await queries.object_state(self._pool, site, kind, object_id)
+
+    async def objects(self, site: str, kind: str) -> AsyncIterator[ObjectState]:
+        """The objects that are not gone, by id, as they stood at one moment.
+
+        They are streamed in bounded memory over a connection that lasts as long as the iteration:
+        close the generator (`contextlib.aclosing`) if you leave it early.
+        """
+        connection = await connect(self._dsn)
+        try:
+            with translated(self._place):
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    async for state in queries.present_objects(connection, site, kind):
+                        yield state
+        finally:
+            await close(connection)
+
+    def watch(self) -> AbstractAsyncContextManager[Doorbell]:
+        """A doorbell that rings at every append; see `Doorbell.wait`."""
+        return listening(self._dsn)
+
+    async def _close_writers(self) -> None:
+        for connection in list(self._writing):
+            await close(connection)

@@ -1,0 +1,200 @@
+"""One function for each file of `sql/queries`: its parameters and rows, typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from pbscast_store.heads import Head, ObjectKey
+from pbscast_store.planning import Plan
+from pbscast_store.records import ObjectState, Record, SiteRow
+from pbscast_store.statements import query
+
+AnyConnection = asyncpg.Connection | PoolConnectionProxy
+Executor = AnyConnection | asyncpg.Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a new lease gives."""
+
+    epoch: int
+    position: int
+    cursor: dict[str, object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an event stands, and how large it is."""
+
+    site: str
+    position: int
+    time: datetime
+    bytes: int
+
+
+async def append(
+    executor: Executor,
+    site: str,
+    epoch: int,
+    position: int,
+    cursor: Mapping[str, object],
+    plan: Plan,
+) -> bool:
+    """False: the epoch has passed, nothing was written."""
+    row = await executor.fetchrow(
+        query("append"),
+        site,
+        epoch,
+        position,
+        position + len(plan.events),
+        json.dumps(cursor),
+        plan.events,
+        plan.folds,
+    )
+    return row is not None
+
+
+async def read_events(
+    executor: Executor, site: str, after: int, limit: int, max_bytes: int
+) -> list[Record]:
+    """At least one if there is any; no more than `limit`, and `max_bytes` of payload."""
+    rows = await executor.fetch(query("read_events"), site, after, limit, max_bytes)
+    return [Record(**row) for row in rows]
+
+
+async def events_at(executor: Executor, places: Sequence[Place]) -> list[Record]:
+    """The events at places, in the order of the places."""
+    sites, positions = [place.site for place in places], [place.position for place in places]
+    return [Record(**row) for row in await executor.fetch(query("events_at"), sites, positions)]
+
+
+async def object_places(
+    executor: Executor, key: ObjectKey, site: str | None, after: Mapping[str, int], limit: int
+) -> list[Place]:
+    """Where the events of one object stand: up to `limit` of each site, by site and position."""
+    rows = await executor.fetch(
+        query("object_places"), key.kind, key.id, site, json.dumps(after), limit
+    )
+    return [Place(**row) for row in rows]
+
+
+async def array_places(
+    executor: Executor, key: ObjectKey, site: str | None, after: Mapping[str, int], limit: int
+) -> list[Place]:
+    r"""As `object_places`, of an array `N[].server` and its subjobs `N[i].server`.
+
+    All their ids begin with `N[`, which is the range up to `N\`, the next character.
+    """
+    number, _, end = key.id.partition("[")
+    rows = await executor.fetch(
+        query("array_places"),
+        key.kind,
+        f"{number}[",
+        f"{number}\\",
+        end,
+        site,
+        json.dumps(after),
+        limit,
+    )
+    return [Place(**row) for row in rows]
+
+
+async def heads(executor: Executor, site: str, keys: Iterable[ObjectKey]) -> dict[ObjectKey, Head]:
+    """The heads of those objects that the log knows."""
+    kinds, ids = zip(*keys, strict=True)
+    rows = await executor.fetch(query("heads"), site, kinds, ids)
+    return {ObjectKey(kind, object_id): Head(*head) for kind, object_id, *head in rows}
+
+
+async def object_state(
+    executor: Executor, site: str, kind: str, object_id: str
+) -> ObjectState | None:
+    """None: the log never saw the object."""
+    row = await executor.fetchrow(query("object"), site, kind, object_id)
+    return None if row is None else _object_state(row)
+
+
+async def present_objects(
+    connection: asyncpg.Connection, site: str, kind: str
+) -> AsyncIterator[ObjectState]:
+    """Through a cursor of the server: call it in a transaction."""
+    async for row in connection.cursor(query("present_objects"), site, kind, prefetch=200):
+        yield _object_state(row)
+
+
+async def sites(executor: Executor) -> list[SiteRow]:
+    """All, by name."""
+    return [SiteRow(**row) for row in await executor.fetch(query("sites"))]
+
+
+async def site_position(executor: Executor, site: str) -> int | None:
+    """None: no such site."""
+    position: int | None = await executor.fetchval(query("site_position"), site)
+    return position
+
+
+async def register_site(executor: Executor, site: str) -> None:
+    """Nothing if the site is there."""
+    await executor.execute(query("register_site"), site)
+
+
+async def acquire_lease(executor: Executor, site: str, holder: str, ttl: float) -> Grant | None:
+    """None: somebody else's term lasts, or no such site."""
+    row = await executor.fetchrow(query("acquire_lease"), site, holder, ttl)
+    if row is None:
+        return None
+    return Grant(row["epoch"], row["position"], row["cursor"] and json.loads(row["cursor"]))
+
+
+async def renew_lease(executor: Executor, site: str, epoch: int, ttl: float) -> bool:
+    """False: the epoch has passed."""
+    return await executor.fetchval(query("renew_lease"), site, epoch, ttl) is not None
+
+
+async def release_lease(executor: Executor, site: str, epoch: int) -> None:
+    """Nothing if the epoch has passed."""
+    await executor.execute(query("release_lease"), site, epoch)
+
+
+async def require_durable_commits(connection: asyncpg.Connection) -> None:
+    """Undoes `synchronous_commit = off` for this connection."""
+    await connection.execute(query("require_durable_commits"))
+
+
+async def has_migration_table(executor: Executor) -> bool:
+    """Whether any migration has ever been applied."""
+    return bool(await executor.fetchval(query("has_migration_table")))
+
+
+async def schema_version(executor: Executor) -> int:
+    """The number of the last migration."""
+    return int(await executor.fetchval(query("schema_version")))
+
+
+async def lock_migrations(connection: asyncpg.Connection) -> None:
+    """Until the transaction ends."""
+    await connection.execute(query("lock_migrations"))
+
+
+async def record_migration(connection: asyncpg.Connection, number: int, name: str) -> None:
+    """Notes that a migration has been applied."""
+    await connection.execute(query("record_migration"), number, name)
+
+
+async def ping(connection: asyncpg.Connection, limit: float) -> None:
+    """Raises if the server does not answer within `limit` seconds."""
+    await connection.execute(query("ping"), timeout=limit)
+
+
+def _object_state(row: asyncpg.Record) -> ObjectState:
+    values: dict[str, Any] = dict(row)
+    values["attributes"] = json.loads(values["attributes"])
+    values["columns"] = json.loads(values["columns"])
+    return ObjectState(**values)

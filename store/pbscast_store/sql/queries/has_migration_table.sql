@@ -1,0 +1,1 @@
+SELECT to_regclass('pbscast_log.migration') IS NOT NULL;

@@ -1,0 +1,1 @@
+INSERT INTO pbscast_log.migration (number, name) VALUES ($1, $2);

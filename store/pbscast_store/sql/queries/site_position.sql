@@ -1,0 +1,1 @@
+SELECT position FROM pbscast_log.site WHERE name = $1;

@@ -1,0 +1,42 @@
+"""The SQL files of this package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Final
+
+_SQL: Final = resources.files(__package__) / "sql"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of the schema."""
+
+    number: int
+    name: str
+    script: str
+
+
+@cache
+def query(name: str) -> str:
+    """The text of `sql/queries/<name>.sql`."""
+    return (_SQL / "queries" / f"{name}.sql").read_text()
+
+
+@cache
+def migrations() -> tuple[Migration, ...]:
+    """Every step, in order: number n stands at index n - 1."""
+    files = sorted((_SQL / "migrations").iterdir(), key=lambda file: file.name)
+    return tuple(_migration(file.name, file.read_text()) for file in files)
+
+
+def migration_table() -> str:
+    """What has to be there before the first step."""
+    return (_SQL / "migration_table.sql").read_text()
+
+
+def _migration(file: str, script: str) -> Migration:
+    number, _, name = file.removesuffix(".sql").partition("_")
+    return Migration(int(number), name, script)
