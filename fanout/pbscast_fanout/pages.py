@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pbscast_fanout.batches import MAX_BYTES, MAX_EVENTS, compose
 
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from pbscast_fanout.batches import Message
     from pbscast_fanout.connection import Connection
     from pbscast_store.log import Log
-
-_FIRST: Final = 64
 
 
 class Pages:
@@ -29,7 +27,6 @@ class Pages:
         self._connection = connection
         self._site = site
         self._after = after
-        self._limit = _FIRST
         self._reading: asyncio.Task[tuple[list[Message], bool]] | None = None
 
     async def next(self) -> list[Message]:
@@ -47,12 +44,10 @@ class Pages:
 
     async def _read(self) -> tuple[list[Message], bool]:
         """Return a page, and whether more is likely to be there already."""
-        limit = self._limit
-        records = await self._log.read(self._site, self._after, limit)
+        records = await self._log.read(self._site, self._after, MAX_EVENTS, max_bytes=MAX_BYTES)
         max_payload = self._connection.client.max_payload
         page = [compose(record, max_payload) for record in records]
-        self._limit = next_limit(limit, sum(len(message.body) for message in page), len(page))
-        return page, len(page) == limit
+        return page, len(page) == MAX_EVENTS
 
     async def aclose(self) -> None:
         """Stop reading ahead."""
@@ -60,9 +55,3 @@ class Pages:
             self._reading.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await self._reading
-
-
-def next_limit(limit: int, size: int, count: int) -> int:
-    """Return how many events to read next: twice as many, within a batch's number and bytes."""
-    fitting = MAX_BYTES * count // size if size else MAX_EVENTS
-    return max(1, min(2 * limit, MAX_EVENTS, fitting))

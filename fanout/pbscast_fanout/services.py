@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
+from itertools import accumulate
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeVar
 
 import structlog
 from nats.micro import add_service
 from nats.micro.request import ServiceError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from pbscast import requests
 from pbscast.errors import (
@@ -46,7 +46,7 @@ _CODES: Final[tuple[tuple[type[PbscastError], str], ...]] = (
     (UnavailableError, "503"),
 )
 
-_POSITION: Final = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+_TOKEN: Final = TypeAdapter(dict[str, Annotated[int, Field(strict=True, ge=1, lt=2**63)]])
 
 _log = structlog.get_logger(__name__)
 
@@ -84,11 +84,22 @@ class Services:
         await service.add_endpoint(name=name, subject=subject, handler=_handler(model, answer))
 
     async def _history(self, request: requests.HistoryRequest) -> bytes:
-        after = parse_token(request.after) if request.after else None
-        records = await self._log.history(
-            request.kind, request.id, site=request.site, after=after, limit=request.limit + 1
+        seen = parse_token(request.after) if request.after else {}
+        records = await self._find(request, seen, request.limit)
+        bodies = [compose(record, self._connection.client.max_payload).body for record in records]
+        bodies = bodies[: fitting(bodies, self._room)]
+        last = {record.site: record.position for record in records[: len(bodies)]}
+        seen = {**seen, **last}
+        # A page of the log may be short because its events are large: only an empty one is the end.
+        more = len(bodies) < len(records) or await self._find(request, seen, 1)
+        return join(bodies, make_token(seen) if more else None)
+
+    async def _find(
+        self, request: requests.HistoryRequest, seen: dict[str, int], limit: int
+    ) -> list[Record]:
+        return await self._log.history(
+            request.kind, request.id, site=request.site, after=seen, limit=limit
         )
-        return page(records, request.limit, self._connection.client.max_payload)
 
     async def _event(self, request: requests.EventRequest) -> bytes:
         records = await self._log.read(request.site, request.position - 1, 1)
@@ -106,32 +117,28 @@ class Services:
         return self._connection.client.max_payload - HEADROOM
 
 
-def page(records: Sequence[Record], limit: int, max_payload: int) -> bytes:
-    """Return a HistoryResponse that fits into one message; events are as they were published."""
-    bodies: list[bytes] = []
-    room = max_payload - HEADROOM
-    for record in records[:limit]:
-        body = compose(record, max_payload).body
-        room -= len(body) + 1
-        if bodies and room < 0:
-            break
-        bodies.append(body)
-    more = len(bodies) < len(records)
-    token = json.dumps(make_token(records[len(bodies) - 1])) if more else "null"
-    return b'{"events":[' + b",".join(bodies) + b'],"next":' + token.encode() + b"}"
+def fitting(bodies: Sequence[bytes], room: int) -> int:
+    """Return how many of the events fit into one answer; one always does."""
+    sizes = accumulate(len(body) + 1 for body in bodies)
+    return max(bool(bodies), sum(size <= room for size in sizes))
 
 
-def make_token(record: Record) -> str:
-    """Return what names the place after a record; callers pass it back unread."""
-    return f"{record.site}:{record.position}"
+def join(bodies: Sequence[bytes], token: str | None) -> bytes:
+    """Return a HistoryResponse of events as they were published."""
+    return b'{"events":[' + b",".join(bodies) + b'],"next":' + json.dumps(token).encode() + b"}"
 
 
-def parse_token(token: str) -> tuple[str, int]:
+def make_token(seen: dict[str, int]) -> str:
+    """Return what names the place after the last event of each site; callers do not read it."""
+    return json.dumps(seen, separators=(",", ":"))
+
+
+def parse_token(token: str) -> dict[str, int]:
     """Undo make_token. Raises UsageError."""
-    site, _, position = token.rpartition(":")
-    if not site or not _POSITION.fullmatch(position):
-        raise UsageError("after: not the `next` of an earlier answer")
-    return site, int(position)
+    try:
+        return _TOKEN.validate_json(token)
+    except ValidationError as error:
+        raise UsageError("after: not the `next` of an earlier answer") from error
 
 
 def piece(text: str, offset: int, room: int) -> bytes:

@@ -20,7 +20,8 @@ from pbscast_fanout.streams import ensure_stream
 
 if TYPE_CHECKING:
     from pbscast_fanout.settings import FanoutSettings
-    from pbscast_store.log import Doorbell, Log
+    from pbscast_store.doorbell import Doorbell
+    from pbscast_store.log import Log
 
 POLL_SECONDS: Final = 1.0
 """How often the log is asked for its sites and positions, were a doorbell lost or a site new."""

@@ -39,13 +39,16 @@ class Response(BaseModel):
 
 
 class HistoryRequest(Request):
-    """All that the log holds of one object, oldest first; an array's id covers its subjobs."""
+    """All that the log holds of one object, oldest first; an array's id covers its subjobs.
+
+    A site's events come in the order of their positions, those of several sites by time.
+    """
 
     id: str = Field(min_length=1, max_length=1024)
     kind: Kind = Kind.JOB
     site: Site | None = None
     """None: at every site."""
-    after: str | None = Field(default=None, max_length=1024)
+    after: str | None = Field(default=None, max_length=65536)
     """The ``next`` of the page before; None for the first."""
     limit: int = Field(default=MAX_PAGE, ge=1, le=MAX_PAGE)
 

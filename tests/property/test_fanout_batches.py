@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbscast import wire
-from pbscast.requests import EventResponse, HistoryResponse
+from pbscast.requests import EventResponse
 from pbscast_fanout.batches import HEADROOM, Message, compose, split
-from pbscast_fanout.pages import next_limit
-from pbscast_fanout.services import page, parse_token, piece
+from pbscast_fanout.services import fitting, join, piece
 from pbscast_store.records import Record
 
 RECORD = Record(
@@ -81,36 +80,15 @@ def test_an_event_always_fits_and_stays_an_event(payload: dict[str, object], lim
         assert kept == {*full["changed"], *full.get("columns", {})}
 
 
-@given(limit=st.integers(1, 999), size=st.integers(0, 10**9), count=st.integers(0, 999))
-def test_pages_never_grow_beyond_a_batch(limit: int, size: int, count: int) -> None:
-    chosen = next_limit(limit, size, count)
-    assert 1 <= chosen <= min(999, 2 * limit)
-    if count and size:
-        assert chosen == 1 or chosen * (size / count) <= 4 * 1024 * 1024
-
-
-@given(
-    items=st.lists(payloads, min_size=1, max_size=20),
-    limit=st.integers(1, 20),
-    max_payload=st.integers(4_000, 20_000),
-)
-def test_pages_of_history_fit_and_join(
-    items: list[dict[str, object]], limit: int, max_payload: int
-) -> None:
-    records = [record_of(payload, number) for number, payload in enumerate(items, 1)]
-    seen: list[object] = []
-    after = 0
-    while True:
-        answer = page(records[after : after + limit + 1], limit, max_payload)
-        assert len(answer) <= max_payload
-        response = HistoryResponse.model_validate_json(answer)
-        assert 1 <= len(response.events) <= limit
-        seen += response.events
-        if response.next is None:
-            break
-        site, after = parse_token(response.next)
-        assert site == "sitea"
-    assert seen == [json.loads(compose(record, max_payload).body) for record in records]
+@given(sizes=st.lists(st.integers(0, 500), min_size=1, max_size=50), room=st.integers(500, 5_000))
+def test_as_many_events_as_fit_are_answered(sizes: list[int], room: int) -> None:
+    bodies = [b'"' + b"x" * size + b'"' for size in sizes]
+    count = fitting(bodies, room)
+    answer = join(bodies[:count], None)
+    assert count >= 1
+    assert len(answer) <= room + 100
+    assert count == len(bodies) or len(join(bodies[: count + 1], None)) > room
+    assert json.loads(answer) == {"events": ["x" * size for size in sizes[:count]], "next": None}
 
 
 @given(text=st.text(st.characters(codec="utf-8", min_codepoint=32)), room=st.integers(68, 300))
