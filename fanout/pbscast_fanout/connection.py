@@ -45,7 +45,8 @@ async def connect(settings: NatsSettings, *, name: str) -> Client:
 
     Raises UnavailableError, AccessDeniedError, UnsupportedError (server too old) or ConfigError.
     """
-    client, troubles = Client(), _Troubles()
+    client = Client()
+    troubles = _Troubles(client)
     try:
         async with asyncio.timeout(settings.timeout):
             await client.connect(**_options(settings, name), **troubles.callbacks())
@@ -94,8 +95,9 @@ def _tls(settings: NatsSettings) -> ssl.SSLContext:
 class _Troubles:
     """Remembers why connecting failed while it is tried, and logs what happens to it afterwards."""
 
-    def __init__(self) -> None:
+    def __init__(self, client: Client) -> None:
         self.last: Exception | None = None
+        self._client = client
         self._connected = False
 
     def callbacks(self) -> dict[str, Any]:
@@ -114,7 +116,7 @@ class _Troubles:
             _log.warning("nats_error", error=str(error) or type(error).__name__)
 
     async def _disconnected(self) -> None:
-        if self._connected:
+        if self._client.is_reconnecting:
             _log.warning("nats_disconnected")
 
     async def _reconnected(self) -> None:

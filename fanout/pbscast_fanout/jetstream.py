@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 STREAM: Final = "PBS"
 
-
-class DuplicateError(ConflictError):
-    """JetStream remembers an id of the batch: the stream was emptied a moment ago."""
-
-
 _MEANINGS: Final[dict[int, type[PbscastError]]] = {
     10014: NotFoundError,  # consumer
     10037: NotFoundError,  # message
@@ -41,7 +36,7 @@ _MEANINGS: Final[dict[int, type[PbscastError]]] = {
     10039: UnsupportedError,  # JetStream is not enabled for this account
     10076: UnsupportedError,  # JetStream is not enabled
     10071: FencedError,  # wrong last sequence
-    10201: DuplicateError,
+    10201: FencedError,  # batch holds a message id that was stored a moment ago
 }
 
 

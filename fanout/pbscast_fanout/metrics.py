@@ -14,11 +14,6 @@ FAILURES: Final = Counter("pbscast_publish_failures", "Attempts to publish that 
 FENCED: Final = Counter(
     "pbscast_publish_fenced", "Batches refused because another worker published the site", ["site"]
 )
-DUPLICATES: Final = Counter(
-    "pbscast_publish_duplicates",
-    "Batches refused because JetStream remembers one of the events",
-    ["site"],
-)
 POSITION: Final = Gauge(
     "pbscast_published_position", "Last position known to be on the stream", ["site"]
 )

@@ -21,7 +21,6 @@ from pbscast.errors import FencedError, PbscastError
 from pbscast.requests import PublisherState
 from pbscast_fanout import metrics
 from pbscast_fanout.batches import mark_of, send, send_mark, split
-from pbscast_fanout.jetstream import DuplicateError
 from pbscast_fanout.pages import Pages
 from pbscast_fanout.progress import Progress
 from pbscast_fanout.resume import DivergedError, Place, find_place
@@ -92,8 +91,6 @@ class SitePublisher:
     async def _rest(self, error: Exception) -> None:
         """Report a failure and wait: longer while it lasts, and not in step with other sites."""
         metrics.FAILURES.labels(self._site).inc()
-        if isinstance(error, DuplicateError):
-            metrics.DUPLICATES.labels(self._site).inc()
         diverged = isinstance(error, DivergedError)
         state = PublisherState.DIVERGED if diverged else PublisherState.RETRYING
         self.progress.enter(state, str(error) or type(error).__name__)

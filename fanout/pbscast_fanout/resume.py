@@ -54,7 +54,7 @@ async def find_place(
     stored = await last_mark(connection, site)
     if stored is None:
         position = await _first_retained(log, site, max_age)
-        _log.warning("stream_has_no_mark", site=site, publishing_from=position + 1)
+        _log.warning("no_mark_on_stream", site=site, publishing_from=position + 1)
         return Place(Mark(site=site, position=position, time=datetime.now(UTC)), 0)
     await _check_same(log, stored.mark)
     return Place(stored.mark, stored.sequence)

@@ -15,7 +15,7 @@ from pbscast.errors import (
     UsageError,
 )
 from pbscast_fanout.connection import where
-from pbscast_fanout.jetstream import DuplicateError, refused
+from pbscast_fanout.jetstream import refused
 from pbscast_fanout.services import parse_token
 from pbscast_fanout.settings import NatsSettings, StreamSettings
 from pbscast_fanout.streams import changes, check_ours, limits
@@ -63,7 +63,7 @@ def test_a_foreign_stream_is_refused_in_one_line(key: str, value: object) -> Non
     ("code", "kind"),
     [
         (10071, FencedError),
-        (10201, DuplicateError),
+        (10201, FencedError),
         (10059, NotFoundError),
         (10065, ConflictError),
         (10039, UnsupportedError),

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from harness.fanning import (
+    assert_published,
+    client_of,
+    draft,
+    drafts,
+    fanning,
+    in_state,
+    logged,
+    published_to,
+    status_of,
+    stored,
+    until,
+    write,
+)
+from harness.servers import Databases
+from nats.js.manager import JetStreamManager
+
+from pbscast import wire
+from pbscast.errors import FencedError
+from pbscast.events import Site
+from pbscast.requests import PublisherState
+from pbscast_deploy.embedded import NatsServer
+from pbscast_fanout.batches import compose, mark_of, send
+from pbscast_fanout.connection import Connection
+from pbscast_fanout.resume import find_place
+from pbscast_fanout.settings import NatsSettings
+from pbscast_store.log import Log
+
+
+async def test_what_is_logged_is_published_once_in_order_to_the_byte(
+    log: Log, nats_url: str
+) -> None:
+    await write(log, "sitea", drafts(2_500))
+    await write(log, "siteb", [draft("6[3].siteb", comment="ünïcode \\x00 %"), draft("6[].siteb")])
+    async with fanning(log, nats_url) as fanout:
+        await published_to(fanout, "sitea", 2_500)
+        await published_to(fanout, "siteb", 2)
+    await assert_published(nats_url, log, "sitea")
+    await assert_published(nats_url, log, "siteb")
+    subjects = [message.subject for message in await stored(nats_url, "pbs.v1.siteb.>")]
+    assert subjects == [
+        "pbs.v1.siteb.mark",
+        "pbs.v1.siteb.job.alice.6[]/siteb.3.state",
+        "pbs.v1.siteb.job.alice.6[]/siteb.-.state",
+        "pbs.v1.siteb.mark",
+    ]
+
+
+async def test_events_follow_the_log_live_and_new_sites_join(log: Log, nats_url: str) -> None:
+    async with fanning(log, nats_url) as fanout, client_of(nats_url) as client:
+        live = await client.subscribe("pbs.v1.*.job.alice.>")
+        for number in range(1, 4):
+            await write(log, "sitea", [draft(comment=str(number))])
+            message = await live.next_msg(timeout=5)
+            assert message.data == (await logged(log, "sitea"))[-1].encode()
+            assert message.headers is not None
+            assert message.headers["Nats-Msg-Id"] == f"sitea:{number}"
+        await write(log, "late", drafts(1))
+        assert wire.decode((await live.next_msg(timeout=5)).data).site == "late"
+        await until(lambda: fanout.status().sites[0].state is PublisherState.CURRENT)
+        assert [item.lag for item in fanout.status().sites] == [0, 0]
+
+
+async def test_a_restart_resumes_from_the_mark(log: Log, nats_url: str) -> None:
+    for total in (1_500, 3_000):
+        await write(log, "sitea", drafts(1_500))
+        async with fanning(log, nats_url) as fanout:
+            await published_to(fanout, "sitea", total)
+        async with fanning(log, nats_url) as fanout:
+            await published_to(fanout, "sitea", total)
+        await assert_published(nats_url, log, "sitea")
+
+
+async def test_a_worker_that_was_overtaken_cannot_write(log: Log, nats_url: str) -> None:
+    await write(log, "sitea", drafts(10))
+    zombie = Connection(NatsSettings(servers=(nats_url,)), name="zombie")
+    await zombie.open()
+    async with fanning(log, nats_url) as fanout:
+        await published_to(fanout, "sitea", 10)
+        stale = await find_place(log, zombie, Site("sitea"), None)
+        await write(log, "sitea", drafts(10))
+        await published_to(fanout, "sitea", 20)
+    batch = [compose(record, 10**6) for record in await log.read("sitea", 10, 10)]
+    # Other message ids: as if the duplicate window were long over.
+    forgotten = [
+        compose(replace(item.record, position=item.record.position + 1_000), 10**6)
+        for item in batch
+    ]
+    for messages in (batch, forgotten):
+        with pytest.raises(FencedError):
+            await send(zombie, messages, mark_of(messages[-1].record), stale.fence)
+    await zombie.close()
+    await assert_published(nats_url, log, "sitea")
+
+
+async def test_of_two_workers_one_publishes_and_the_other_takes_over(
+    log: Log, nats_url: str
+) -> None:
+    await log.register_site("sitea")
+    async with fanning(log, nats_url) as second:
+        async with fanning(log, nats_url) as first:
+            total = 0
+            for _ in range(20):
+                total = await write(log, "sitea", drafts(100))
+            await published_to(first, "sitea", total)
+            await published_to(second, "sitea", total)
+            states = {item.state for worker in (first, second) for item in worker.status().sites}
+            assert PublisherState.RETRYING not in states
+        total = await write(log, "sitea", drafts(100))
+        await published_to(second, "sitea", total, seconds=10)
+    await assert_published(nats_url, log, "sitea")
+
+
+async def test_a_restored_log_stops_its_site_and_no_other(
+    log: Log, log_databases: Databases, nats_url: str
+) -> None:
+    for site in ("sitea", "siteb"):
+        await write(log, site, drafts(10))
+    async with fanning(log, nats_url) as fanout:
+        await published_to(fanout, "sitea", 10)
+        await published_to(fanout, "siteb", 10)
+    restored_dsn = log_databases.create()
+    await Log.migrate_at(restored_dsn)
+    async with Log.open(restored_dsn) as restored:
+        await write(restored, "sitea", drafts(7))
+        await write(restored, "siteb", drafts(12))
+        await write(restored, "sitec", drafts(3))
+        async with fanning(restored, nats_url, duplicate_window=timedelta(seconds=1)) as fanout:
+            await published_to(fanout, "sitec", 3)
+            for site, words in (("sitea", "the log ends at 7"), ("siteb", "another event there")):
+                await in_state(fanout, site, PublisherState.DIVERGED)
+                error = status_of(fanout, site).error or ""
+                assert words in error
+                assert f"--subject 'pbs.v1.{site}.>'" in error
+            assert len(await stored(nats_url, "pbs.v1.sitea.job.>")) == 10
+            async with client_of(nats_url) as client:
+                await JetStreamManager(client).purge_stream("PBS", subject="pbs.v1.sitea.>")
+            await published_to(fanout, "sitea", 7)
+        await assert_published(nats_url, restored, "sitea")
+
+
+async def test_a_lost_stream_is_made_and_filled_again(log: Log, nats_url: str) -> None:
+    await write(log, "sitea", drafts(100))
+    async with fanning(log, nats_url) as fanout:
+        await published_to(fanout, "sitea", 100)
+        async with client_of(nats_url) as client:
+            await JetStreamManager(client).delete_stream("PBS")
+        await write(log, "sitea", drafts(1))
+        await published_to(fanout, "sitea", 101)
+    await assert_published(nats_url, log, "sitea")
+
+
+async def test_an_emptied_stream_gets_only_what_it_would_still_hold(
+    log: Log, nats_url: str
+) -> None:
+    now = datetime.now(UTC)
+    ages = [timedelta(hours=hours) for hours in (9, 8, 7, 3, 2, 0)]
+    await write(log, "sitea", [draft(time=now - age) for age in ages])
+    await write(log, "old", [draft(time=now - ages[0])] * 5)
+    async with fanning(log, nats_url, max_age=timedelta(hours=4)) as fanout:
+        await published_to(fanout, "sitea", 6)
+        await published_to(fanout, "old", 5)
+    messages = await stored(nats_url)
+    positions = {
+        site: [
+            wire.decode(item.body).position
+            for item in messages
+            if not item.is_mark and item.subject.startswith(f"pbs.v1.{site}.")
+        ]
+        for site in ("sitea", "old")
+    }
+    assert positions == {"sitea": [4, 5, 6], "old": []}
+
+
+async def test_an_idle_sites_mark_is_renewed_before_it_is_too_old(log: Log, nats_url: str) -> None:
+    await write(log, "sitea", drafts(3))
+    async with fanning(log, nats_url, max_age=timedelta(seconds=2)) as fanout:
+        await published_to(fanout, "sitea", 3)
+        async with client_of(nats_url) as client:
+            marks = await client.subscribe("pbs.v1.sitea.mark")
+            for _ in range(6):
+                mark = wire.decode_mark((await marks.next_msg(timeout=2)).data)
+                assert mark.position == 3
+                assert mark.digest
+        assert len(await stored(nats_url, "pbs.v1.sitea.mark")) >= 1
+
+
+async def test_large_events_are_cut_and_hold_nothing_up(log: Log) -> None:
+    with NatsServer(durable=False, config="max_payload: 65536") as server:
+        await write(log, "sitea", drafts(5))
+        big = draft("7.sitea", Variable_List="x" * 200_000, comment="kept")
+        await write(log, "sitea", [big, *drafts(300, size=50_000), draft("8.sitea")])
+        async with fanning(log, server.url) as fanout:
+            await published_to(fanout, "sitea", 307)
+            bodies = [item.body for item in await stored(server.url, "pbs.v1.sitea.job.>")]
+            records = await logged(log, "sitea")
+            whole = [record.encode() for record in records]
+            assert bodies[:5] + bodies[6:] == whole[:5] + whole[6:]
+            event = wire.decode(bodies[5])
+            assert event.omitted == ("Variable_List",)
+            assert getattr(event, "changed", None) == {"comment": "kept"}
+
+
+async def test_a_burst_is_published_in_order_while_it_is_written(log: Log, nats_url: str) -> None:
+    async with fanning(log, nats_url) as fanout:
+        for _ in range(10):
+            await asyncio.gather(*(write(log, f"site{n}", drafts(150)) for n in range(3)))
+        for number in range(3):
+            await published_to(fanout, f"site{number}", 1_500)
+    for number in range(3):
+        await assert_published(nats_url, log, f"site{number}")
