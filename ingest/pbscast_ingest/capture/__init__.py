@@ -1,0 +1,17 @@
+"""Capture: the triggers and the journal inside a PBS datastore, and the commands that keep them."""
+
+from __future__ import annotations
+
+from pbscast_ingest.capture.installation import install, pause, resume, uninstall, upgrade
+from pbscast_ingest.capture.script import Settings, render_install, render_uninstall
+
+__all__ = [
+    "Settings",
+    "install",
+    "pause",
+    "render_install",
+    "render_uninstall",
+    "resume",
+    "uninstall",
+    "upgrade",
+]

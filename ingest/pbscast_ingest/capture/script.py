@@ -1,0 +1,83 @@
+"""The statements that put capture into a PBS datastore, as an administrator reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+JOURNAL_VERSION: Final = 1
+"""The form of the journal. A datastore with a higher one belongs to a newer release."""
+
+DEFAULT_CAP_BYTES: Final = 1 << 30
+DEFAULT_READER: Final = "pbscast_reader"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What differs from one site's installation to the other's."""
+
+    site: str
+    reader_role: str = DEFAULT_READER
+    cap_bytes: int = DEFAULT_CAP_BYTES
+    """Size on disk at which the journal stops growing and capture pauses itself."""
+    notify: bool = True
+    """Whether the doorbell is rung; without it the reader polls."""
+
+
+@cache
+def statements(name: str) -> tuple[str, ...]:
+    """The files of ``sql/<name>/`` in their order; each is sent to the server as one message."""
+    folder = files(__package__) / "sql" / name
+    paths = sorted((p for p in folder.iterdir() if p.name.endswith(".sql")), key=lambda p: p.name)
+    return tuple(path.read_text("utf-8") for path in paths)
+
+
+@cache
+def digest() -> str:
+    """Tells the installed statements of one release from those of another."""
+    return sha256("".join(statements("install")).encode()).hexdigest()[:16]
+
+
+def install_messages(settings: Settings) -> Iterator[str]:
+    """The messages of an installation without the closing COMMIT, in their order."""
+    begin, *rest = statements("install")
+    yield begin
+    yield from (_set_local(key, value) for key, value in _variables(settings).items())
+    yield from rest
+
+
+def render_install(settings: Settings) -> str:
+    """Exactly what `install` runs, for psql. No secret: the reader's password is set apart."""
+    head = "-- pbscast: capture for a PBS datastore. Run as the PBS database user, for instance:\n"
+    head += "--   psql -v ON_ERROR_STOP=1 -h localhost -p 15007 -d pbs_datastore -f this-file\n"
+    tail = "-- The reader still needs a password; in psql: \\password " + settings.reader_role
+    return "\n".join([head, *install_messages(settings), tail, "COMMIT;", ""])
+
+
+def render_uninstall() -> str:
+    """Exactly what `uninstall` runs, for psql."""
+    return "\n".join(statements("uninstall"))
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    return {
+        "site": settings.site,
+        "reader": settings.reader_role,
+        "cap_bytes": str(settings.cap_bytes),
+        "notify": str(settings.notify).lower(),
+        "version": str(JOURNAL_VERSION),
+        "script": digest(),
+    }
+
+
+def _set_local(key: str, value: str) -> str:
+    name = sql.Identifier("pbscast", "install_" + key)
+    return sql.SQL("SET LOCAL {} = {};").format(name, sql.Literal(value)).as_string()

@@ -1,0 +1,7 @@
+BEGIN;
+-- Nothing here may keep PBS waiting: a lock that is not free at once makes the whole script fail and
+-- leaves everything as it was; run it again then.
+SET LOCAL lock_timeout = '100ms';
+SET LOCAL client_min_messages = warning;
+-- One install, upgrade or uninstall at a time.
+SELECT pg_advisory_xact_lock(hashtext('pbscast'), hashtext('install'));

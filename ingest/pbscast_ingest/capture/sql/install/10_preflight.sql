@@ -1,0 +1,58 @@
+-- What must be true before anything is touched. One clear line each, under SQLSTATEs of our own.
+DO $preflight$
+DECLARE
+    wanted  record;
+    version text;
+    place   text;
+    reader  text := current_setting('pbscast.install_reader');
+BEGIN
+    IF current_setting('server_version_num')::integer NOT BETWEEN 100000 AND 189999 THEN
+        RAISE EXCEPTION 'PostgreSQL % is not supported: pbscast serves datastores on PostgreSQL 10 to 18',
+            current_setting('server_version') USING ERRCODE = 'PBC01';
+    END IF;
+    IF NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
+        RAISE EXCEPTION 'role % is no superuser: connect as the PBS database user (PBS_HOME/server_priv/db_user)',
+            current_user USING ERRCODE = 'PBC02';
+    END IF;
+    IF to_regclass('pbs.info') IS NULL THEN
+        RAISE EXCEPTION 'database % holds no PBS datastore (no table pbs.info): PBS calls it pbs_datastore',
+            current_database() USING ERRCODE = 'PBC03';
+    END IF;
+    SELECT n.nspname INTO place
+      FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+     WHERE e.extname = 'hstore';
+    IF place IS NULL THEN
+        RAISE EXCEPTION 'database % has no hstore extension, in which PBS keeps its attributes',
+            current_database() USING ERRCODE = 'PBC04';
+    END IF;
+    SELECT i.pbs_schema_version INTO version FROM pbs.info i LIMIT 1;
+    IF version IS NULL OR version !~ '^1\.5\.[0-9]+$' THEN
+        RAISE EXCEPTION 'PBS datastore schema % is not known to this release: it serves 1.5.x',
+            coalesce(version, '(none)') USING ERRCODE = 'PBC05';
+    END IF;
+    FOR wanted IN
+        SELECT t.kind, c.name
+          FROM (VALUES ('job',       ARRAY['ji_jobid', 'ji_svrflags', 'ji_creattm', 'ji_savetm']),
+                       ('queue',     ARRAY['qu_name', 'qu_creattm', 'qu_savetm']),
+                       ('node',      ARRAY['nd_name', 'nd_creattm', 'nd_savetm']),
+                       ('resv',      ARRAY['ri_resvid', 'ri_creattm', 'ri_savetm']),
+                       ('server',    ARRAY['sv_creattm', 'sv_savetm']),
+                       ('scheduler', ARRAY['sched_name', 'sched_creattm', 'sched_savetm'])
+               ) AS t (kind, columns), unnest(t.columns || 'attributes'::text) AS c (name)
+         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                            WHERE a.attrelid = to_regclass('pbs.' || t.kind)
+                              AND a.attname = c.name AND a.attnum > 0 AND NOT a.attisdropped)
+         LIMIT 1
+    LOOP
+        RAISE EXCEPTION 'PBS datastore schema % lacks column %.%', version, 'pbs.' || wanted.kind, wanted.name
+            USING ERRCODE = 'PBC05';
+    END LOOP;
+    IF reader = 'pbscast_owner' OR EXISTS
+       (SELECT FROM pg_catalog.pg_roles WHERE rolname = reader AND (rolsuper OR rolname = current_user)) THEN
+        RAISE EXCEPTION 'role % cannot be the reader: it has more rights than the reader may have', reader
+            USING ERRCODE = 'PBC06';
+    END IF;
+    -- For the statements below: the row triggers name hstore's functions by schema.
+    PERFORM set_config('pbscast.install_hstore', place, true);
+END
+$preflight$;

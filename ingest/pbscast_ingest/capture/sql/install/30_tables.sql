@@ -1,0 +1,75 @@
+CREATE SCHEMA IF NOT EXISTS pbscast;
+ALTER SCHEMA pbscast OWNER TO pbscast_owner;
+COMMENT ON SCHEMA pbscast IS 'pbscast: the journal of changes in schema pbs. Remove with: pbscastd source uninstall';
+
+-- One row. The incarnation tells this journal from one made anew or restored.
+CREATE TABLE IF NOT EXISTS pbscast.installation (
+    one          boolean     PRIMARY KEY DEFAULT true CHECK (one),
+    version      integer     NOT NULL,           -- of the journal's form; a newer one is left alone
+    script       text        NOT NULL,           -- digest of the statements that were run
+    site         text        NOT NULL,
+    incarnation  text        NOT NULL DEFAULT md5(random()::text || clock_timestamp()::text || pg_backend_pid()::text)::uuid::text,
+    reader       text        NOT NULL,
+    installed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    upgraded_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- One row: what an administrator may set.
+CREATE TABLE IF NOT EXISTS pbscast.control (
+    one       boolean PRIMARY KEY DEFAULT true CHECK (one),
+    cap_bytes bigint  NOT NULL CHECK (cap_bytes > 0)
+);
+
+-- The switch that the row triggers look at. A sequence, because it is the one shared number that is
+-- read without running a query, changes at once and is never locked: 0 capture and ring the
+-- doorbell, 1 paused, 2 capture without the doorbell, 3 both.
+CREATE SEQUENCE IF NOT EXISTS pbscast.mode MINVALUE 0 MAXVALUE 3 START 0 CACHE 1;
+
+-- Order of the journal. A row's number is drawn while the changed row is locked, so that for each
+-- object the order of seq is the order of the commits.
+CREATE SEQUENCE IF NOT EXISTS pbscast.journal_seq CACHE 1;
+
+-- Moves once for each save that could not be written to the journal, nor a gap marker for it.
+CREATE SEQUENCE IF NOT EXISTS pbscast.gap_seq CACHE 1;
+
+-- Arrays hold key, value, key, value, ... so that nothing here depends on the type hstore.
+CREATE TABLE IF NOT EXISTS pbscast.journal (
+    seq     bigint      PRIMARY KEY,
+    xid     bigint      NOT NULL,                -- txid_current() of the saving transaction
+    at      timestamptz NOT NULL,
+    op      "char"      NOT NULL,                -- Insert Update Delete Truncate Heartbeat Gap
+    kind    text        NOT NULL DEFAULT '',     -- the table; '' for H and G
+    key     text        NOT NULL DEFAULT '',     -- the object; the cause for G
+    created text        NOT NULL DEFAULT '',     -- its *_creattm
+    columns text[]      NOT NULL DEFAULT '{}',   -- I: all, U: those that changed (but attributes, *_savetm)
+    changed text[]      NOT NULL DEFAULT '{}',   -- I: all attributes, U: new and changed ones
+    before  text[]      NOT NULL DEFAULT '{}',   -- U: what those attributes and columns were
+    removed text[]      NOT NULL DEFAULT '{}',   -- U: names of attributes that went
+    context text[]                               -- job U, D: what tells the state; G, H: details
+);
+ALTER TABLE pbscast.journal SET (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000
+);
+-- Vacuum may not cut the file's end off: for that it takes the lock that a save would wait for.
+DO $truncate$
+BEGIN
+    IF current_setting('server_version_num')::integer >= 120000 THEN
+        ALTER TABLE pbscast.journal SET (vacuum_truncate = false, toast.vacuum_truncate = false);
+    END IF;
+END
+$truncate$;
+
+ALTER TABLE pbscast.installation OWNER TO pbscast_owner;
+ALTER TABLE pbscast.control OWNER TO pbscast_owner;
+ALTER TABLE pbscast.journal OWNER TO pbscast_owner;
+ALTER SEQUENCE pbscast.mode OWNER TO pbscast_owner;
+ALTER SEQUENCE pbscast.journal_seq OWNER TO pbscast_owner;
+ALTER SEQUENCE pbscast.gap_seq OWNER TO pbscast_owner;
+
+INSERT INTO pbscast.control (cap_bytes)
+VALUES (current_setting('pbscast.install_cap_bytes')::bigint)
+ON CONFLICT (one) DO UPDATE SET cap_bytes = excluded.cap_bytes;
+-- A pause outlives an upgrade; the doorbell is as this call wants it.
+SELECT setval('pbscast.mode', coalesce(pg_sequence_last_value('pbscast.mode'), 0) & 1
+                              | CASE WHEN current_setting('pbscast.install_notify')::boolean THEN 0 ELSE 2 END);

@@ -1,0 +1,227 @@
+-- Functions that the triggers call, and those for the reader and the administrator.
+
+-- Writes a gap marker: from `since` until now changes may be missing. Phase begin, end or point.
+CREATE OR REPLACE FUNCTION pbscast.mark_gap(cause text, phase text, since timestamptz, details text[])
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' AS $mark_gap$
+BEGIN
+    PERFORM txid_current();
+    INSERT INTO pbscast.journal (seq, xid, at, op, key, context)
+    VALUES (nextval('pbscast.journal_seq'), txid_current(), clock_timestamp(), 'G', cause,
+            ARRAY['phase', phase, 'since', coalesce(since, clock_timestamp())::text] || details);
+END
+$mark_gap$;
+
+-- A session that could not write owes a gap marker. The debt is its setting pbscast.owed: cause,
+-- since, next try (seconds of the epoch), and `mute` once the counter of losses failed as well.
+-- Until the next try, a second later, its saves only move that counter: a locked journal costs PBS
+-- one short wait a second, not one for each save.
+CREATE OR REPLACE FUNCTION pbscast.lose(cause text, retry boolean)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $lose$
+DECLARE
+    owed  text[]  := string_to_array(nullif(current_setting('pbscast.owed', true), ''), ' ');
+    clock numeric := extract(epoch FROM clock_timestamp())::numeric;
+BEGIN
+    owed := ARRAY[coalesce(owed[1], cause), coalesce(owed[2], clock::text),
+                  CASE WHEN retry THEN (clock + 1)::text ELSE owed[3] END, owed[4]];
+    PERFORM set_config('pbscast.owed', array_to_string(owed, ' '), false);
+    IF owed[4] IS NULL OR retry THEN
+        PERFORM nextval('pbscast.gap_seq');
+    END IF;
+EXCEPTION WHEN query_canceled OR OTHERS THEN
+    PERFORM set_config('pbscast.owed', array_to_string(owed[1:3] || 'mute'::text, ' '), false);
+END
+$lose$;
+
+CREATE OR REPLACE FUNCTION pbscast.is_full()
+RETURNS boolean LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $is_full$
+    SELECT pg_total_relation_size('pbscast.journal') > cap_bytes FROM pbscast.control
+$is_full$;
+
+-- Called by the triggers when the switch is not at 0 or the session owes a marker. True: do not write.
+CREATE OR REPLACE FUNCTION pbscast.hold_back()
+RETURNS boolean LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $hold_back$
+DECLARE
+    owed text[] := string_to_array(nullif(current_setting('pbscast.owed', true), ''), ' ');
+BEGIN
+    IF extract(epoch FROM clock_timestamp())::numeric < owed[3]::numeric THEN
+        PERFORM pbscast.lose(owed[1], false);
+        RETURN true;
+    ELSIF pg_sequence_last_value('pbscast.mode') & 1 = 1 THEN
+        RETURN true;
+    ELSIF owed IS NULL THEN
+        RETURN false;
+    ELSIF owed[1] = 'full' AND pbscast.is_full() THEN
+        PERFORM pbscast.lose('full', true);
+        RETURN true;
+    END IF;
+    PERFORM pbscast.mark_gap(owed[1], 'end', to_timestamp(owed[2]::double precision), '{}'),
+            set_config('pbscast.owed', '', false);
+    RETURN false;
+END
+$hold_back$;
+
+-- Called when a save could not be journalled: a marker at once, unless that would wait or fail again.
+CREATE OR REPLACE FUNCTION pbscast.note_loss(state text, message text, kind text)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $note_loss$
+BEGIN
+    IF state IN ('55P03', '57014') OR current_setting('pbscast.owed', true) <> '' THEN
+        PERFORM pbscast.lose(CASE state WHEN '55P03' THEN 'lock' ELSE 'error' END, true);
+    ELSE
+        PERFORM pbscast.mark_gap('error', 'point', clock_timestamp(),
+                                 ARRAY['sqlstate', state, 'message', left(message, 500), 'table', kind]);
+    END IF;
+EXCEPTION WHEN query_canceled OR OTHERS THEN
+    PERFORM pbscast.lose('error', true);
+END
+$note_loss$;
+
+-- Called for every 64th row and for very large ones. Beyond the cap the session stops writing, with one marker.
+CREATE OR REPLACE FUNCTION pbscast.watch_size()
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $watch_size$
+BEGIN
+    IF pbscast.is_full() THEN
+        PERFORM pbscast.mark_gap('full', 'begin', clock_timestamp(), '{}'), pbscast.lose('full', true);
+    END IF;
+EXCEPTION WHEN query_canceled OR OTHERS THEN
+    NULL; -- not known this time; the row itself is written
+END
+$watch_size$;
+
+-- TRUNCATE shows in no row trigger (pbs_server -t create).
+CREATE OR REPLACE FUNCTION pbscast.capture_truncate()
+RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $capture_truncate$
+BEGIN
+    IF (current_setting('pbscast.owed', true) <> '' OR pg_sequence_last_value('pbscast.mode') <> 0)
+       AND pbscast.hold_back() THEN
+        RETURN NULL;
+    END IF;
+    PERFORM txid_current();
+    INSERT INTO pbscast.journal (seq, xid, at, op, kind)
+    VALUES (nextval('pbscast.journal_seq'), txid_current(), clock_timestamp(), 'T', TG_TABLE_NAME);
+    PERFORM pbscast.ring();
+    RETURN NULL;
+EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN
+    BEGIN
+        PERFORM pbscast.note_loss(SQLSTATE, SQLERRM, TG_TABLE_NAME);
+    EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN
+        NULL;
+    END;
+    RETURN NULL;
+END
+$capture_truncate$;
+
+-- The doorbell. A full notification queue is an error at COMMIT, where nothing could catch it.
+CREATE OR REPLACE FUNCTION pbscast.ring()
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $ring$
+BEGIN
+    IF pg_sequence_last_value('pbscast.mode') & 2 = 0 AND pg_notification_queue_usage() < 0.1 THEN
+        PERFORM pg_notify('pbscast', '');
+    END IF;
+END
+$ring$;
+
+-- For the reader: tells the journal of this cluster and installation from any other.
+CREATE OR REPLACE FUNCTION pbscast.identity()
+RETURNS text LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $identity$
+    SELECT c.system_identifier::text || ':' || i.incarnation
+      FROM pg_control_system() AS c, pbscast.installation AS i
+$identity$;
+
+-- For the reader: what of schema pbs is not captured, one line for each table; no rows if all is well.
+CREATE OR REPLACE FUNCTION pbscast.defects()
+RETURNS SETOF text LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $defects$
+    SELECT format('pbs.%s: %s', kind, CASE WHEN c.oid IS NULL THEN 'no such table'
+                                           WHEN count(t.oid) = 0 THEN 'no triggers'
+                                           ELSE 'a trigger is missing or disabled' END)
+      FROM unnest(ARRAY['job', 'queue', 'node', 'resv', 'server', 'scheduler']) AS kind
+      LEFT JOIN pg_namespace n ON n.nspname = 'pbs'
+      LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = kind
+      LEFT JOIN (pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+                              JOIN pg_namespace o ON o.oid = p.pronamespace AND o.nspname = 'pbscast')
+             ON t.tgrelid = c.oid AND t.tgenabled = 'A'
+            AND (t.tgname, p.proname) IN (('pbscast_row', 'capture_' || kind), ('pbscast_truncate', 'capture_truncate'))
+     GROUP BY kind, c.oid
+    HAVING count(t.oid) < 2
+$defects$;
+
+-- For the reader: a row that travels the journal, so that silence is told from death. Also ends the
+-- state `full`: only then, and only once everything was read and trimmed, is the journal truncated.
+CREATE OR REPLACE FUNCTION pbscast.heartbeat()
+RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $heartbeat$
+DECLARE
+    beat bigint;
+BEGIN
+    PERFORM txid_current();
+    IF pbscast.is_full() THEN
+        PERFORM pbscast.reclaim();
+    END IF;
+    INSERT INTO pbscast.journal (seq, xid, at, op, context)
+    VALUES (nextval('pbscast.journal_seq'), txid_current(), clock_timestamp(), 'H',
+            ARRAY(SELECT pbscast.defects()))
+    RETURNING seq INTO beat;
+    PERFORM pbscast.ring();
+    RETURN beat;
+END
+$heartbeat$;
+
+-- Gives the space of a fully read journal back. Sessions that found it full do not write to it, so the
+-- lock meets nobody; if it does, the next heartbeat tries again.
+CREATE OR REPLACE FUNCTION pbscast.reclaim()
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $reclaim$
+BEGIN
+    LOCK TABLE pbscast.journal IN ACCESS EXCLUSIVE MODE NOWAIT;
+    IF NOT EXISTS (SELECT FROM pbscast.journal WHERE op <> 'H') THEN
+        TRUNCATE pbscast.journal;
+        PERFORM pbscast.mark_gap('full', 'end', clock_timestamp(), '{}');
+    END IF;
+EXCEPTION WHEN lock_not_available THEN
+    NULL;
+END
+$reclaim$;
+
+-- For the administrator: the kill switch, at once and for every session.
+CREATE OR REPLACE FUNCTION pbscast.pause(why text)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $pause$
+BEGIN
+    IF pg_sequence_last_value('pbscast.mode') & 1 = 1 THEN
+        RETURN;
+    END IF;
+    PERFORM setval('pbscast.mode', pg_sequence_last_value('pbscast.mode') | 1);
+    BEGIN
+        PERFORM pbscast.mark_gap('pause', 'begin', clock_timestamp(), ARRAY['why', why]);
+    EXCEPTION WHEN OTHERS THEN
+        PERFORM nextval('pbscast.gap_seq');
+    END;
+    PERFORM pbscast.ring();
+END
+$pause$;
+
+CREATE OR REPLACE FUNCTION pbscast.resume()
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $resume$
+BEGIN
+    IF pg_sequence_last_value('pbscast.mode') & 1 = 0 THEN
+        RETURN;
+    END IF;
+    PERFORM setval('pbscast.mode', pg_sequence_last_value('pbscast.mode') & 2);
+    BEGIN
+        PERFORM pbscast.mark_gap('pause', 'end', clock_timestamp(), '{}');
+    EXCEPTION WHEN OTHERS THEN
+        PERFORM nextval('pbscast.gap_seq');
+    END;
+    PERFORM pbscast.ring();
+END
+$resume$;

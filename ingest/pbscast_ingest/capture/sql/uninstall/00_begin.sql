@@ -1,0 +1,8 @@
+-- Removes everything that pbscast put into this datastore, also where parts are missing already.
+BEGIN;
+SET LOCAL lock_timeout = '100ms';
+SET LOCAL client_min_messages = warning;
+SELECT pg_advisory_xact_lock(hashtext('pbscast'), hashtext('install'));
+
+-- Within 0.15 s or not at all: while the locks are awaited, PBS waits behind them.
+SET LOCAL statement_timeout = '150ms';
