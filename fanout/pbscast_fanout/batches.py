@@ -84,8 +84,8 @@ async def send(
     """Publish a batch of one site, closed by its mark, behind the mark of sequence ``fence``.
 
     Returns the new mark's sequence; a fence of 0 stands for no mark. Raises FencedError if another
-    worker published since, ConflictError if the stream has an event already, UnavailableError if
-    the outcome is unknown: in all cases the last mark tells what is stored.
+    worker published since, UnavailableError if the outcome is unknown: in both cases the last mark
+    tells what is stored.
     """
     batch_id = secrets.token_hex(8)
     await _write(connection, batch, batch_id)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import nats.errors
 import structlog
-from nats.aio.client import Client
+from nats.aio.client import Client, RawCredentials
 
 from pbscast.errors import (
     AccessDeniedError,
@@ -21,6 +21,8 @@ from pbscast.errors import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pbscast_fanout.settings import NatsSettings
 
 OLDEST_SERVER: Final = (2, 12)
@@ -74,11 +76,19 @@ def _options(settings: NatsSettings, name: str) -> dict[str, Any]:
         "user": settings.user,
         "password": settings.password and settings.password.get_secret_value(),
         "token": settings.token and settings.token.get_secret_value(),
-        "user_credentials": settings.credentials and str(settings.credentials),
+        "user_credentials": settings.credentials and _credentials(settings.credentials),
     }
     if settings.tls_ca or settings.tls_certificate:
         options["tls"] = _tls(settings)
     return options
+
+
+def _credentials(path: Path) -> RawCredentials:
+    try:
+        return RawCredentials(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"the NATS credentials file {path} cannot be read: {error}"
+        raise ConfigError(msg) from error
 
 
 def _tls(settings: NatsSettings) -> ssl.SSLContext:

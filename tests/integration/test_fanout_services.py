@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from harness.fanning import client_of, draft, drafts, fanning, logged, published_to, stored, write
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
+
+from pbscast import wire
+from pbscast.requests import (
+    EVENT,
+    HISTORY,
+    STATUS,
+    EventResponse,
+    HistoryResponse,
+    StatusResponse,
+)
+from pbscast_deploy.embedded import NatsServer
+from pbscast_fanout.worker import Fanout
+from pbscast_store.log import Log
+
+
+@pytest.fixture
+async def fanout(log: Log, nats_url: str) -> AsyncIterator[Fanout]:
+    async with fanning(log, nats_url) as worker:
+        yield worker
+
+
+@pytest.fixture
+async def client(nats_url: str, fanout: Fanout) -> AsyncIterator[Client]:
+    async with client_of(nats_url) as client:
+        await ask(client, STATUS)
+        yield client
+
+
+async def ask(client: Client, subject: str, **request: Any) -> Msg:
+    """As any NATS client asks; waits for the service to come up."""
+    for _ in range(500):
+        try:
+            return await client.request(subject, json.dumps(request).encode(), timeout=5)
+        except NoRespondersError:
+            await client.flush()
+    raise AssertionError("the service did not come up")
+
+
+async def whole_history(client: Client, **request: Any) -> tuple[list[dict[str, Any]], int]:
+    events: list[dict[str, Any]] = []
+    pages = 0
+    after = None
+    while True:
+        answer = await ask(client, HISTORY, **request, after=after)
+        assert len(answer.data) <= client.max_payload
+        page = HistoryResponse.model_validate_json(answer.data)
+        events += page.events
+        pages += 1
+        after = page.next
+        if after is None:
+            return events, pages
+
+
+async def test_history_is_what_the_stream_has(
+    log: Log, nats_url: str, fanout: Fanout, client: Client
+) -> None:
+    await write(log, "sitea", drafts(1_000))
+    await published_to(fanout, "sitea", 1_000)
+    events, pages = await whole_history(client, id="5.sitea", limit=4)
+    bodies = [item.body for item in await stored(nats_url, "pbs.v1.sitea.job.*.5/sitea.-.*")]
+    assert pages == 3
+    assert [json.dumps(event, separators=(",", ":")).encode() for event in events] == bodies
+    assert len(bodies) == 10
+
+
+async def test_history_crosses_sites_and_covers_subjobs(log: Log, client: Client) -> None:
+    await write(log, "sitea", [draft("19.sitea"), draft("6[].sitea"), draft("6[1].sitea")])
+    await write(log, "siteb", [draft("19.sitea"), draft("19.sitea")])
+    moved, _ = await whole_history(client, id="19.sitea", limit=1)
+    assert [event["id"] for event in moved] == ["sitea:1", "siteb:1", "siteb:2"]
+    array, _ = await whole_history(client, id="6[].sitea")
+    assert [event["subject"] for event in array] == ["6[].sitea", "6[1].sitea"]
+    here, _ = await whole_history(client, id="19.sitea", site="siteb")
+    assert [event["id"] for event in here] == ["siteb:1", "siteb:2"]
+    assert await whole_history(client, id="404.sitea") == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("request_body", "words"),
+    [
+        (b"{", "UsageError: request: Invalid JSON"),
+        (b"{}", "UsageError: id: Field required"),
+        (b'{"id":""}', "UsageError: id: String should have at least 1 character"),
+        (b'{"id":"1.s","limit":0}', "UsageError: limit: Input should be greater"),
+        (b'{"id":"1.s","kind":"cat"}', "UsageError: kind: Input should be 'job'"),
+        (b'{"id":"1.s","sites":["a"]}', "UsageError: sites: Extra inputs are not permitted"),
+        (b'{"id":"1.s","after":"x"}', "UsageError: after: not the `next` of an earlier answer"),
+        (b'{"id":"1\\u0000.s"}', "UsageError: "),
+    ],
+)
+async def test_a_bad_request_is_answered_in_one_line(
+    client: Client, request_body: bytes, words: str
+) -> None:
+    answer = await client.request(HISTORY, request_body, timeout=5)
+    assert answer.headers is not None
+    assert answer.headers["Nats-Service-Error-Code"] == "400"
+    assert answer.headers["Nats-Service-Error"].startswith(words)
+
+
+async def test_an_event_that_was_cut_is_available_in_full(log: Log) -> None:
+    with NatsServer(durable=False, config="max_payload: 65536") as server:
+        await write(log, "sitea", [draft("7.sitea", Variable_List='"ü\\' * 60_000)])
+        async with fanning(log, server.url) as fanout, client_of(server.url) as client:
+            await published_to(fanout, "sitea", 1)
+            [event], _ = await whole_history(client, id="7.sitea")
+            assert event["data"]["omitted"] == ["Variable_List"]
+            pieces: list[str] = []
+            offset: int | None = 0
+            while offset is not None:
+                answer = await ask(client, EVENT, site="sitea", position=1, offset=offset)
+                piece = EventResponse.model_validate_json(answer.data)
+                pieces.append(piece.text)
+                offset = piece.next
+            assert len(pieces) > 1
+            assert "".join(pieces).encode() == (await logged(log, "sitea"))[0].encode()
+
+
+async def test_an_unknown_event_is_not_found(log: Log, client: Client) -> None:
+    await write(log, "sitea", drafts(1))
+    for site, position in (("sitea", 2), ("elsewhere", 1)):
+        answer = await ask(client, EVENT, site=site, position=position)
+        assert answer.headers is not None
+        assert answer.headers["Nats-Service-Error-Code"] == "404"
+        assert f"{site}:{position}" in answer.headers["Nats-Service-Error"]
+
+
+async def test_status_tells_of_every_site(log: Log, fanout: Fanout, client: Client) -> None:
+    await write(log, "siteb", drafts(2))
+    await write(log, "sitea", drafts(3))
+    await published_to(fanout, "sitea", 3)
+    await published_to(fanout, "siteb", 2)
+    status = StatusResponse.model_validate_json((await ask(client, STATUS)).data)
+    assert [(item.site, item.published, item.lag) for item in status.sites] == [
+        ("sitea", 3, 0),
+        ("siteb", 2, 0),
+    ]
+    assert status.error is None
+
+
+async def test_the_service_can_be_discovered(client: Client) -> None:
+    answer = await client.request("$SRV.INFO.pbscast", timeout=5)
+    endpoints = {item["subject"] for item in json.loads(answer.data)["endpoints"]}
+    assert endpoints == {HISTORY, EVENT, STATUS}
+
+
+async def test_history_decodes(log: Log, client: Client) -> None:
+    await write(log, "sitea", [draft("1.sitea", comment="ünïcode")])
+    answer = await ask(client, HISTORY, id="1.sitea")
+    event = HistoryResponse.model_validate_json(answer.data).events[0]
+    assert wire.decode(json.dumps(event)) == (await logged(log, "sitea"))[0].decode()
