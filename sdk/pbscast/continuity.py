@@ -25,8 +25,8 @@ class Hole:
     """
 
     site: Site
-    after: Position
-    before: Position
+    after: int
+    before: int
     kind: Kind | None = None
     id: str | None = None
 
@@ -46,15 +46,13 @@ class Continuity:
     lets only some events of an object through hides nothing wrong and shows no hole.
     """
 
-    def __init__(
-        self, coverage: Coverage, positions: Mapping[Site, Position] | None = None
-    ) -> None:
+    def __init__(self, coverage: Coverage, positions: Mapping[str, int] | None = None) -> None:
         self._coverage = coverage
-        self._positions: dict[Site, Position] = dict(positions or {})
+        self._positions: dict[str, int] = dict(positions or {})
         self._heads: OrderedDict[tuple[str, str, str], _Head] = OrderedDict()
 
     @property
-    def positions(self) -> dict[Site, Position]:
+    def positions(self) -> dict[str, int]:
         """The last position of each site that was heard of."""
         return dict(self._positions)
 

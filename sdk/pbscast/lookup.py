@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from pbscast.connection import Connection
     from pbscast.continuity import Hole
-    from pbscast.events import Position, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +26,11 @@ class Resumption:
     """Where to read on after a position, and what the stream no longer holds before that."""
 
     sequence: int
-    first: Position | None
+    first: int | None
     """The first position after the asked one that the stream still holds; None: none yet."""
 
 
-async def find_position(connection: Connection, site: Site, position: Position) -> Resumption:
+async def find_position(connection: Connection, site: str, position: int) -> Resumption:
     """Return the stream's sequence from which all events of the site after ``position`` come.
 
     Bisects over the site's marks, whose positions only rise: about 2 log2(stream) requests of one
@@ -68,7 +67,7 @@ async def find_messages(connection: Connection, hole: Hole) -> AsyncIterator[Del
         sequence = message.sequence + 1
 
 
-def _position(message: Delivery) -> Position | None:
+def _position(message: Delivery) -> int | None:
     try:
         return wire.decode(message.data).position
     except DecodeError:

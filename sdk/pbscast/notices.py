@@ -9,14 +9,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pbscast.errors import DecodeError
-    from pbscast.events import Kind, Position, Site
 
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
     """History ends here, live events begin: all that was stored when the watch began has been told."""
 
-    positions: Mapping[Site, Position] = field(default_factory=dict)
+    positions: Mapping[str, int] = field(default_factory=dict)
     """The last position told of each site that was heard of; ``after(positions)`` resumes here."""
 
 
@@ -27,13 +26,13 @@ class Missed:
     It went away for longer than the stream keeps events. The log still holds them: ask ``history``.
     """
 
-    site: Site | None
+    site: str | None
     """None: any site that is watched."""
-    after: Position | None
+    after: int | None
     """The last position known before the hole, None where nothing was known."""
-    before: Position | None
+    before: int | None
     """The first position known after the hole, None where that is not known yet."""
-    kind: Kind | None = None
+    kind: str | None = None
     id: str | None = None
     """The object whose events are missing; None: any object that is watched."""
 

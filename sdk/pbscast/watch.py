@@ -68,7 +68,7 @@ class Watch:
         named = start.positions if isinstance(start, After) else {}
         self._continuity = Continuity(
             self._filters.coverage,
-            {Site(site): Position(position) for site, position in named.items()},
+            named,
         )
         self._held: dict[tuple[str, str, str], Recorded] = {}
         self._is_live = False
@@ -126,7 +126,7 @@ class Watch:
                 return
 
     @property
-    def positions(self) -> dict[Site, Position]:
+    def positions(self) -> dict[str, int]:
         """The last position of each site that has been handed out or passed over.
 
         ``after(watch.positions)`` resumes behind the item that was returned last.
@@ -156,12 +156,12 @@ class Watch:
         sequences = []
         for site, position in start.positions.items():
             if wanted is None or site in wanted:
-                found = await find_position(self._connection, Site(site), Position(position))
-                self._note_missing(Site(site), Position(position), found)
+                found = await find_position(self._connection, site, position)
+                self._note_missing(site, position, found)
                 sequences.append(found.sequence)
         return Origin(DeliverPolicy.BY_START_SEQUENCE, sequence=min(sequences, default=1))
 
-    def _note_missing(self, site: Site, after: Position, found: Resumption) -> None:
+    def _note_missing(self, site: str, after: int, found: Resumption) -> None:
         # Where whole sites are read, Continuity sees the same hole at the first event.
         is_hole = found.first is not None and found.first > after + 1
         if is_hole and self._filters.coverage is not Coverage.SITES:

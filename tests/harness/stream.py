@@ -137,7 +137,7 @@ class Publisher:
 @asynccontextmanager
 async def publishing(url: str, **options: Any) -> AsyncIterator[Publisher]:
     """A publisher with a fresh stream."""
-    client = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)  # type: ignore[arg-type]
+    client = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
     publisher = Publisher(client)
     await publisher.create(**options)
     try:

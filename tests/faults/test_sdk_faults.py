@@ -1,0 +1,157 @@
+"""Watches while nats-server dies, the network is cut and the stream is not what it was."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from harness.proxy import CuttingProxy, cutting_proxy
+from harness.stream import STREAM, Message, Publisher, SiteLog, publishing
+
+import pbscast
+from pbscast import ConnectionState, Item, Missed, Watch, connection, wire
+from pbscast_deploy.embedded import NatsServer
+
+
+@pytest.fixture(autouse=True)
+def quick_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "RECONNECT_WAIT", 0.1)
+
+
+@pytest.fixture
+async def publisher(own_nats: NatsServer) -> AsyncIterator[Publisher]:
+    async with publishing(own_nats.url) as publisher:
+        yield publisher
+
+
+@pytest.fixture
+async def proxy(own_nats: NatsServer) -> AsyncIterator[CuttingProxy]:
+    async with cutting_proxy(("127.0.0.1", own_nats.port)) as proxy:
+        yield proxy
+
+
+def lives(site: SiteLog, count: int) -> list[Message]:
+    first = site.position
+    return [
+        message
+        for number in range(first, first + count)
+        for message in [*site.life(f"{number}.sitea"), site.mark()]
+    ]
+
+
+def events(messages: list[Message]) -> list[Item]:
+    return [wire.decode(item.body) for item in messages if not item.subject.endswith("mark")]
+
+
+async def take(watch: Watch, count: int) -> list[Item]:
+    async with asyncio.timeout(60):
+        return [await anext(watch) for _ in range(count)]
+
+
+async def test_kill_9_of_the_server_loses_and_repeats_nothing(
+    own_nats: NatsServer, publisher: Publisher
+) -> None:
+    site = SiteLog("sitea")
+    states: list[ConnectionState] = []
+    async with (
+        pbscast.connect(own_nats.url, on_state=states.append) as client,
+        client.watch() as everything,
+        client.watch("7.sitea") as one,
+    ):
+        told: list[Item] = []
+        published: list[Message] = []
+        for _ in range(3):
+            batch = lives(site, 20)
+            published += batch
+            await publisher.publish(*batch)
+            told += await take(everything, 50)
+            await asyncio.to_thread(own_nats.kill)
+            await asyncio.to_thread(own_nats.start)
+            await until_connected(publisher)
+        told += await take(everything, len(events(published)) - len(told))
+        assert told == events(published)
+        assert await take(one, 5) == [event for event in told if event.id == "7.sitea"]  # type: ignore[union-attr]
+        assert states[:3] == ["connected", "reconnecting", "connected"]
+
+
+async def test_a_connection_cut_at_any_byte_loses_and_repeats_nothing(
+    proxy: CuttingProxy, publisher: Publisher
+) -> None:
+    site = SiteLog("sitea")
+    async with pbscast.connect(f"nats://127.0.0.1:{proxy.port}") as client, client.watch() as watch:
+        told: list[Item] = []
+        published: list[Message] = []
+        for cut_after in (1, 500, 3_000, 20_000, 100_000):
+            proxy.cut_after(cut_after)
+            batch = lives(site, 60)
+            published += batch
+            await publisher.publish(*batch)
+            told += await take(watch, len(events(batch)))
+        assert told == events(published)
+        assert proxy.connections >= 5
+
+
+async def test_a_stream_that_lost_its_tail_and_was_refilled(publisher: Publisher) -> None:
+    """A crash without fsync: sequence numbers are used again, for other messages."""
+    site, other = SiteLog("sitea"), SiteLog("siteb")
+    batch = lives(site, 10)
+    async with (
+        pbscast.connect(str(publisher.client.connected_url.geturl())) as client,  # type: ignore[union-attr]
+        client.watch() as watch,
+    ):
+        await publisher.publish(*batch)
+        assert await take(watch, 50) == events(batch)
+        await publisher.jetstream.delete_stream(STREAM)
+        await publisher.create()
+        news = lives(other, 5)
+        await publisher.publish(*batch[:30], *news, *batch[30:], *(more := lives(site, 2)))
+        assert await take(watch, 35) == events(news) + events(more)
+
+
+async def test_a_stream_that_lost_its_tail_and_stays_short(publisher: Publisher) -> None:
+    site = SiteLog("sitea")
+    batch = lives(site, 10)
+    async with (
+        pbscast.connect(str(publisher.client.connected_url.geturl())) as client,  # type: ignore[union-attr]
+        client.watch() as watch,
+    ):
+        await publisher.publish(*batch)
+        assert await take(watch, 50) == events(batch)
+        await publisher.jetstream.delete_stream(STREAM)
+        await publisher.create()
+        await publisher.publish(*batch[:6], message := site.job("1.siteb"))
+        # Position 51 follows 50 at once: the repeats before it are dropped, nothing is missing.
+        assert await take(watch, 1) == events([message])
+
+
+async def test_retention_while_away_is_said(proxy: CuttingProxy, publisher: Publisher) -> None:
+    site = SiteLog("sitea")
+    async with (
+        pbscast.connect(f"nats://127.0.0.1:{proxy.port}") as client,
+        client.watch() as everything,
+        client.watch(owners="alice") as hers,
+    ):
+        first = lives(site, 2)
+        await publisher.publish(*first)
+        assert await take(everything, 10) == events(first)
+        assert await take(hers, 10) == events(first)
+        proxy.refusing = True
+        proxy.cut()
+        await publisher.publish(*lives(site, 5))
+        await publisher.jetstream.purge_stream(STREAM)
+        await publisher.publish(*(rest := lives(site, 1)))
+        proxy.refusing = False
+        assert await take(everything, 6) == [Missed("sitea", 10, 36), *events(rest)]
+        assert await take(hers, 6) == [Missed("sitea", 10, None), *events(rest)]
+
+
+async def until_connected(publisher: Publisher) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await publisher.client.jsm(timeout=0.2).stream_info(STREAM)
+            except Exception:  # noqa: BLE001 - the server is coming up
+                await asyncio.sleep(0.05)
+            else:
+                return
