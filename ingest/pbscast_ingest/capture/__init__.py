@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pbscast_ingest.capture.check import check
 from pbscast_ingest.capture.installation import install, pause, resume, uninstall, upgrade
+from pbscast_ingest.capture.report import CheckReport, Finding, Verdict
 from pbscast_ingest.capture.script import Settings, render_install, render_uninstall
 
 __all__ = [
+    "CheckReport",
+    "Finding",
     "Settings",
+    "Verdict",
+    "check",
     "install",
     "pause",
     "render_install",

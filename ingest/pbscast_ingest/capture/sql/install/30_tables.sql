@@ -2,6 +2,16 @@ CREATE SCHEMA IF NOT EXISTS pbscast;
 ALTER SCHEMA pbscast OWNER TO pbscast_owner;
 COMMENT ON SCHEMA pbscast IS 'pbscast: the journal of changes in schema pbs. Remove with: pbscastd source uninstall';
 
+-- A journal that is made anew gives its numbers out again: it must not pass for the one before.
+DO $anew$
+BEGIN
+    IF to_regclass('pbscast.installation') IS NOT NULL
+       AND (to_regclass('pbscast.journal') IS NULL OR to_regclass('pbscast.journal_seq') IS NULL) THEN
+        DELETE FROM pbscast.installation;
+    END IF;
+END
+$anew$;
+
 -- One row. The incarnation tells this journal from one made anew or restored.
 CREATE TABLE IF NOT EXISTS pbscast.installation (
     one          boolean     PRIMARY KEY DEFAULT true CHECK (one),

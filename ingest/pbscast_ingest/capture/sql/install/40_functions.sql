@@ -175,15 +175,20 @@ BEGIN
 END
 $heartbeat$;
 
--- Gives the space of a fully read journal back. Sessions that found it full do not write to it, so the
--- lock meets nobody; if it does, the next heartbeat tries again.
+-- Gives the space of a trimmed journal back. Sessions that found it full do not write to it, so the
+-- lock meets nobody; if it does, the next heartbeat tries again. The few rows that are still there
+-- (the reader leaves its last one) stay.
 CREATE OR REPLACE FUNCTION pbscast.reclaim()
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $reclaim$
+DECLARE
+    kept pbscast.journal[];
 BEGIN
     LOCK TABLE pbscast.journal IN ACCESS EXCLUSIVE MODE NOWAIT;
-    IF NOT EXISTS (SELECT FROM pbscast.journal WHERE op <> 'H') THEN
+    kept := ARRAY(SELECT j FROM pbscast.journal AS j LIMIT 65);
+    IF cardinality(kept) < 65 THEN
         TRUNCATE pbscast.journal;
+        INSERT INTO pbscast.journal SELECT (k).* FROM unnest(kept) AS k;
         PERFORM pbscast.mark_gap('full', 'end', clock_timestamp(), '{}');
     END IF;
 EXCEPTION WHEN lock_not_available THEN

@@ -1,0 +1,81 @@
+"""Looking at capture in a datastore, without changing anything."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from pbscast_ingest.capture import findings
+from pbscast_ingest.capture.report import CheckReport, Finding, fail
+from pbscast_ingest.capture.session import administrator, place
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def check(dsn: str, *, read: int = 0) -> CheckReport:
+    """Say in plain words whether capture works, and what to do where it does not.
+
+    Args:
+        dsn: of the datastore, as the PBS database user.
+        read: the highest seq that the log has (its cursor's), from which the lag is counted.
+
+    Raises:
+        PbscastError: the datastore cannot be asked, as `administrator` says.
+    """
+    with administrator(dsn) as connection:
+        return CheckReport(place(dsn), tuple(_look(connection, read)))
+
+
+def _look(connection: psycopg.Connection, read: int) -> list[Finding]:
+    seen = findings.Surroundings(*_ask(connection, "surroundings"))
+    version = _ask(connection, "schema_version") if seen.has_pbs else None
+    found = [findings.server(seen), findings.schema(seen, version[0] if version else None)]
+    if not seen.has_installation:
+        advice = "run `pbscastd source install`"
+        return [*found, fail("installation", "capture is not installed", advice)]
+    return found + _look_inside(connection, seen, read)
+
+
+def _look_inside(
+    connection: psycopg.Connection, seen: findings.Surroundings, read: int
+) -> list[Finding]:
+    astray = _ask(connection, "functions", {"hstore": seen.hstore_schema})
+    found = [findings.hstore(seen, astray[0])]
+    try:
+        installed = findings.Installed(*_ask(connection, "installation"))
+        journal = findings.Journal(*_ask(connection, "journal", {"read": read}))
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, TypeError) as error:
+        advice = "run `pbscastd source upgrade`, which makes anew what is missing"
+        return [*found, fail("installation", f"parts are missing: {_first_line(error)}", advice)]
+    reader = _ask(connection, "reader", {"reader": installed.reader})
+    return [
+        *found,
+        findings.installation(installed),
+        *findings.triggers(installed),
+        findings.switch(journal),
+        findings.size(journal),
+        findings.lag(journal),
+        findings.last_row(journal),
+        findings.losses(journal),
+        findings.queue(seen),
+        findings.reader(installed.reader, findings.Reader(*reader) if reader else None),
+    ]
+
+
+def _ask(
+    connection: psycopg.Connection, name: str, values: Mapping[str, Any] | None = None
+) -> tuple[Any, ...]:
+    return connection.execute(_query(name), values).fetchone() or ()
+
+
+@cache
+def _query(name: str) -> bytes:
+    return (files(__package__) / "sql" / "check" / f"{name}.sql").read_bytes()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,203 @@
+"""From what a datastore answers to findings: pure judgement."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from pbscast_ingest.capture.report import Finding, fail, ok, warn
+from pbscast_ingest.capture.script import JOURNAL_VERSION, digest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SERVERS: Final = range(10, 19)
+"""PostgreSQL major versions that a datastore may run on."""
+
+_SCHEMA: Final = re.compile(r"1\.5\.\d+")
+_UPGRADE: Final = "run `pbscastd source upgrade`"
+_TABLES: Final = ("job", "queue", "node", "resv", "server", "scheduler")
+_BACKLOG: Final = 600.0
+"""Seconds after which unread changes are a fault of the reader."""
+_QUEUE: Final = 0.1
+"""The fill of the notification queue above which the triggers do not ring."""
+
+
+class Surroundings(NamedTuple):
+    """Answer of ``check/surroundings.sql``."""
+
+    server_version_num: int
+    server_version: str
+    has_pbs: bool
+    hstore_schema: str | None
+    has_installation: bool
+    queue_usage: float
+    idle_in_transaction: str | None
+
+
+class Installed(NamedTuple):
+    """Answer of ``check/installation.sql``."""
+
+    version: int
+    script: str
+    site: str
+    reader: str
+    upgraded_at: str
+    identity: str
+    defects: Sequence[str]
+
+
+class Journal(NamedTuple):
+    """Answer of ``check/journal.sql``."""
+
+    rows: int
+    bytes: int
+    cap_bytes: int
+    oldest_seconds: float | None
+    newest_seconds: float | None
+    unread: int
+    unread_seconds: float | None
+    mode: int
+    lost: int
+
+
+class Reader(NamedTuple):
+    """Answer of ``check/reader.sql``."""
+
+    can_log_in: bool
+    lacks: Sequence[str]
+    exceeds: bool
+
+
+def server(seen: Surroundings) -> Finding:
+    """Whether we serve this PostgreSQL."""
+    text = f"PostgreSQL {seen.server_version}"
+    if seen.server_version_num // 10000 in SERVERS:
+        return ok("server", text)
+    advice = f"pbscast serves {SERVERS.start} to {SERVERS.stop - 1}"
+    return fail("server", f"{text} is not supported", advice)
+
+
+def schema(seen: Surroundings, version: str | None) -> Finding:
+    """Whether this is a PBS datastore of a known form."""
+    if not seen.has_pbs:
+        advice = "is this the database pbs_datastore, and did pbs_server ever start?"
+        return fail("PBS schema", "there is none in this database", advice)
+    if version is None or not _SCHEMA.fullmatch(version):
+        advice = "this release knows 1.5.x: look for a newer release of pbscast"
+        return fail("PBS schema", f"version {version or '(none)'} is not known", advice)
+    return ok("PBS schema", f"version {version}")
+
+
+def hstore(seen: Surroundings, astray: str | None) -> Finding:
+    """Whether hstore is where the triggers look for it."""
+    if seen.hstore_schema is None:
+        return fail("hstore", "the extension is missing", "PBS cannot work without it either")
+    if astray:
+        text = f"was moved to schema {seen.hstore_schema} after the installation"
+        return fail("hstore", text, _UPGRADE)
+    return ok("hstore", f"in schema {seen.hstore_schema}")
+
+
+def installation(found: Installed) -> Finding:
+    """Whether what is installed is of this release."""
+    text = f"site {found.site}, of {found.upgraded_at}, journal {found.identity}"
+    if found.version > JOURNAL_VERSION:
+        return fail("installation", f"{text}: made by a newer release", "use that release")
+    if found.version < JOURNAL_VERSION or found.script != digest():
+        return warn("installation", f"{text}: made by another release", _UPGRADE)
+    return ok("installation", text)
+
+
+def triggers(found: Installed) -> list[Finding]:
+    """A finding for each table of PBS."""
+    bad = dict(defect.split(": ", 1) for defect in found.defects)
+    advice = f"a PBS upgrade, a re-created datastore or a person removed it: {_UPGRADE}"
+    return [
+        fail(f"triggers on pbs.{kind}", bad[f"pbs.{kind}"], advice)
+        if f"pbs.{kind}" in bad
+        else ok(f"triggers on pbs.{kind}", "present and enabled")
+        for kind in _TABLES
+    ]
+
+
+def switch(journal: Journal) -> Finding:
+    """Whether capture is on."""
+    if journal.mode & 1:
+        text = "paused: changes are not captured, the gap is marked"
+        return warn("switch", text, "run `pbscastd source resume` when the reason is gone")
+    return ok("switch", "on, without doorbell" if journal.mode & 2 else "on")
+
+
+def size(journal: Journal) -> Finding:
+    """Whether the journal is far from its cap."""
+    text = f"{journal.rows} rows, {_mib(journal.bytes)} of {_mib(journal.cap_bytes)} MiB"
+    if journal.oldest_seconds is not None:
+        text += f", oldest row {_ago(journal.oldest_seconds)}"
+    advice = "is pbscastd running, and does it reach this datastore and the log?"
+    if journal.bytes > journal.cap_bytes:
+        return fail("journal", f"{text}: full, capture has paused itself", advice)
+    if 2 * journal.bytes > journal.cap_bytes:
+        return warn("journal", text, advice)
+    return ok("journal", text)
+
+
+def lag(journal: Journal) -> Finding:
+    """How far the reader is behind."""
+    if not journal.unread or journal.unread_seconds is None:
+        return ok("lag", "everything was read")
+    text = f"{journal.unread} rows unread, the oldest {_ago(journal.unread_seconds)}"
+    if journal.unread_seconds > _BACKLOG:
+        return warn("lag", text, "is pbscastd running, and does it reach the log?")
+    return ok("lag", text)
+
+
+def last_row(journal: Journal) -> Finding:
+    """When the journal was last written; a running reader's heartbeat does so as well."""
+    if journal.newest_seconds is None:
+        return ok("last row", "none yet")
+    return ok("last row", _ago(journal.newest_seconds))
+
+
+def losses(journal: Journal) -> Finding:
+    """How many saves went by unjournaled, for reasons other than a pause."""
+    if journal.lost:
+        text = f"{journal.lost} saves could not be journalled since the installation"
+        return warn("losses", text, "each was answered with a gap and a resync; see the history")
+    return ok("losses", "none")
+
+
+def queue(seen: Surroundings) -> Finding:
+    """Whether the doorbell can ring."""
+    text = f"{seen.queue_usage:.1%} of the notification queue in use"
+    if seen.queue_usage < _QUEUE:
+        return ok("doorbell", text)
+    culprit = seen.idle_in_transaction or "a session that LISTENs and never ends its transaction"
+    return warn("doorbell", f"{text}: it stays silent, the reader polls", f"look at {culprit}")
+
+
+def reader(name: str, found: Reader | None) -> Finding:
+    """Whether the reader has exactly the rights that it needs."""
+    subject = f"reader {name}"
+    if found is None:
+        return fail(subject, "there is no such role", _UPGRADE)
+    if found.lacks:
+        return fail(subject, "may not read " + ", ".join(found.lacks), _UPGRADE)
+    if not found.can_log_in:
+        return fail(subject, "may not log in", f"ALTER ROLE {name} LOGIN")
+    if found.exceeds:
+        text = "may do more than read what is captured"
+        return warn(subject, text, "take from it what pbscast did not grant")
+    return ok(subject, "has the rights it needs and no others")
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f}" if size < 10 * 2**20 else f"{size // 2**20}"
+
+
+def _ago(seconds: float) -> str:
+    if seconds < 120:
+        return f"{max(seconds, 0):.0f} s ago"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min ago"
+    return f"{seconds / 3600:.0f} h ago"

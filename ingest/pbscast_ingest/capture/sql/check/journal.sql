@@ -1,0 +1,12 @@
+-- Counting stops at a million: a backlog is a backlog.
+SELECT (SELECT count(*) FROM (SELECT FROM pbscast.journal LIMIT 1000000) AS bounded) AS rows,
+       pg_total_relation_size('pbscast.journal') AS bytes,
+       c.cap_bytes AS cap_bytes,
+       (SELECT extract(epoch FROM clock_timestamp() - j.at)::float8 FROM pbscast.journal j ORDER BY j.seq LIMIT 1) AS oldest_seconds,
+       (SELECT extract(epoch FROM clock_timestamp() - j.at)::float8 FROM pbscast.journal j ORDER BY j.seq DESC LIMIT 1) AS newest_seconds,
+       (SELECT count(*) FROM (SELECT FROM pbscast.journal j WHERE j.seq > %(read)s::bigint LIMIT 1000000) AS bounded) AS unread,
+       (SELECT extract(epoch FROM clock_timestamp() - j.at)::float8 FROM pbscast.journal j
+         WHERE j.seq > %(read)s::bigint ORDER BY j.seq LIMIT 1) AS unread_seconds,
+       pg_sequence_last_value('pbscast.mode')::integer AS mode,
+       coalesce(pg_sequence_last_value('pbscast.gap_seq'), 0) AS lost
+  FROM pbscast.control c

@@ -1,0 +1,1 @@
+SELECT pbs_schema_version FROM pbs.info LIMIT 1
