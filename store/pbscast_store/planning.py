@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple
+
+from pydantic_core import to_json
 
 from pbscast import wire
 from pbscast.events import ChangePayload, EventName, ObjectPayload
@@ -86,50 +87,54 @@ class _Fold:
 
     def change(self, payload: ChangePayload) -> None:
         self.columns.update(payload.columns)
-        for name in payload.removed:
-            self._remove(name)
-        for name, value in payload.changed.items():
-            self._set(name, value)
-
-    def _set(self, name: str, value: str) -> None:
-        if self.begun or len(value) > LARGE:
-            self.base[name] = value
-            self.recent.pop(name, None)
+        if payload.removed:
+            self._remove(payload.removed)
+        if self.begun:
+            self.base.update(payload.changed)
         else:
-            self.recent[name] = value
-            self.base.pop(name, None)
+            self._set(payload.changed)
 
-    def _remove(self, name: str) -> None:
-        self.base.pop(name, None)
-        if not self.begun:
-            self.recent[name] = None
+    def _set(self, changed: dict[str, str]) -> None:
+        """What goes into `base` hides nothing: the append takes its names out of `recent`."""
+        if self.base:
+            self.base = {name: self.base[name] for name in self.base.keys() - changed.keys()}
+        self.recent.update(changed)
+        for name in [name for name, value in changed.items() if len(value) > LARGE]:
+            del self.recent[name]
+            self.base[name] = changed[name]
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.base.pop(name, None)
+            if not self.begun:
+                self.recent[name] = None
 
     def row(self, key: ObjectKey, head: Head) -> FoldRow:
         standing = self.standing
         return FoldRow(
-            position=self.position,
-            incarnation=head.incarnation,
-            revision=head.revision,
-            substate=standing.substate,
-            finalized=head.finalized,
-            gone=head.gone,
-            kind=key.kind,
-            id=key.id,
-            born=head.born,
-            owner=standing.owner,
-            queue=standing.queue,
-            project=standing.project,
-            name=standing.name,
-            state=standing.state,
-            columns=_dump(self.columns),
-            recent=_dump(self.recent),
-            base=_dump(self.base),
+            self.position,
+            head.incarnation,
+            head.revision,
+            standing.substate,
+            head.finalized,
+            head.gone,
+            key.kind,
+            key.id,
+            head.born,
+            standing.owner,
+            standing.queue,
+            standing.project,
+            standing.name,
+            standing.state,
+            _dump(self.columns),
+            _dump(self.recent),
+            _dump(self.base),
         )
 
 
 def key_of(draft: Draft) -> ObjectKey:
     """What names the object that a draft is about."""
-    return ObjectKey(draft.kind.value, draft.id)
+    return ObjectKey(draft.kind, draft.id)
 
 
 def plan(drafts: Iterable[Draft], heads: Mapping[ObjectKey, Head], position: int) -> Plan:
@@ -188,8 +193,8 @@ def _event_row(draft: Draft, key: ObjectKey, head: Head, position: int) -> Event
         head.revision,
         key.kind,
         key.id,
-        draft.event.value,
-        draft.provenance.value,
+        draft.event,
+        draft.provenance,
         payload.owner if isinstance(payload, ObjectPayload) else None,
         wire.encode_payload(payload),
     )
@@ -207,4 +212,4 @@ def _fold(fold: _Fold, draft: Draft, head: Head, position: int) -> None:
 
 
 def _dump(values: Mapping[str, str | None]) -> str:
-    return json.dumps(values, ensure_ascii=False) if values else "{}"
+    return to_json(values).decode() if values else "{}"

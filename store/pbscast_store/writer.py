@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import asyncpg
 
-from pbscast.errors import FencedError, UnavailableError, UsageError
+from pbscast.errors import FencedError, UnavailableError
 from pbscast_store import queries
 from pbscast_store.connection import close
 from pbscast_store.drafts import Draft
 from pbscast_store.errors import translated
 from pbscast_store.heads import Head, HeadCache, ObjectKey
 from pbscast_store.leases import Lease
-from pbscast_store.planning import key_of, plan
+from pbscast_store.planning import Plan, key_of, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,11 @@ class AppendResult:
 
 
 class SiteWriter:
-    """The holder of a site's lease, and the only way to append; one append at a time.
+    """The holder of a site's lease, and the only way to append. Made by `Log.acquire`.
 
-    Made by `Log.acquire`. After any error but UsageError it writes no more: acquire the site again,
-    which tells what was written.
+    Appends may overlap: they are logged in the order of the calls, and while the database works on
+    one the next is prepared. After any error it writes no more: acquire the site again, which tells
+    what was written.
     """
 
     def __init__(self, lease: Lease, connection: asyncpg.Connection) -> None:
@@ -40,6 +42,9 @@ class SiteWriter:
         self._lease = lease
         self._connection = connection
         self._heads = HeadCache()
+        self._planned = lease.position
+        self._planning = asyncio.Lock()
+        self._writing = asyncio.Lock()
         self._broken = False
 
     @property
@@ -55,16 +60,16 @@ class SiteWriter:
         """Logs drafts in their order, folds them into the projection and moves the cursor.
 
         All of it or nothing, durably; no drafts: the cursor alone. Raises FencedError if another
-        worker has taken the site; UnavailableError if the log cannot be reached, and then nobody
-        knows whether it was written; UsageError for text that PostgreSQL cannot hold (NUL, lone
-        surrogates), and then nothing was written and the writer can go on.
+        worker has taken the site; UsageError for text that PostgreSQL cannot hold (NUL, lone
+        surrogates); UnavailableError if the log cannot be reached: then nobody knows whether it
+        was written.
         """
-        if self._broken:
-            raise UnavailableError(f"{self._place}: an append has failed: acquire the site again")
         try:
-            return await self._append(drafts, cursor)
-        except UsageError:
-            raise
+            with translated(self._place):
+                async with self._planning:
+                    planned = await self._plan(drafts)
+                async with self._writing:
+                    return await self._write(planned, cursor)
         except BaseException:
             self._broken = True
             self._connection.terminate()
@@ -80,28 +85,32 @@ class SiteWriter:
         await close(self._connection)
         await self._lease.release()
 
-    async def _append(self, drafts: Sequence[Draft], cursor: Mapping[str, object]) -> AppendResult:
-        with translated(self._place):
-            planned = plan(drafts, await self._heads_of(drafts), self.position)
-            written = await queries.append(
-                self._connection, self.site, self.epoch, self.position, cursor, planned
-            )
-        if not written:
-            raise FencedError(f"{self._place}: another worker has taken the site")
-        first = self.position + 1
-        self.position += len(planned.events)
-        self.cursor = dict(cursor)
+    async def _plan(self, drafts: Sequence[Draft]) -> Plan:
+        planned = plan(drafts, await self._heads_of(drafts), self._planned)
+        self._planned += len(planned.events)
         self._heads.update(planned.heads)
-        return AppendResult(first, self.position, planned.dropped)
+        return planned
 
     async def _heads_of(self, drafts: Sequence[Draft]) -> dict[ObjectKey, Head]:
-        """Read outside the append's transaction: its fence holds only if nobody wrote since."""
+        """Read before the append's transaction: its fence finds out if somebody wrote since."""
         keys = {key_of(draft) for draft in drafts}
         known = {key: head for key in keys if (head := self._heads.get(key))}
         missing = keys - known.keys()
         if missing:
-            known |= await queries.heads(self._connection, self.site, missing)
+            known |= await queries.heads(self._lease.pool, self.site, missing)
         return known
+
+    async def _write(self, planned: Plan, cursor: Mapping[str, object]) -> AppendResult:
+        if self._broken:
+            raise UnavailableError(f"{self._place}: an append has failed: acquire the site again")
+        if not await queries.append(
+            self._connection, self.site, self.epoch, self.position, cursor, planned
+        ):
+            raise FencedError(f"{self._place}: another worker has taken the site")
+        first = self.position + 1
+        self.position += len(planned.events)
+        self.cursor = dict(cursor)
+        return AppendResult(first, self.position, planned.dropped)
 
     @property
     def _place(self) -> str:

@@ -32,7 +32,7 @@ CREATE TABLE pbscast_log.event (
     payload     text COLLATE "C" NOT NULL,
     PRIMARY KEY (site, position)
 );
-CREATE INDEX event_history ON pbscast_log.event (kind, id, site, position);
+CREATE INDEX event_history ON pbscast_log.event (id, kind, site, position);
 COMMENT ON TABLE pbscast_log.event IS 'The log. A row is never changed.';
 COMMENT ON COLUMN pbscast_log.event."time" IS 'When it happened, by the clock of the PBS datastore.';
 COMMENT ON COLUMN pbscast_log.event.logged IS 'When it was logged, by the clock of this database; never goes back along the positions of a site.';
@@ -56,12 +56,12 @@ CREATE TABLE pbscast_log.object (
     state       text COLLATE "C",
     columns     jsonb NOT NULL,
     recent      jsonb NOT NULL,
-    base        jsonb NOT NULL,
+    base        json NOT NULL,
     PRIMARY KEY (site, kind, id)
-) WITH (fillfactor = 50);
+) WITH (fillfactor = 50, toast_tuple_target = 4080);
 CREATE INDEX object_present ON pbscast_log.object (site, kind, id) WHERE NOT gone;
 COMMENT ON TABLE pbscast_log.object IS 'The projection: the latest incarnation of each object as its last event left it.';
-COMMENT ON COLUMN pbscast_log.object.base IS 'Attributes as the incarnation began, and large ones as they are: seldom rewritten.';
+COMMENT ON COLUMN pbscast_log.object.base IS 'Attributes as the incarnation began, and large ones as they are: seldom rewritten, so not worth parsing.';
 COMMENT ON COLUMN pbscast_log.object.recent IS 'Attributes that changed since, null where one was removed: what an event rewrites.';
 
 -- What an append is given: rows of the log and of the projection less what they have in common.
@@ -96,7 +96,7 @@ CREATE TYPE pbscast_log.fold AS (
     state       text,
     columns     jsonb,
     recent      jsonb,
-    base        jsonb
+    base        json
 );
 
 -- Statement triggers cost an INSERT nothing, and unlike missing rights they hold for the owner too.

@@ -48,15 +48,15 @@ folding AS (
         END,
         recent = CASE
             WHEN excluded.incarnation > o.incarnation THEN excluded.recent
-            WHEN excluded.base <> '{}' THEN
-                (o.recent || excluded.recent) - ARRAY(SELECT jsonb_object_keys(excluded.base))
+            WHEN excluded.base::text <> '{}' THEN
+                (o.recent || excluded.recent) - ARRAY(SELECT json_object_keys(excluded.base))
             WHEN excluded.recent = '{}' THEN o.recent
             ELSE o.recent || excluded.recent
         END,
         base = CASE
             WHEN excluded.incarnation > o.incarnation THEN excluded.base
-            WHEN excluded.base = '{}' THEN o.base
-            ELSE o.base || excluded.base
+            WHEN excluded.base::text = '{}' THEN o.base
+            ELSE (o.base::jsonb || excluded.base::jsonb)::json
         END
 )
 -- A doorbell nobody answers must not fill the queue: a full one would refuse the commit. Readers look now and then anyway.

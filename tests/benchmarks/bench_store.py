@@ -1,0 +1,114 @@
+"""The log's own cost: appends beside plain COPY of the same rows, and one event at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+from statistics import quantiles
+from time import perf_counter
+
+import asyncpg
+import pytest
+from harness.jobs import batches, interleaved_lives
+
+from pbscast_deploy.embedded import PostgresServer
+from pbscast_store.drafts import Draft
+from pbscast_store.heads import Head, ObjectKey
+from pbscast_store.log import Log
+from pbscast_store.planning import EventRow, Plan, plan
+from pbscast_store.writer import AppendResult, SiteWriter
+
+pytestmark = pytest.mark.benchmark
+
+_EVENTS = 60_000
+
+
+@pytest.mark.parametrize("size", [500, 1000])
+@pytest.mark.parametrize("in_flight", [1, 2])
+async def test_append_beside_copy(own_postgres: PostgresServer, size: int, in_flight: int) -> None:
+    """In turn, so that whatever else the machine does falls on both alike."""
+    dsn = own_postgres.dsn()
+    await Log.migrate_at(dsn)
+    copying = await asyncpg.connect(dsn)
+    await copying.execute("CREATE TABLE floor (LIKE pbscast_log.event INCLUDING ALL)")
+    spent = dict.fromkeys(("copy", "append"), 0.0)
+    drafts = batches(interleaved_lives(), size)
+    async with Log.open(dsn) as log:
+        await log.register_site("sitea")
+        writer = await log.acquire("sitea", "bench", 600)
+        assert writer is not None
+        heads: dict[ObjectKey, Head] = {}
+        while writer.position < _EVENTS:
+            turn = list(islice(drafts, 10))
+            plans = _plans(turn, heads, writer.position)
+            gc.collect()
+            began = perf_counter()
+            for planned in plans:
+                await _copy(copying, planned.events)
+            copied = perf_counter()
+            await _append(writer, turn, in_flight)
+            spent["copy"] += copied - began
+            spent["append"] += perf_counter() - copied
+        rate = {what: writer.position / seconds for what, seconds in spent.items()}
+    await copying.close()
+    print(
+        f"\nappend, {size} a batch, {in_flight} in flight: {rate['append']:,.0f} events/s;"
+        f" plain COPY {rate['copy']:,.0f}/s; ratio {rate['append'] / rate['copy']:.2f}"
+    )
+
+
+async def test_append_of_one_event(own_postgres: PostgresServer) -> None:
+    """Beside the commit of a one-row INSERT, which waits for the same disk."""
+    dsn = own_postgres.dsn()
+    await Log.migrate_at(dsn)
+    inserting = await asyncpg.connect(dsn)
+    await inserting.execute("CREATE TABLE floor (number int PRIMARY KEY)")
+    appends, inserts = [], []
+    async with Log.open(dsn) as log:
+        await log.register_site("sitea")
+        writer = await log.acquire("sitea", "bench", 600)
+        assert writer is not None
+        for number, batch in zip(range(2000), batches(interleaved_lives(), 1), strict=False):
+            began = perf_counter()
+            await inserting.execute("INSERT INTO floor VALUES ($1)", number)
+            inserted = perf_counter()
+            await writer.append(batch, {"seq": number})
+            inserts.append(inserted - began)
+            appends.append(perf_counter() - inserted)
+    await inserting.close()
+    print(f"\nappend of one event: {_spread(appends)}; INSERT of one row: {_spread(inserts)}")
+
+
+def _plans(turn: list[list[Draft]], heads: dict[ObjectKey, Head], position: int) -> list[Plan]:
+    plans = []
+    for batch in turn:
+        plans.append(plan(batch, heads, position))
+        heads |= plans[-1].heads
+        position += len(plans[-1].events)
+    return plans
+
+
+async def _append(writer: SiteWriter, turn: list[list[Draft]], in_flight: int) -> None:
+    waiting: deque[asyncio.Task[AppendResult]] = deque()
+    for number, batch in enumerate(turn):
+        waiting.append(asyncio.create_task(writer.append(batch, {"seq": number})))
+        await asyncio.sleep(0)
+        if len(waiting) == in_flight:
+            await waiting.popleft()
+    await asyncio.gather(*waiting)
+
+
+async def _copy(connection: asyncpg.Connection, events: Sequence[EventRow]) -> None:
+    rows = [(*event, "sitea", event.time) for event in events]
+    async with connection.transaction():
+        await connection.copy_records_to_table(
+            "floor", records=rows, columns=[*EventRow._fields, "site", "logged"]
+        )
+
+
+def _spread(seconds: Sequence[float]) -> str:
+    cuts = quantiles(seconds, n=100)
+    return f"p50 {cuts[49] * 1000:.2f} ms, p99 {cuts[98] * 1000:.2f} ms"
