@@ -21,7 +21,10 @@ from pbscast.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from nats.aio.msg import Msg
 
     from pbscast_fanout.settings import NatsSettings
 
@@ -42,13 +45,13 @@ def where(settings: NatsSettings) -> str:
     return ", ".join(f"{part.hostname}:{part.port or 4222}" for part in parts)
 
 
-async def connect(settings: NatsSettings, *, name: str) -> Client:
-    """Return a connection that reconnects for ever.
+async def connect(settings: NatsSettings, *, name: str, lost: Callable[[], None]) -> Client:
+    """Return a connection that reconnects for ever; ``lost`` is called whenever it goes down.
 
     Raises UnavailableError, AccessDeniedError, UnsupportedError (server too old) or ConfigError.
     """
     client = Client()
-    troubles = _Troubles(client)
+    troubles = _Troubles(client, lost)
     try:
         async with asyncio.timeout(settings.timeout):
             await client.connect(**_options(settings, name), **troubles.callbacks())
@@ -105,9 +108,10 @@ def _tls(settings: NatsSettings) -> ssl.SSLContext:
 class _Troubles:
     """Remembers why connecting failed while it is tried, and logs what happens to it afterwards."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, lost: Callable[[], None]) -> None:
         self.last: Exception | None = None
         self._client = client
+        self._lost = lost
         self._connected = False
 
     def callbacks(self) -> dict[str, Any]:
@@ -126,6 +130,7 @@ class _Troubles:
             _log.warning("nats_error", error=str(error) or type(error).__name__)
 
     async def _disconnected(self) -> None:
+        self._lost()
         if self._client.is_reconnecting:
             _log.warning("nats_disconnected")
 
@@ -157,14 +162,10 @@ class Connection:
         self._name = name
         self._client: Client | None = None
         self._made = asyncio.Condition()
+        self._waiting: set[asyncio.Future[Msg]] = set()
         self._trouble: PbscastError = UnavailableError(
             f"NATS at {where(settings)} is not connected yet"
         )
-
-    @property
-    def timeout(self) -> float:
-        """Seconds that an answer may take."""
-        return self._settings.timeout
 
     @property
     def client(self) -> Client:
@@ -176,6 +177,29 @@ class Connection:
         if self._client is not None and self._client.is_connected:
             return self._client
         raise type(self._trouble)(str(self._trouble))
+
+    async def request(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None = None
+    ) -> Msg:
+        """Return the answer to a message.
+
+        Raises UnsupportedError if nobody listens; UnavailableError, as soon as the connection is
+        lost or when time is up: then nobody knows what became of the message.
+        """
+        wait = self._settings.timeout
+        sent = self.client.request(subject, payload, timeout=wait, headers=headers)
+        answer = asyncio.ensure_future(sent)
+        self._waiting.add(answer)
+        try:
+            await asyncio.wait({answer})
+            return _result(answer, subject)
+        finally:
+            answer.cancel()
+            self._waiting.discard(answer)
+
+    def _lost(self) -> None:
+        for answer in self._waiting:
+            answer.cancel()
 
     @property
     def error(self) -> str | None:
@@ -207,7 +231,7 @@ class Connection:
     async def open(self) -> Client:
         """Connect now. Raises what ``connect`` raises."""
         try:
-            client = await connect(self._settings, name=self._name)
+            client = await connect(self._settings, name=self._name, lost=self._lost)
         except PbscastError as error:
             self._trouble = error
             raise
@@ -224,6 +248,17 @@ class Connection:
             return
         with suppress(nats.errors.Error, OSError):
             await (client.drain() if client.is_connected else client.close())
+
+
+def _result(answer: asyncio.Future[Msg], subject: str) -> Msg:
+    try:
+        return answer.result()
+    except nats.errors.NoRespondersError as error:
+        raise UnsupportedError(f"nobody answers {subject} on NATS") from error
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        raise UnavailableError(f"NATS did not answer {subject}: {error}") from error
+    except asyncio.CancelledError as error:
+        raise UnavailableError(f"NATS did not answer {subject}: connection lost") from error
 
 
 async def _closed(client: Client) -> None:

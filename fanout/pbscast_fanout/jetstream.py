@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-import nats.errors
-
 from pbscast.errors import (
     ConflictError,
     FencedError,
@@ -55,16 +53,11 @@ async def ask(
     connection: Connection, subject: str, payload: bytes, headers: dict[str, str] | None = None
 ) -> dict[str, Any]:
     """Return JetStream's answer to one message. After UnavailableError the outcome is unknown."""
-    client = connection.client
     try:
-        answer = await client.request(subject, payload, timeout=connection.timeout, headers=headers)
-    except nats.errors.NoRespondersError as error:
-        msg = f"nobody answers {subject}: JetStream is off, or its stream {STREAM} is gone"
+        answer = await connection.request(subject, payload, headers)
+    except UnsupportedError as error:
+        msg = f"nobody answers {subject} on NATS: JetStream is off, or the stream {STREAM} is gone"
         raise UnsupportedError(msg) from error
-    except (nats.errors.Error, OSError, TimeoutError) as error:
-        trouble = str(error) or type(error).__name__
-        msg = f"NATS did not answer {subject} within {connection.timeout:g} s: {trouble}"
-        raise UnavailableError(msg) from error
     return _read(answer, subject)
 
 

@@ -37,7 +37,7 @@ STANDBY_POLL_SECONDS: Final = 0.5
 TAKEOVER_SECONDS: Final = 2.0
 """How long a standby watches marks that do not move before it publishes."""
 
-LONGEST_RETRY: Final = 5.0
+LONGEST_RETRY: Final = 2.0
 LONGEST_RENEWAL: Final = timedelta(hours=1)
 """An idle site's mark is written again this often at least, lest the stream's limits remove it."""
 
