@@ -1,10 +1,10 @@
 """From one journal row to the events it means. Pure: no state, no clock, no server.
 
 A row change is one event, named by the most significant thing it did (submit > state > move > usage
-> modify; create, modify, delete for everything but jobs) and carrying all of it; a save that changed
-nothing a user can see is none. A ``finalize`` follows the event that caused it, or stands alone where
-the row was deleted. No row raises: states, columns and kinds of another PBS release are logged as far
-as they are understood.
+> modify; create, modify, delete for everything but jobs) and carrying all of it; a save that
+changed nothing a user can see is none. A ``finalize`` follows the event that caused it, or stands
+alone where the row was deleted. No row raises: states, columns and kinds of another PBS release are
+logged as far as they are understood.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pbscast_ingest.jobs import describe, letter_of, substate_of
 from pbscast_store.drafts import Draft
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     from pbscast.events import Payload
     from pbscast_ingest.rows import JournalRow
@@ -54,10 +54,15 @@ def translate(row: JournalRow, site: str) -> list[Draft]:
     if kind is None or row.op not in _OTHER:
         return []
     if kind is not Kind.JOB:
-        return _translate_other(row, kind, site if kind is Kind.SERVER else row.key)
+        return _translate_other(row, kind, object_id(row, site))
     if row.op == "U":
         return _update_job(row)
     return _insert_job(row) if row.op == "I" else [delete_job(row)]
+
+
+def object_id(row: JournalRow, site: str) -> str:
+    """Return the id of a row's object; the server, without a key, goes by its site's name."""
+    return site if row.kind == Kind.SERVER else row.key
 
 
 def _insert_job(row: JournalRow) -> list[Draft]:
@@ -79,7 +84,7 @@ def _update_job(row: JournalRow) -> list[Draft]:
     drafts = []
     if moved or _speaks(row, changed):
         past = {"old_state": old_state, "old_substate": old_substate} if moved else {}
-        event = EventName.STATE if moved else _lesser_name(changed)
+        event = EventName.STATE if moved else lesser_name(changed)
         drafts.append(_draft(row, event, _change(row, standing, changed, past)))
     if is_final(row.key, now) and not is_final(row.key, before):
         drafts.append(_draft(row, EventName.FINALIZE, conclude({**row.columns, **now})))
@@ -103,7 +108,8 @@ def _speaks(row: JournalRow, changed: Mapping[str, str]) -> bool:
     )
 
 
-def _lesser_name(changed: Iterable[str]) -> EventName:
+def lesser_name(changed: Collection[str]) -> EventName:
+    """Return the name of a job's change that left its state as it was."""
     if "queue" in changed:
         return EventName.MOVE
     if any(name.startswith("resources_used.") for name in changed):
@@ -118,7 +124,7 @@ def delete_job(row: JournalRow) -> Draft:
     return _draft(row, EventName.PURGE, _change(row, describe(row.context), {}), ends=True)
 
 
-def _translate_other(row: JournalRow, kind: Kind, object_id: str) -> list[Draft]:
+def _translate_other(row: JournalRow, kind: Kind, name: str) -> list[Draft]:
     now = {**row.context, **row.changed, **row.columns}
     standing = stand(kind, now)
     changed: dict[str, str] = row.changed
@@ -133,7 +139,7 @@ def _translate_other(row: JournalRow, kind: Kind, object_id: str) -> list[Draft]
             return []
     payload = _change(row, standing, changed, old)
     begins, ends = row.op == "I", row.op == "D"
-    return [_draft(row, _OTHER[row.op], payload, kind, object_id, begins=begins, ends=ends)]
+    return [_draft(row, _OTHER[row.op], payload, kind, name, begins=begins, ends=ends)]
 
 
 def stand(kind: Kind, values: Mapping[str, str]) -> dict[str, Any]:
@@ -171,14 +177,14 @@ def _draft(
     event: EventName,
     payload: Payload,
     kind: Kind = Kind.JOB,
-    object_id: str | None = None,
+    name: str | None = None,
     *,
     begins: bool = False,
     ends: bool = False,
 ) -> Draft:
     return Draft(
         kind=kind,
-        id=row.key if object_id is None else object_id,
+        id=row.key if name is None else name,
         event=event,
         time=row.at,
         provenance=Provenance.JOURNAL,

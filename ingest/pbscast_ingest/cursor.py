@@ -1,0 +1,127 @@
+"""How far a journal has been read: pure algebra, kept in the log together with the events.
+
+Why nothing can be skipped and nothing be read twice
+---------------------------------------------------- A journal row is *read* once it has been handed
+on. The cursor knows exactly which rows were read: all that were ever visible up to ``top`` except
+those in ``holes``, and none beyond. A page is one statement, hence one snapshot, and takes in seq
+order every visible row that lies in a hole or beyond ``top``: rows visible now and not before. That
+is the snapshot difference, remembered by seq. (Remembered by the text of the last snapshot it would
+be wrong after a crash: PostgreSQL then gives out again the ids of transactions that had rolled back
+without a flush, and the old snapshot calls those finished.)
+
+* Order. A row's seq is drawn while the lock on its object's row is held, so for one object the
+  order of seq is the order of commits. If b follows a on one object and b is visible, so is a, and
+  a page that takes b has taken a before it or takes it first.
+* Holes. A seq below ``top`` that was not visible belongs to a transaction that rolled back or has
+  yet to commit. Its transaction drew its id before the seq, and the seq was drawn before a higher
+  one became visible, so its id is below ``xmax`` of that snapshot. Once a snapshot's ``xmin`` has
+  come to that ``xmax`` the transaction has ended: the page under that snapshot has taken the row,
+  or there is none, and the hole is forgotten.
+* Crash of the datastore. ``top`` is the seq of a committed row, whose commit flushed the sequence
+  as well: no seq up to ``top`` is given out again. A transaction of a hole died with the server;
+  forgetting its hole at any time is right.
+* Crash of ours. The cursor moves in the transaction that logs the events, so both happened or
+  neither.
+* Restored datastore. The row ``top`` is never trimmed: it is the witness. If it is gone or differs,
+  the journal is not the one that was read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class Hole(NamedTuple):
+    """Sequence numbers ``low`` to ``high`` that were passed over while they were not visible."""
+
+    low: int
+    high: int
+    xmax: int
+    """Transactions that may still fill it have ids below this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in a site's journal. Everything a worker needs to go on after another one died."""
+
+    journal: str = ""
+    """Identity of the journal: system identifier and installation, empty before first contact."""
+    top: int = 0
+    """The highest seq that was read, 0 before the first."""
+    witness: str = ""
+    """What tells the row ``top`` from any other of the same seq."""
+    holes: tuple[Hole, ...] = ()
+    """Ascending, disjoint, all below ``top``."""
+    lost: int = 0
+    """Value of the datastore's sequence of rows that could not be journaled, as far as answered."""
+    seen: str = ""
+    """Datastore clock when capture was last known to work, ISO 8601."""
+    blind: str = ""
+    """Why changes are not being journaled; empty while they are."""
+    due: Mapping[str, Any] | None = None
+    """The resync that has to be made: its ``cause``; ``skip`` if the journal's rows are old ones;
+    ``wait`` if the changes it looks for may not be committed yet."""
+    up: bool | None = None
+    """Whether the last word on the site was ``up``; None before the first."""
+    waiting: Mapping[str, Any] = field(default_factory=dict)
+    """Deletes of subjobs that wait for what follows; see pending."""
+
+    def advance(self, seqs: Iterable[int], xmax: int) -> Cursor:
+        """Return the cursor after rows were read, given in ascending order, under a snapshot."""
+        top, holes = self.top, list(self.holes)
+        for seq in seqs:
+            if seq > top:
+                if seq > top + 1:
+                    holes.append(Hole(top + 1, seq - 1, xmax))
+                top = seq
+            else:
+                holes = _fill(holes, seq)
+        return replace(self, top=top, holes=tuple(holes))
+
+    def settle(self, xmin: int) -> Cursor:
+        """Forget the holes that nobody can fill, after a page that took all there was in them."""
+        if all(hole.xmax > xmin for hole in self.holes):
+            return self
+        return replace(self, holes=tuple(hole for hole in self.holes if hole.xmax > xmin))
+
+    @property
+    def floor(self) -> int:
+        """Rows below this are read, need no witness and may be trimmed."""
+        return min(self.top, self.holes[0].low) if self.holes else self.top
+
+    def dump(self) -> dict[str, object]:
+        """Return the cursor as JSON values; load gives it back."""
+        return {
+            "journal": self.journal,
+            "top": self.top,
+            "witness": self.witness,
+            "holes": [list(hole) for hole in self.holes],
+            "lost": self.lost,
+            "seen": self.seen,
+            "blind": self.blind,
+            "due": self.due and dict(self.due),
+            "up": self.up,
+            "waiting": dict(self.waiting),
+        }
+
+    @classmethod
+    def load(cls, values: Mapping[str, Any] | None) -> Cursor:
+        """Undo dump; None is the cursor of a site that was never read."""
+        if values is None:
+            return cls()
+        known = {name: values[name] for name in cls.__slots__ if name in values}
+        holes = tuple(Hole(*hole) for hole in known.pop("holes", ()))
+        return cls(**known, holes=holes)
+
+
+def _fill(holes: list[Hole], seq: int) -> list[Hole]:
+    place = next((i for i, hole in enumerate(holes) if hole.low <= seq <= hole.high), None)
+    if place is None:
+        return holes
+    low, high, xmax = holes[place]
+    parts = [Hole(low, seq - 1, xmax), Hole(seq + 1, high, xmax)]
+    return [*holes[:place], *(part for part in parts if part.low <= part.high), *holes[place + 1 :]]

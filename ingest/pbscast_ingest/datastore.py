@@ -1,0 +1,83 @@
+"""Connections to a PBS datastore: libpq strings with several hosts, SQL_ASCII bytes, autocommit."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pbscast_ingest.faults import DatastoreUnsupportedError, translated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
+
+OLDEST: Final = 100000
+"""``server_version_num`` of the oldest PostgreSQL we serve."""
+
+CONNECT_SECONDS: Final = 5
+"""For each host of the DSN."""
+
+# Values may be any bytes: no conversion, psycopg hands them out as they are.
+_BYTES: Final[dict[str, Any]] = {"client_encoding": "SQL_ASCII"}
+
+_SESSION: Final[dict[str, Any]] = {
+    "application_name": "pbscast",
+    "target_session_attrs": "read-write",
+    "connect_timeout": CONNECT_SECONDS,
+    # A cut network is noticed in half a minute, not in two hours.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30000,
+}
+
+
+def place(dsn: str) -> str:
+    """How messages call the datastore: hosts, port and database, no user and no password."""
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        return "datastore"
+    host = parts.get("host") or parts.get("hostaddr") or "local socket"
+    return f"datastore {host}/{parts.get('dbname') or parts.get('user') or ''}".rstrip("/")
+
+
+@asynccontextmanager
+async def connect(dsn: str) -> AsyncIterator[Connection]:
+    """Open an autocommit connection to the first host that takes writes; close it at the end.
+
+    Whatever psycopg raises inside comes out as a DatastoreError.
+    """
+    with translated(place(dsn)):
+        connection = await psycopg.AsyncConnection.connect(
+            make_conninfo(dsn, **_missing(dsn), **_BYTES),
+            autocommit=True,
+            prepare_threshold=2,
+        )
+        try:
+            await _prepare(connection, dsn)
+            yield connection
+        finally:
+            await connection.close()
+
+
+def _missing(dsn: str) -> dict[str, Any]:
+    given = conninfo_to_dict(dsn)
+    return {name: value for name, value in _SESSION.items() if name not in given}
+
+
+async def _prepare(connection: Connection, dsn: str) -> None:
+    version = connection.info.server_version
+    if version < OLDEST:
+        raise DatastoreUnsupportedError(
+            f"{place(dsn)}: PostgreSQL {version // 10000} is too old: 10 or newer is needed"
+        )
+    await connection.execute("SET TimeZone = 'UTC'")
+    await connection.execute("SET DateStyle = 'ISO'")
+    await connection.execute("SET lock_timeout = '5s'")
+    # The journal is read in the order of its key, whatever a planner without statistics may think.
+    await connection.execute("SET enable_seqscan = off")

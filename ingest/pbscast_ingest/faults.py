@@ -1,0 +1,97 @@
+"""Where psycopg's errors become ours: what can be wrong with a PBS datastore.
+
+    PbscastError
+    └── DatastoreError
+        ├── DatastoreUnavailableError   (UnavailableError) gone, starting, slow: comes back
+        ├── DatastoreRefusedError       (AccessDeniedError) password, pg_hba.conf, a right
+        ├── DatastoreUnsupportedError   (UnsupportedError) too old, no hstore, no known schema
+        └── CaptureMissingError         (NotFoundError) changes are not being journaled
+
+A worker retries all of them for ever; a command says the line and gives up.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+
+from pbscast.errors import (
+    AccessDeniedError,
+    ConfigError,
+    NotFoundError,
+    PbscastError,
+    UnavailableError,
+    UnsupportedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class DatastoreError(PbscastError):
+    """Root of everything that is wrong with a datastore; the line begins with where."""
+
+
+class DatastoreUnavailableError(DatastoreError, UnavailableError):
+    """The datastore cannot be reached, went away or did not answer in time."""
+
+
+class DatastoreRefusedError(DatastoreError, AccessDeniedError):
+    """The datastore refused the credentials, or our role lacks a right."""
+
+
+class DatastoreUnsupportedError(DatastoreError, UnsupportedError):
+    """The server or its schema is of a version this release does not serve."""
+
+
+class CaptureMissingError(DatastoreError, NotFoundError):
+    """The datastore answers, but changes are not being journaled: a gap has begun."""
+
+
+_BY_STATE: Final[dict[str, type[DatastoreError]]] = {
+    "28": DatastoreRefusedError,  # wrong password, no pg_hba.conf entry, no such role
+    "42501": DatastoreRefusedError,  # insufficient privilege
+    "3D": DatastoreUnsupportedError,  # no such database
+    "3F": DatastoreUnsupportedError,  # no such schema
+    "42": DatastoreUnsupportedError,  # no such table, column, function
+}
+# A refused connection brings no SQLSTATE, only the server's line.
+_REFUSED: Final = re.compile(
+    r"authentication failed|no pg_hba\.conf entry|role .* does not exist|no password supplied"
+)
+_NO_DATABASE: Final = re.compile(r"database .* does not exist")
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Raise what the driver raises inside as a DatastoreError of one line beginning with where."""
+    try:
+        yield
+    except psycopg.ProgrammingError as error:
+        if error.sqlstate is None and error.diag.sqlstate is None and "missing" in str(error):
+            raise ConfigError(f"{where}: {_line(error)}") from error
+        raise _fault(error)(f"{where}: {_line(error)}") from error
+    except psycopg.Error as error:
+        raise _fault(error)(f"{where}: {_line(error)}") from error
+    except (OSError, TimeoutError) as error:
+        raise DatastoreUnavailableError(
+            f"{where}: {_line(error) or 'no answer in time'}"
+        ) from error
+
+
+def _fault(error: psycopg.Error) -> type[DatastoreError]:
+    state = error.sqlstate or ""
+    if not state:
+        line = str(error)
+        if _REFUSED.search(line):
+            return DatastoreRefusedError
+        return DatastoreUnsupportedError if _NO_DATABASE.search(line) else DatastoreUnavailableError
+    return _BY_STATE.get(state) or _BY_STATE.get(state[:2]) or DatastoreUnavailableError
+
+
+def _line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,39 @@
+"""What a scraper sees of the sites."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+LAG_ROWS: Final = Gauge("pbscast_ingest_lag_rows", "Journal rows not yet logged", ["site"])
+LAG_SECONDS: Final = Gauge(
+    "pbscast_ingest_lag_seconds", "Age of the oldest journal row not yet logged", ["site"]
+)
+POSITION: Final = Gauge("pbscast_ingest_position", "Position of the last event logged", ["site"])
+JOURNAL_BYTES: Final = Gauge(
+    "pbscast_ingest_journal_bytes", "Size of the journal in the PBS datastore", ["site"]
+)
+LEASE: Final = Gauge("pbscast_ingest_lease_held", "1 while this process holds the site", ["site"])
+UP: Final = Gauge("pbscast_ingest_up", "1 while the datastore answers and capture works", ["site"])
+HEARTBEAT: Final = Gauge(
+    "pbscast_ingest_heartbeat_timestamp_seconds",
+    "Datastore clock of the last heartbeat that came through the journal",
+    ["site"],
+)
+ROWS: Final = Counter("pbscast_ingest_rows", "Journal rows read", ["site"])
+EVENTS: Final = Counter("pbscast_ingest_events", "Events logged", ["site"])
+DROPPED: Final = Counter(
+    "pbscast_ingest_repeated_finalizes", "Second finalizes of an incarnation, not logged", ["site"]
+)
+GAPS: Final = Counter("pbscast_ingest_gaps", "Gap events logged", ["site"])
+RESYNCS: Final = Counter("pbscast_ingest_resyncs", "Resyncs finished", ["site"])
+ERRORS: Final = Counter("pbscast_ingest_errors", "Faults met and retried", ["site", "fault"])
+UNTRANSLATED: Final = Counter(
+    "pbscast_ingest_untranslated_rows",
+    "Rows that were not understood; each led to a resync",
+    ["site"],
+)
+TRIMMED: Final = Counter(
+    "pbscast_ingest_trimmed_rows", "Read rows removed from the journal", ["site"]
+)

@@ -1,0 +1,111 @@
+"""Deletes of subjobs that may go on: a pure state machine.
+
+PBS deletes the row of a requeued subjob and inserts it anew when it runs again, within a
+millisecond; on a site without history the same DELETE is the subjob's end. So its finalize waits
+until the datastore's clock has moved on by WINDOW, seen in a later row or in the reader's own look
+at the clock, or until the INSERT has come. What waits is part of the cursor: a crash loses nothing,
+and the cut of rows into pages makes no difference.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from pbscast.events import EventName, FinalizePayload, Kind, Provenance
+from pbscast.ids import split_subjob
+from pbscast_store.drafts import Draft
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pbscast_ingest.rows import JournalRow
+
+WINDOW: Final = timedelta(milliseconds=100)
+"""How much later, by the datastore's clock, the INSERT of a subjob that goes on may be."""
+
+
+class Waiting(NamedTuple):
+    """A finalize that waits."""
+
+    finalize: Draft
+    since: datetime
+    """The reader's look at the datastore's clock with which the DELETE was read."""
+
+
+class Pending:
+    """The subjobs whose DELETE was read and whose fate is open."""
+
+    def __init__(self, waiting: Mapping[str, Any] | None = None) -> None:
+        self._waiting = {name: _load(name, values) for name, values in (waiting or {}).items()}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def admit(self, finalize: Draft, now: datetime) -> bool:
+        """Keep the finalize that a DELETE gave if it is a subjob's; say whether it was."""
+        if finalize.event is not EventName.FINALIZE or split_subjob(finalize.id)[1] is None:
+            return False
+        self._waiting[finalize.id] = Waiting(finalize, now)
+        return True
+
+    def pass_row(self, at: datetime) -> list[Draft]:
+        """Return, oldest first, the finalizes that a row of this time leaves no hope."""
+        return self._release(
+            name for name, item in self._waiting.items() if at - item.finalize.time >= WINDOW
+        )
+
+    def pass_time(self, now: datetime) -> list[Draft]:
+        """Return, oldest first, the finalizes that waited long enough by a later look at the clock.
+
+        To be called when there was nothing more to read.
+        """
+        return self._release(
+            name for name, item in self._waiting.items() if now - item.since >= WINDOW
+        )
+
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._waiting
+
+    def give_up(self) -> list[Draft]:
+        """Return all the finalizes that wait, oldest first: nothing more will follow."""
+        return self._release(self._waiting)
+
+    def continues(self, row: JournalRow) -> bool:
+        """Whether this row is the INSERT that a DELETE waits for; call after pass_row."""
+        return row.op == "I" and row.kind == Kind.JOB and row.key in self._waiting
+
+    def resume(self, job_id: str) -> None:
+        """The subjob goes on: its DELETE was no end."""
+        del self._waiting[job_id]
+
+    def _release(self, names: Iterable[str]) -> list[Draft]:
+        return [self._waiting.pop(name).finalize for name in list(names)]
+
+    def dump(self) -> dict[str, Any]:
+        """Return what waits as JSON values."""
+        return {name: _dump(item) for name, item in self._waiting.items()}
+
+
+def _dump(item: Waiting) -> dict[str, Any]:
+    draft = item.finalize
+    return {
+        "at": draft.time.isoformat(),
+        "since": item.since.isoformat(),
+        "born": draft.born,
+        "payload": draft.payload.model_dump(mode="json", exclude_defaults=True),
+    }
+
+
+def _load(name: str, values: Mapping[str, Any]) -> Waiting:
+    finalize = Draft(
+        kind=Kind.JOB,
+        id=name,
+        event=EventName.FINALIZE,
+        time=datetime.fromisoformat(values["at"]),
+        provenance=Provenance.JOURNAL,
+        payload=FinalizePayload.model_validate(values["payload"]),
+        born=values["born"],
+        ends=True,
+    )
+    return Waiting(finalize, datetime.fromisoformat(values["since"]))

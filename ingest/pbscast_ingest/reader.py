@@ -1,0 +1,269 @@
+"""The journal of one site: pages of unread rows, the doorbell, trimming."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+
+from pbscast_ingest.comparison import TableRow, decode_table_row
+from pbscast_ingest.datastore import Connection, connect, place
+from pbscast_ingest.faults import CaptureMissingError, DatastoreUnsupportedError, translated
+from pbscast_ingest.rows import JournalRow, decode_row, text
+from pbscast_ingest.statements import statement
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import datetime
+
+    from pbscast.events import Kind
+    from pbscast_ingest.cursor import Cursor
+
+PAGE_ROWS: Final = 1000
+PAGE_BYTES: Final = 8_000_000
+TRIM_ROWS: Final = 1000
+"""Rows of one DELETE: a few milliseconds, and no lock that a save would wait for."""
+
+TABLE_ROWS: Final = 50
+"""Rows of a PBS table that are in memory at once."""
+
+POLL_SECONDS: Final = 1.0
+"""How long a lost doorbell can delay an event."""
+QUICK_POLL_SECONDS: Final = 0.03
+"""The same where the doorbell is switched off."""
+
+VERSIONS: Final = range(1, 2)
+"""Versions of the installed capture that this release reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Unread rows in seq order, and the snapshot they were taken under."""
+
+    rows: list[JournalRow]
+    xmin: int
+    xmax: int
+    now: datetime
+    """Datastore clock when the page was asked for."""
+    lost: int
+    """How many changes could not be journaled since capture was installed."""
+    more: bool
+    """Whether there may be more to read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What is installed in a datastore."""
+
+    journal: str
+    """System identifier and installation: another one means a new or restored datastore."""
+    version: int
+    hstore: str
+    schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether capture works, and how far behind a cursor is."""
+
+    now: datetime
+    defects: list[str]
+    """What is not captured, a line for each table."""
+    paused: bool
+    doorbell: bool
+    lost: int
+    """How many changes could not be journaled since capture was installed."""
+    bytes: int
+    lag_rows: int
+    lag_seconds: float
+
+
+class Journal:
+    """A connected journal. All methods raise DatastoreError; afterwards connect anew."""
+
+    def __init__(
+        self, dsn: str, reading: Connection, ringing: Connection, trimming: Connection
+    ) -> None:
+        self.place = place(dsn)
+        self._reading = reading
+        self._ringing = ringing
+        self._trimming = trimming
+        self._trimmed = 0
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, dsn: str) -> AsyncIterator[Journal]:
+        """Connect; three connections, for a reader must not wait for its own trimming.
+
+        LISTEN has a connection of its own that is never inside a transaction: stuck in one it would
+        fill the notification queue, at which PBS's commits fail. It listens before anything is
+        read.
+        """
+        async with AsyncExitStack() as stack:
+            ringing = await stack.enter_async_context(connect(dsn))
+            with translated(place(dsn)):
+                await ringing.execute("LISTEN pbscast")
+            reading = await stack.enter_async_context(connect(dsn))
+            trimming = await stack.enter_async_context(connect(dsn))
+            with translated(place(dsn)):
+                await trimming.execute("SET synchronous_commit = off")
+            yield cls(dsn, reading, ringing, trimming)
+
+    async def identify(self) -> Installation:
+        """Return what is installed.
+
+        Raises CaptureMissingError if nothing is, DatastoreUnsupportedError if it is of a version
+        we do not know.
+        """
+        with translated(self.place):
+            try:
+                cursor = await self._reading.execute(statement("installation"))
+            except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+                raise CaptureMissingError(
+                    f"{self.place}: capture is not installed: run `pbscastd source install`"
+                ) from error
+            record = await cursor.fetchone()
+        if record is None:
+            raise CaptureMissingError(
+                f"{self.place}: capture is half installed: run `pbscastd source install`"
+            )
+        found = Installation(text(record[0]), record[1], text(record[2]), text(record[3]))
+        self._require(found)
+        with translated(self.place):
+            await self._reading.execute(
+                "SELECT set_config('search_path', quote_ident(%s) || ', pg_catalog', false)",
+                [found.hstore],
+            )
+        return found
+
+    def _require(self, found: Installation) -> None:
+        if found.version not in VERSIONS:
+            raise DatastoreUnsupportedError(
+                f"{self.place}: capture has version {found.version}, this release reads "
+                f"{VERSIONS.start} to {VERSIONS.stop - 1}: run `pbscastd source upgrade`"
+            )
+        if not found.hstore:
+            raise DatastoreUnsupportedError(f"{self.place}: extension hstore is missing")
+        if not found.schema.startswith("1."):
+            raise DatastoreUnsupportedError(
+                f"{self.place}: PBS schema version {found.schema!r} is unknown"
+            )
+
+    async def health(self, cursor: Cursor) -> Health:
+        """Look at the triggers, the switch and the backlog."""
+        with translated(self.place):
+            answer = await self._trimming.execute(statement("health"), {"top": cursor.top})
+            (record,) = await answer.fetchall()
+        now, defects, mode, lost, size, rows, seconds = record
+        return Health(
+            now=now,
+            defects=[text(line) for line in defects],
+            paused=bool(mode & 1),
+            doorbell=not mode & 2,
+            lost=lost,
+            bytes=size,
+            lag_rows=rows,
+            lag_seconds=float(seconds or 0),
+        )
+
+    async def is_witnessed(self, cursor: Cursor) -> bool:
+        """Whether the journal still holds the last row that was read: time did not go back."""
+        if not cursor.top:
+            return True
+        with translated(self.place):
+            answer = await self._reading.execute(statement("witness"), {"seq": cursor.top})
+            record = await answer.fetchone()
+        return record is not None and witness(record[0], record[1]) == cursor.witness
+
+    async def page(self, cursor: Cursor, rows: int = PAGE_ROWS) -> Page:
+        """Return unread rows: at most so many, and after the first at most PAGE_BYTES."""
+        return await read_page(self._reading, self.place, cursor, rows)
+
+    async def wait(self, timeout: float) -> bool:
+        """Wait for the doorbell, at most timeout seconds. Whether it rang; read anyway."""
+        with translated(self.place):
+            async for _ in self._ringing.notifies(timeout=timeout, stop_after=1):
+                return True
+        return False
+
+    async def trim(self, floor: int) -> int:
+        """Delete rows below floor, one small step; return how many. None are left at 0."""
+        with translated(self.place):
+            answer = await self._trimming.execute(
+                statement("trim"), {"low": self._trimmed, "floor": floor, "rows": TRIM_ROWS}
+            )
+            gone = [record[0] for record in await answer.fetchall()]
+        self._trimmed = max(gone, default=floor)
+        return len(gone)
+
+    async def heartbeat(self) -> None:
+        """Send a row through the journal, so that silence is told from death."""
+        with translated(self.place):
+            await self._trimming.execute(statement("heartbeat"))
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        """Open a view in which tables and journal stand still."""
+        with translated(self.place):
+            async with self._reading.transaction():
+                await self._reading.execute(
+                    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+                )
+                yield Snapshot(self._reading, self.place)
+
+
+def witness(xid: int, at: datetime) -> str:
+    """Return what tells a row from any other that may ever have had its seq."""
+    return f"{xid}@{at.isoformat()}"
+
+
+_STAND_STILL: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+async def read_page(connection: Connection, where: str, cursor: Cursor, rows: int) -> Page:
+    """Take a page under the connection's snapshot; cursor.py says why nothing can be skipped."""
+    with translated(where):
+        answer = await connection.execute(
+            statement("page"),
+            {
+                "top": cursor.top,
+                "lows": [hole.low for hole in cursor.holes],
+                "highs": [hole.high for hole in cursor.holes],
+                "rows": rows,
+                "bytes": PAGE_BYTES,
+            },
+            binary=True,
+        )
+        head, *records = await answer.fetchall()
+    found, lost = (int(item) for item in head[7])
+    return Page(
+        rows=[decode_row(record) for record in records],
+        xmin=int(head[5]),
+        xmax=int(head[6]),
+        now=head[2],
+        lost=lost,
+        more=found >= rows or found > len(records),
+    )
+
+
+class Snapshot:
+    """The tables and the journal of a datastore at one moment."""
+
+    def __init__(self, connection: Connection, where: str) -> None:
+        self._connection = connection
+        self._where = where
+
+    async def page(self, cursor: Cursor, rows: int = PAGE_ROWS) -> Page:
+        """Return unread rows that the snapshot holds."""
+        return await read_page(self._connection, self._where, cursor, rows)
+
+    async def rows(self, kind: Kind, object_id: str | None = None) -> AsyncIterator[TableRow]:
+        """Stream the rows of a PBS table; object_id names the one whose table has no key."""
+        with translated(self._where):
+            async with self._connection.cursor(name="pbscast", binary=True) as cursor:
+                cursor.itersize = TABLE_ROWS
+                await cursor.execute(statement(kind.value))
+                async for record in cursor:
+                    yield decode_table_row(kind, object_id, record)

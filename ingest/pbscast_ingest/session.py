@@ -1,0 +1,216 @@
+"""One connection's worth of work on a site: greet the journal, follow it, tend it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from pbscast_ingest import metrics
+from pbscast_ingest.follower import Follower
+from pbscast_ingest.reader import POLL_SECONDS, QUICK_POLL_SECONDS
+from pbscast_ingest.resync import Resync
+from pbscast_ingest.status import WorkerState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pbscast_ingest.chronicle import Chronicle
+    from pbscast_ingest.reader import Health, Installation, Journal, Page
+    from pbscast_ingest.status import Monitor
+    from pbscast_store.log import Log
+
+TEND_SECONDS: Final = 10.0
+"""Interval of heartbeats and of looks at the triggers."""
+
+DARK_SECONDS: Final = 2.0
+"""The same while changes are not being journaled."""
+
+QUIET_SECONDS: Final = 3.0
+"""Losses are over when none was counted for so long."""
+
+PENDING_SECONDS: Final = 0.1
+RESYNC_SHARE: Final = 10
+"""Losses that go on mean one resync after another: this much longer is the time between them."""
+
+
+class Session:
+    """Keeps the log of a site up to date while one connection to its datastore lasts."""
+
+    def __init__(self, log: Log, chronicle: Chronicle, journal: Journal, monitor: Monitor) -> None:
+        self._log = log
+        self._chronicle = chronicle
+        self._journal = journal
+        self._monitor = monitor
+        self._follower = Follower(log, chronicle)
+        self._health: Health | None = None
+        self._doorbell = True
+        self._after: int | None = None
+        self._next_resync = 0.0
+        self._floor = 0
+        self._lost_at = -QUIET_SECONDS
+        self._trimmable = asyncio.Event()
+
+    async def greet(self) -> None:
+        """Make sure that this is the journal we know; a gap has been if it is not."""
+        installation = await self._journal.identify()
+        health = await self._journal.health(self._chronicle.cursor)
+        cursor = self._chronicle.cursor
+        if not cursor.journal:
+            changes = {**_fresh(installation, health), "due": {"cause": "first contact"}}
+            await self._chronicle.append([], replace(cursor, **changes))
+        elif cursor.journal != installation.journal:
+            await self._lose(installation, health, "the datastore or its capture is a new one")
+        elif not await self._journal.is_witnessed(cursor):
+            await self._lose(installation, health, "the datastore went back in time")
+        await self._look(health)
+
+    async def _lose(self, found: Installation, health: Health, cause: str) -> None:
+        """Begin anew with a journal that is not the one that was read."""
+        old = self._chronicle.cursor
+        await self._chronicle.append(self._chronicle.pending.give_up())
+        # The same installation means a backup: its rows are old ones, told before.
+        is_backup = found.journal.partition(":")[2] == old.journal.partition(":")[2]
+        begin, changes = _moment(old.seen), _fresh(found, health)
+        await self._chronicle.gap(cause, begin, health.now, skip=is_backup, **changes)
+
+    async def _look(self, health: Health) -> None:
+        """Tell the log when capture has stopped working and when it works again."""
+        chronicle = self._chronicle
+        self._doorbell = health.doorbell
+        trouble = "; ".join(health.defects) or ("paused" if health.paused else "")
+        if trouble and not chronicle.cursor.blind:
+            await chronicle.darken(trouble)
+        elif chronicle.cursor.blind and not trouble and self._is_quiet():
+            begin = _moment(chronicle.cursor.seen)
+            await chronicle.gap(chronicle.cursor.blind, begin, health.now, wait=True)
+        if not chronicle.cursor.blind:
+            chronicle.cursor = replace(chronicle.cursor, seen=health.now.isoformat())
+            await chronicle.rise(health.now)
+        self._show(health)
+
+    def _is_quiet(self) -> bool:
+        return monotonic() - self._lost_at >= QUIET_SECONDS
+
+    async def _count_losses(self, page: Page) -> None:
+        cursor = self._chronicle.cursor
+        if page.lost != cursor.lost:
+            self._lost_at = monotonic()
+            await self._chronicle.darken("changes could not be journaled", lost=page.lost)
+
+    def _show(self, health: Health) -> None:
+        site, blind = self._chronicle.site, self._chronicle.cursor.blind
+        metrics.LAG_ROWS.labels(site).set(health.lag_rows)
+        metrics.LAG_SECONDS.labels(site).set(health.lag_seconds)
+        metrics.JOURNAL_BYTES.labels(site).set(health.bytes)
+        self._monitor.turn(
+            WorkerState.BLIND if blind else WorkerState.FOLLOWING,
+            error=blind or None,
+            position=self._chronicle.position,
+            lag_rows=health.lag_rows,
+            lag_seconds=health.lag_seconds,
+            journal_bytes=health.bytes,
+        )
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Follow the journal until stopping is set. Raises DatastoreError or what the log does."""
+        helpers = [asyncio.create_task(self._tend()), asyncio.create_task(self._trim())]
+        try:
+            page = await self._journal.page(self._chronicle.cursor)
+            while not stopping.is_set():
+                page = await self._step(page)
+                # Between two appends, never in one: an append that is cut short is in doubt.
+                for helper in helpers:
+                    if helper.done():
+                        helper.result()
+        finally:
+            await _end(helpers)
+
+    async def _step(self, page: Page) -> Page:
+        """Log a page and return the next; the two overlap while there is a backlog."""
+        cursor = self._chronicle.cursor
+        if page.more:
+            ahead = cursor.advance((row.seq for row in page.rows), page.xmax)
+            reading = asyncio.create_task(self._journal.page(ahead))
+            try:
+                await self._take(page)
+                return await reading
+            finally:
+                await _end([reading])
+        await self._take(page)
+        if self._is_ready(page):
+            await self._resync()
+        else:
+            await self._rest()
+        return await self._journal.page(self._chronicle.cursor)
+
+    async def _take(self, page: Page) -> None:
+        await self._follower.take(page)
+        cursor = self._chronicle.cursor
+        if cursor.floor > self._floor:
+            self._floor = cursor.floor
+            self._trimmable.set()
+        if self._health is not None:
+            health, self._health = self._health, None
+            await self._look(health)
+        await self._count_losses(page)
+        self._monitor.note(position=self._chronicle.position)
+
+    def _is_ready(self, page: Page) -> bool:
+        """Whether a resync is due and what it looks for is committed."""
+        due = self._chronicle.cursor.due
+        if due is None or monotonic() < self._next_resync:
+            return False
+        if due.get("wait") and self._after is None:
+            # A loss is counted before its transaction ends: that one is older than this snapshot.
+            self._after = page.xmax
+        return self._after is None or page.xmin >= self._after
+
+    async def _resync(self) -> None:
+        state, begun = self._monitor.status.state, monotonic()
+        self._monitor.turn(WorkerState.RESYNCING)
+        await Resync(self._log, self._chronicle, self._follower).run(self._journal)
+        self._after = None
+        self._next_resync = monotonic() + RESYNC_SHARE * (monotonic() - begun)
+        self._monitor.turn(state, position=self._chronicle.position)
+
+    async def _rest(self) -> None:
+        seconds = POLL_SECONDS if self._doorbell else QUICK_POLL_SECONDS
+        if self._chronicle.pending or self._chronicle.cursor.due:
+            seconds = min(seconds, PENDING_SECONDS)
+        await self._journal.wait(seconds)
+
+    async def _tend(self) -> None:
+        while True:
+            await self._journal.heartbeat()
+            await asyncio.sleep(DARK_SECONDS if self._chronicle.cursor.blind else TEND_SECONDS)
+            self._health = await self._journal.health(self._chronicle.cursor)
+
+    async def _trim(self) -> None:
+        while True:
+            await self._trimmable.wait()
+            self._trimmable.clear()
+            floor = self._floor
+            while gone := await self._journal.trim(floor):
+                metrics.TRIMMED.labels(self._chronicle.site).inc(gone)
+
+
+def _fresh(found: Installation, health: Health) -> dict[str, Any]:
+    """Return the changes that make a cursor stand before a journal's first row."""
+    blank = {"top": 0, "witness": "", "holes": (), "blind": ""}
+    return {"journal": found.journal, "lost": health.lost, **blank}
+
+
+def _moment(text: str) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError, Exception):
+            await task

@@ -1,0 +1,75 @@
+"""What an operator sees of a site's worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from pbscast_ingest import metrics
+
+if TYPE_CHECKING:
+    from pbscast.errors import PbscastError
+
+
+class WorkerState(StrEnum):
+    """What a worker is doing."""
+
+    STANDBY = "standby"
+    """Another worker holds the site."""
+    WAITING = "waiting for the log"
+    CONNECTING = "connecting"
+    """It holds the site and has no connection to the datastore."""
+    FOLLOWING = "following"
+    RESYNCING = "resyncing"
+    BLIND = "blind"
+    """It is connected, but changes are not being journaled."""
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """A worker at a moment."""
+
+    site: str
+    state: WorkerState = WorkerState.STANDBY
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """When it came into this state."""
+    error: str | None = None
+    """The last fault, one line; None once all is well again."""
+    position: int = 0
+    """Position of the last event that it logged."""
+    lag_rows: int = 0
+    lag_seconds: float = 0.0
+    journal_bytes: int = 0
+
+
+class Monitor:
+    """Keeps the status of a worker, logs its turns and feeds the metrics."""
+
+    def __init__(self, site: str) -> None:
+        self.status = WorkerStatus(site)
+        self._log = structlog.get_logger("pbscast_ingest").bind(site=site)
+
+    def turn(self, state: WorkerState, **values: Any) -> None:
+        """Enter a state, or stay in it, with other values of the status."""
+        if state is not self.status.state:
+            values |= {"state": state, "since": datetime.now(UTC)}
+            self._log.info("worker", state=state.value, position=self.status.position)
+        self.status = replace(self.status, **values)
+        up = state in (WorkerState.FOLLOWING, WorkerState.RESYNCING)
+        metrics.UP.labels(self.status.site).set(up)
+
+    def note(self, **values: Any) -> None:
+        """Change values of the status, the state staying as it is."""
+        self.status = replace(self.status, **values)
+
+    def fault(self, error: PbscastError, state: WorkerState) -> None:
+        """Enter a state because of an error. The same one again is logged but once."""
+        metrics.ERRORS.labels(self.status.site, type(error).__name__).inc()
+        if str(error) != self.status.error:
+            self._log.warning("fault", error=str(error), position=self.status.position)
+        self.turn(state, error=str(error))

@@ -1,0 +1,132 @@
+"""One task per site: hold its lease, stay connected to its datastore, keep its log up to date."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+from pbscast.errors import FencedError, PbscastError
+from pbscast_ingest import metrics
+from pbscast_ingest.chronicle import Chronicle
+from pbscast_ingest.faults import DatastoreError
+from pbscast_ingest.reader import Journal
+from pbscast_ingest.retry import Retry
+from pbscast_ingest.session import Session
+from pbscast_ingest.status import Monitor, WorkerState, WorkerStatus
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from pbscast_store.log import Log
+    from pbscast_store.writer import SiteWriter
+
+LEASE_SECONDS: Final = 10.0
+"""After a worker's death another takes its site over within this and a third of it."""
+
+
+class SiteWorker:
+    """Keeps one site's log up to date for ever; run as many as you like, one holds the site.
+
+    No fault of the datastore or of the log ends run, only stop: what was read is then logged and
+    the lease given back.
+    """
+
+    def __init__(
+        self, log: Log, site: str, dsn: str, holder: str, *, ttl: float = LEASE_SECONDS
+    ) -> None:
+        self._log = log
+        self._site = site
+        self._dsn = dsn
+        self._holder = holder
+        self._ttl = ttl
+        self._monitor = Monitor(site)
+        self._stopping = asyncio.Event()
+
+    @property
+    def status(self) -> WorkerStatus:
+        """What the worker is doing now."""
+        return self._monitor.status
+
+    def stop(self) -> None:
+        """Ask run to end soon, orderly."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until stop."""
+        retry = Retry()
+        while not self._stopping.is_set():
+            try:
+                await self._hold()
+                retry.reset()
+            except FencedError as error:
+                self._monitor.fault(error, WorkerState.STANDBY)
+            except PbscastError as error:
+                self._monitor.fault(error, WorkerState.WAITING)
+                await self._pause(retry.fail())
+        self._monitor.turn(WorkerState.STOPPED)
+
+    async def _hold(self) -> None:
+        """Work under the lease until it is lost, the log fails or stop; or wait a while for it."""
+        await self._log.register_site(self._site)
+        writer = await self._log.acquire(self._site, self._holder, self._ttl)
+        if writer is None:
+            self._monitor.turn(WorkerState.STANDBY)
+            await self._pause(self._ttl / 3)
+            return
+        metrics.LEASE.labels(self._site).set(1)
+        try:
+            await self._work(writer)
+        finally:
+            metrics.LEASE.labels(self._site).set(0)
+
+    async def _work(self, writer: SiteWriter) -> None:
+        async with _renewing(writer, self._ttl):
+            await self._stay_connected(Chronicle(writer))
+        with suppress(PbscastError):
+            await writer.release()
+
+    async def _stay_connected(self, chronicle: Chronicle) -> None:
+        retry = Retry()
+        while not self._stopping.is_set():
+            self._monitor.turn(WorkerState.CONNECTING, position=chronicle.position)
+            try:
+                async with Journal.open(self._dsn) as journal:
+                    session = Session(self._log, chronicle, journal, self._monitor)
+                    await session.greet()
+                    retry.reset()
+                    await session.run(self._stopping)
+            except DatastoreError as error:
+                self._monitor.fault(error, WorkerState.CONNECTING)
+                # A cut that heals at the first attempt is nobody's news.
+                if retry.failures:
+                    await chronicle.fall(str(error))
+                await self._pause(retry.fail())
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+
+@asynccontextmanager
+async def _renewing(writer: SiteWriter, ttl: float) -> AsyncIterator[None]:
+    """Renew the lease meanwhile; once that fails, what runs inside is stopped with its error."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            renewing = group.create_task(_renew(writer, ttl))
+            yield
+            renewing.cancel()
+    except BaseExceptionGroup as errors:
+        raise _innermost(errors) from errors
+
+
+async def _renew(writer: SiteWriter, ttl: float) -> None:
+    while True:
+        await asyncio.sleep(ttl / 3)
+        await writer.renew()
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
