@@ -7,9 +7,7 @@ sites come from the file alone. Passwords do not belong into either: both kinds 
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import tomllib
 from enum import StrEnum
 from pathlib import Path
@@ -29,14 +27,15 @@ if TYPE_CHECKING:
 _SITE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", re.ASCII)
 
 
-def _check_site_name(name: str) -> str:
+def check_site_name(name: str) -> str:
+    """Return a legal site name. Raises ValueError for any other."""
     if _SITE_NAME.fullmatch(name) is None:
         msg = f"{name!r} is no site name: 1 to 32 of A-Z a-z 0-9 _ -, a letter or digit first"
         raise ValueError(msg)
     return name
 
 
-SiteName = Annotated[str, AfterValidator(_check_site_name)]
+SiteName = Annotated[str, AfterValidator(check_site_name)]
 
 
 class Role(StrEnum):
@@ -68,8 +67,8 @@ class DaemonSettings(_Section):
     """The daemon itself."""
 
     roles: Annotated[list[Role], Field(min_length=1)] = list(Role)
-    holder: str = f"{socket.gethostname()}:{os.getpid()}"
-    """The name under which this daemon holds leases."""
+    holder: str | None = None
+    """The name under which this daemon holds leases; by default host and process id."""
     lease_seconds: Annotated[float, Field(ge=1, le=300)] = 10.0
     listen: str | None = None
     """``host:port`` of metrics, health and readiness; none of them unless set."""

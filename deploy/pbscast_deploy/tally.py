@@ -1,4 +1,4 @@
-"""What a subscriber saw: each job's current state, and whether anything came twice or out of order."""
+"""What a subscriber saw: the jobs' states, and whether anything came twice or out of order."""
 
 from __future__ import annotations
 

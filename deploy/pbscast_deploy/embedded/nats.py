@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -25,12 +26,22 @@ class NatsServer:
     (the default) the store is synced on every write (`sync_interval: always`). All methods block.
     """
 
-    def __init__(self, *, durable: bool = True, config: str = "", jetstream: str = "") -> None:
-        """`config` is added to the configuration file, `jetstream` to its jetstream block."""
+    def __init__(
+        self,
+        *,
+        durable: bool = True,
+        port: int | None = None,
+        config: str = "",
+        jetstream: str = "",
+    ) -> None:
+        """Takes `port` if it is free at the first start, else any.
+
+        `config` is added to the configuration file, `jetstream` to its jetstream block.
+        """
         self._durable = durable
         self._config = config
         self._jetstream = jetstream
-        self._port = -1
+        self._port = -1 if port is None or not _is_free(port) else port
         self._place: Place | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -161,3 +172,13 @@ class NatsServer:
             self._process.wait()
         if self._place is not None:
             self._place.guard(None)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

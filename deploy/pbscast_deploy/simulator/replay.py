@@ -39,6 +39,11 @@ class Replay:
     def __len__(self) -> int:
         return len(self._changes)
 
+    @property
+    def begins(self) -> datetime:
+        """The recorded time of the first change."""
+        return self._changes[0].at
+
     async def seed(self) -> None:
         """Writes the rows that the trace presupposes: PBS had them before the recording began.
 

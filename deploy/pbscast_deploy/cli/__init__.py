@@ -1,0 +1,80 @@
+"""`pbscastd`: the commands of an operator.
+
+Exit status: 0 done; 1 it could not be done, for the reason in the one line on standard error; 2 the
+command line is wrong; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from pbscast.errors import PbscastError
+from pbscast_deploy.cli import log, simulate, source
+from pbscast_deploy.cli.options import Config
+from pbscast_deploy.config import load_settings
+from pbscast_deploy.daemon import Daemon
+from pbscast_deploy.demo.play import play
+from pbscast_deploy.logs import configure_logs
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="pbscastd",
+    help="Records every change of every PBS job and tells it at once to whoever asked.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(source.app, name="source")
+app.add_typer(log.app, name="log")
+app.add_typer(simulate.app, name="simulate")
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+    if wanted:
+        typer.echo(f"pbscastd {version('pbscast-server')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(config: Config) -> None:
+    """Run the daemon: ingest, fan-out or both, as the configuration says. Ends on SIGTERM."""
+    settings = load_settings(config)
+    configure_logs(settings.daemon.log_format)
+    asyncio.run(Daemon(settings).run())
+
+
+@app.command()
+def demo() -> None:
+    """Two PBS sites on this machine: recorded changes, then a steady load until Ctrl-C.
+
+    With DEMO_ONCE=1 in the environment it stops after the recorded changes; its last line is then a
+    JSON object of what was written, logged and delivered.
+    """
+    raise typer.Exit(asyncio.run(play()))
+
+
+def main() -> None:
+    """Run a command; every known trouble is one line and an exit status."""
+    try:
+        app()
+    except PbscastError as error:
+        line = " ".join(str(error).split())
+        typer.echo(f"pbscastd: {line}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

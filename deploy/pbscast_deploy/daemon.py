@@ -1,0 +1,146 @@
+"""The daemon: the parts that its roles ask for, run until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from pbscast.errors import PbscastError
+from pbscast.requests import PublisherState
+from pbscast_deploy.config import Role
+from pbscast_deploy.monitor import Monitor, PartStatus
+from pbscast_fanout.settings import FanoutSettings
+from pbscast_fanout.worker import Fanout
+from pbscast_ingest.status import WorkerState
+from pbscast_ingest.worker import SiteWorker
+from pbscast_store.log import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pbscast.requests import SiteStatus
+    from pbscast_deploy.config import Settings
+    from pbscast_ingest.status import WorkerStatus
+
+_INGEST_READY: Final = {WorkerState.STANDBY, WorkerState.FOLLOWING, WorkerState.RESYNCING}
+_PUBLISH_READY: Final = {
+    PublisherState.STANDBY,
+    PublisherState.PUBLISHING,
+    PublisherState.CURRENT,
+}
+_LOG_RETRY_SECONDS: Final = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Daemon:
+    """One process's share of the work; any number of daemons may share the same settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._holder = settings.daemon.holder or f"{socket.gethostname()}:{os.getpid()}"
+        self._workers: list[SiteWorker] = []
+        self._fanout: Fanout | None = None
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask run to end soon, orderly: what was read is logged, leases are given back."""
+        self._stopping.set()
+        for worker in self._workers:
+            worker.stop()
+
+    def parts(self) -> Iterator[PartStatus]:
+        """How each part is doing."""
+        if not self._workers and self._fanout is None:
+            yield PartStatus("log", "connecting", ready=False, position=0, error=None)
+        for worker in self._workers:
+            yield _ingest_part(worker.status)
+        if self._fanout is not None:
+            status = self._fanout.status()
+            for site in status.sites:
+                yield _publish_part(site)
+            if status.error is not None:
+                yield PartStatus("fanout", "waiting", ready=False, position=0, error=status.error)
+
+    async def run(self) -> None:
+        """Work until stop is called or SIGTERM or SIGINT arrives.
+
+        Servers that do not answer are waited for. Raises UnsupportedError, AccessDeniedError or
+        ConfigError where waiting would mend nothing: log database not migrated or too old.
+        """
+        self._handle_signals()
+        async with AsyncExitStack() as stack:
+            listen = self._settings.daemon.listen
+            if listen is not None:
+                await stack.enter_async_context(Monitor(self.parts).serve(listen))
+            log = await self._open_log(stack)
+            if log is not None:
+                await self._work(log)
+        _log.info("stopped")
+
+    async def _open_log(self, stack: AsyncExitStack) -> Log | None:
+        while not self._stopping.is_set():
+            try:
+                return await stack.enter_async_context(Log.open(self._settings.log.dsn))
+            except PbscastError as error:
+                if not error.transient:
+                    raise
+                _log.warning("log_unusable", error=str(error))
+            await self._pause(_LOG_RETRY_SECONDS)
+        return None
+
+    async def _work(self, log: Log) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            if Role.INGEST in self._settings.daemon.roles:
+                self._start_ingest(log, tasks)
+            if Role.FANOUT in self._settings.daemon.roles:
+                settings = FanoutSettings(nats=self._settings.nats, stream=self._settings.stream)
+                self._fanout = Fanout(log, settings, name=self._holder)
+                fanout = tasks.create_task(self._fanout.run(), name="fanout")
+            await self._stopping.wait()
+            for worker in self._workers:
+                worker.stop()
+            if self._fanout is not None:
+                fanout.cancel()
+
+    def _start_ingest(self, log: Log, tasks: asyncio.TaskGroup) -> None:
+        ttl = self._settings.daemon.lease_seconds
+        for site in self._settings.site:
+            worker = SiteWorker(log, site.name, site.dsn, self._holder, ttl=ttl)
+            self._workers.append(worker)
+            tasks.create_task(worker.run(), name=f"ingest {site.name}")
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+
+def _ingest_part(status: WorkerStatus) -> PartStatus:
+    return PartStatus(
+        f"ingest {status.site}",
+        status.state.value,
+        ready=status.state in _INGEST_READY,
+        position=status.position,
+        error=status.error,
+    )
+
+
+def _publish_part(status: SiteStatus) -> PartStatus:
+    return PartStatus(
+        f"publish {status.site}",
+        status.state.value,
+        ready=status.state in _PUBLISH_READY,
+        position=status.published,
+        error=status.error,
+    )

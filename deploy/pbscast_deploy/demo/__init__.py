@@ -1,0 +1,3 @@
+"""The demo: two PBS sites on this machine, and what a subscriber sees of them."""
+
+from __future__ import annotations
