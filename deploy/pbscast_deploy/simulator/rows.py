@@ -58,8 +58,8 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
 class Row:
     """One row: column → text, and attribute → `flags.text`."""
 
-    columns: Mapping[str, str]
-    attributes: Mapping[str, str]
+    columns: dict[str, str]
+    attributes: dict[str, str]
 
     def changed_attributes(self, before: Row) -> dict[str, str]:
         """What a save of this row over `before` adds to the attributes; flag digits count."""

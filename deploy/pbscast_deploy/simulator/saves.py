@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from pbscast_deploy.simulator.connection import Statement, encode, encode_array, encode_pairs
 from pbscast_deploy.simulator.rows import LAYOUTS, Layout, Row
 
@@ -12,7 +14,7 @@ _SCRIPT = b"#!/bin/sh\nexec sleep 60\n"
 def insert(table: str, key: str, row: Row) -> list[Statement]:
     """INSERT of the row; of a job with a script also that of its script."""
     layout = LAYOUTS[table]
-    params = [*_values(row, layout.names), encode_pairs(row.attributes)]
+    params = [*_values(row.columns, layout.names), encode_pairs(row.attributes)]
     statements = [Statement(f"{table}_insert", params, key)]
     if table == "job" and int(row.columns["ji_svrflags"]) & _HAS_SCRIPT:
         statements.append(Statement("job_scr_insert", [encode(key), _SCRIPT], key))
@@ -20,18 +22,47 @@ def insert(table: str, key: str, row: Row) -> list[Statement]:
 
 
 def update(table: str, key: str, row: Row, before: Row) -> list[Statement]:
-    """One of the UPDATE kinds; the removal of attributes is a statement of its own before it."""
+    """What PBS sends to turn `before` into `row`."""
     layout = LAYOUTS[table]
+    return write(
+        layout,
+        key,
+        row.columns,
+        row.changed_attributes(before),
+        row.removed_attributes(before),
+        struct=any(row.columns[name] != before.columns[name] for name in layout.columns),
+    )
+
+
+def write(
+    layout: Layout,
+    key: str,
+    columns: Mapping[str, str],
+    changed: Mapping[str, str],
+    removed: Sequence[str] = (),
+    *,
+    struct: bool,
+) -> list[Statement]:
+    """One of the UPDATE kinds; the removal of attributes is a statement of its own before it.
+
+    `columns` are all of the new row. PBS sends them only if its fixed struct changed (`struct`).
+    """
+    table = layout.table
+    own = [encode(key)] if layout.key is not None else []
+    saved = encode(columns[layout.saved])
     statements = []
-    removed = row.removed_attributes(before)
     if removed:
-        params = [*_head(layout, key, row), encode_array(removed)]
+        params = [*own, saved, encode_array(removed)]
         statements.append(Statement(f"{table}_remove_attributes", params, key))
-    changed = row.changed_attributes(before)
-    columns = any(row.columns[name] != before.columns[name] for name in layout.columns)
-    if changed or columns or not removed:
-        statements.append(_save(layout, key, row, changed, columns=columns))
-    return statements
+        if not (changed or struct):
+            return statements
+    if not (struct or layout.always_full):
+        params = [*own, saved, encode_pairs(changed)]
+        return [*statements, Statement(f"{table}_update_attributes", params, key)]
+    values = [*own, *_values(columns, layout.columns), saved]
+    if not (changed or layout.always_full):
+        return [*statements, Statement(f"{table}_update_quick", values, key)]
+    return [*statements, Statement(f"{table}_update_full", [*values, encode_pairs(changed)], key)]
 
 
 def delete(table: str, key: str) -> list[Statement]:
@@ -42,25 +73,5 @@ def delete(table: str, key: str) -> list[Statement]:
     return statements
 
 
-def _save(
-    layout: Layout, key: str, row: Row, changed: dict[str, str], *, columns: bool
-) -> Statement:
-    """PBS sends the columns if its fixed struct changed, and the attributes that it modified."""
-    table = layout.table
-    if not (columns or layout.always_full):
-        params = [*_head(layout, key, row), encode_pairs(changed)]
-        return Statement(f"{table}_update_attributes", params, key)
-    own = [encode(key)] if layout.key is not None else []
-    values = [*own, *_values(row, (*layout.columns, layout.saved))]
-    if not (changed or layout.always_full):
-        return Statement(f"{table}_update_quick", values, key)
-    return Statement(f"{table}_update_full", [*values, encode_pairs(changed)], key)
-
-
-def _head(layout: Layout, key: str, row: Row) -> list[bytes]:
-    own = [encode(key)] if layout.key is not None else []
-    return [*own, *_values(row, (layout.saved,))]
-
-
-def _values(row: Row, names: tuple[str, ...]) -> list[bytes]:
-    return [encode(row.columns[name]) for name in names]
+def _values(columns: Mapping[str, str], names: tuple[str, ...]) -> list[bytes]:
+    return [encode(columns[name]) for name in names]
