@@ -66,6 +66,14 @@ class Tally:
         if event.kind == "job" and isinstance(event, Change | Finalize):
             self._follow(event)
 
+    def forget_all_but(self, count: int) -> None:
+        """Drop the views of the jobs that ended first, once there are twice as many as `count`."""
+        if len(self.jobs) <= 2 * count:
+            return
+        ended = sorted((job for job in self.jobs.values() if job.ends), key=lambda job: job.time)
+        for job in ended[: len(self.jobs) - count]:
+            del self.jobs[job.life]
+
     def _check_order(self, event: Event) -> None:
         life = Life(event.site, event.kind, event.id, event.incarnation)
         expected_position = self.positions.get(event.site, 0) + 1

@@ -14,8 +14,10 @@ from typing import Annotated
 import typer
 
 from pbscast.errors import PbscastError
-from pbscast_deploy.cli import log, simulate, source
+from pbscast_deploy.cli.log import app as log
 from pbscast_deploy.cli.options import Config
+from pbscast_deploy.cli.simulate import app as simulate
+from pbscast_deploy.cli.source import app as source
 from pbscast_deploy.config import load_settings
 from pbscast_deploy.daemon import Daemon
 from pbscast_deploy.demo.play import play
@@ -29,9 +31,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.add_typer(source.app, name="source")
-app.add_typer(log.app, name="log")
-app.add_typer(simulate.app, name="simulate")
+app.add_typer(source, name="source")
+app.add_typer(log, name="log")
+app.add_typer(simulate, name="simulate")
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback

@@ -26,6 +26,7 @@ _NATS_PORT: Final = 4222
 _SPEED: Final = 15.0
 _PATIENCE_SECONDS: Final = 60.0
 _LOAD_RATE: Final = 20.0
+_JOBS_SHOWN: Final = 2_000
 
 
 class Audience:
@@ -43,6 +44,7 @@ class Audience:
             async for item in items:
                 if isinstance(item, Event):
                     self._tally.observe(item)
+                    self._tally.forget_all_but(_JOBS_SHOWN)
                     self._picture.observe(item)
                     self._screen.heard(item)
                     self.news.set()
@@ -91,8 +93,8 @@ async def _prepare(
 
 
 async def _replay(replays: Sequence[Replay], screen: Screen) -> None:
-    """Write all traces by their common clock."""
-    origin = min(replay.begins for replay in replays)
+    """Write all traces by their common clock, without the wait before the last of them begins."""
+    origin = max(replay.begins for replay in replays)
     async with asyncio.TaskGroup() as tasks:
         for replay in replays:
             tasks.create_task(
@@ -149,7 +151,8 @@ async def _go_on(stage: Stage, screen: Screen) -> None:
 
 
 async def _load(dsn: str, site: str) -> None:
-    load = await asyncio.to_thread(LoadGenerator, dsn, site)
+    seed = sum(site.encode())
+    load = await asyncio.to_thread(lambda: LoadGenerator(dsn, site, seed=seed))
     async with load:
         await load.run(rate=_LOAD_RATE)
 
