@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
+from weakref import WeakSet
 
 from pbscast.connection import Connection, ConnectionState
-from pbscast.criteria import Criteria
-from pbscast.endings import Endings
-from pbscast.errors import InvalidJobId, UsageError
-from pbscast.events import Kind, Site
 from pbscast.history import read_history
-from pbscast.ids import JobId
-from pbscast.requests import HistoryRequest
+from pbscast.options import WatchOptions, plan_history, plan_watch
 from pbscast.settings import Settings
-from pbscast.starts import Last, Now, Start
 from pbscast.watch import Watch
 
 if TYPE_CHECKING:
@@ -30,30 +25,21 @@ class Client:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._watches: list[Watch] = []
+        self._watches: WeakSet[Watch] = WeakSet()
 
     @property
     def state(self) -> ConnectionState:
-        """Whether the connection stands just now. A watch needs no care of it: it goes on by itself."""
+        """Whether the connection stands just now; a watch goes on by itself when it is back."""
         return self._connection.state
 
     def watch(
-        self,
-        job_ids: str | Iterable[str] | None = None,
-        *,
-        sites: str | Iterable[str] | None = None,
-        owners: str | Iterable[str] | None = None,
-        queues: str | Iterable[str] | None = None,
-        states: str | Iterable[str] | None = None,
-        kinds: str | Iterable[str] | None = None,
-        events: str | Iterable[str] | None = None,
-        start: Start | None = None,
-        until_finished: bool = False,
+        self, job_ids: str | Iterable[str] | None = None, **options: Unpack[WatchOptions]
     ) -> Watch:
         """Return a Watch over the events for which every given criterion holds.
 
-        ``job_ids`` are as ``qstat`` takes them: ``19.sitea``, ``19`` (of any server), ``6[1].sitea``,
-        ``6[].sitea`` (the array and all its subjobs). ``states`` are those after the event.
+        ``job_ids`` are as ``qstat`` takes them: ``19.sitea``, ``19`` (of any server),
+        ``6[1].sitea``, ``6[].sitea`` (the array and all its subjobs). The other criteria are
+        ``sites``, ``owners``, ``queues``, ``states`` (after the event), ``kinds`` and ``events``.
         ``job_ids``, ``owners``, ``queues`` and ``states`` select jobs; capture's own events
         (gap, resync, up, down) come beside them with ``kinds=("job", "site")``.
 
@@ -61,25 +47,16 @@ class Client:
         and ``after(positions)``; after what lies in the past a Boundary is told.
 
         ``until_finished`` needs ``job_ids`` and ends the iteration when each has had its finalize;
-        it starts with ``last()`` unless told otherwise, so that jobs which have already ended count.
-        Of a job nothing is told after its finalize. A job that was moved to another site is
+        it starts with ``last()`` unless told otherwise, so that jobs which have already ended
+        count. Of a job nothing is told after its finalize. A job that was moved to another site is
         followed there: a finalize with reason ``moved`` ends nothing, unless ``sites`` names one
         site alone. If that other site is not aggregated, nobody will tell its end.
 
         Raises InvalidJobId and UsageError; network errors come from the Watch.
         """
-        criteria = Criteria.of(
-            job_ids,
-            sites=sites,
-            owners=owners,
-            queues=queues,
-            states=states,
-            kinds=kinds,
-            events=events,
-        )
-        endings = _endings(criteria) if until_finished else None
-        watch = Watch(self._connection, criteria, start or (Last() if endings else Now()), endings)
-        self._watches.append(watch)
+        plan = plan_watch(job_ids, **options)
+        watch = Watch(self._connection, plan.criteria, plan.start, plan.endings)
+        self._watches.add(watch)
         return watch
 
     async def history(self, job_id: str, *, site: str | None = None) -> AsyncIterator[AnyEvent]:
@@ -95,25 +72,12 @@ class Client:
         self, job_id: str, *, site: str | None = None
     ) -> AsyncIterator[Recorded]:
         """As ``history``, with each event's CloudEvents JSON as it was on NATS."""
-        parsed = JobId.parse(job_id)
-        if parsed.server is None:
-            msg = f"{job_id!r} lacks its server: give it in full, like {parsed.number}.SERVER"
-            raise InvalidJobId(msg)
-        request = HistoryRequest(id=str(parsed), site=None if site is None else Site(site))
-        async for recorded in read_history(self._connection, request):
+        async for recorded in read_history(self._connection, plan_history(job_id, site)):
             yield recorded
 
     async def _close(self) -> None:
-        for watch in self._watches:
+        for watch in tuple(self._watches):
             await watch.close()
-
-
-def _endings(criteria: Criteria) -> Endings:
-    if criteria.ids is None or (criteria.kinds is not None and Kind.JOB not in criteria.kinds):
-        msg = "until_finished needs the job ids that are to finish"
-        raise UsageError(msg)
-    single = criteria.sites is not None and len(criteria.sites) == 1
-    return Endings(criteria.ids, single_site=single)
 
 
 @asynccontextmanager
@@ -128,9 +92,10 @@ async def connect(
 
     ``servers`` and ``creds`` (a NATS credentials file) default to the environment's
     ``PBSCAST_SERVERS`` and ``PBSCAST_CREDS``, then to ``nats://127.0.0.1:4222`` and none. A
-    connection that is lost later comes back by itself, for ever; ``on_state`` is told of each change.
+    connection that is lost later comes back by itself, for ever; ``on_state`` is told of each
+    change.
 
-    Raises UnavailableError if no server answers within ``connect_timeout`` seconds,
+    Raises UnavailableError if no server takes us within ``connect_timeout`` seconds,
     AccessDeniedError if one refuses the credentials, ConfigError for settings that cannot be right.
     """
     settings = Settings.read(servers, creds, connect_timeout=connect_timeout)

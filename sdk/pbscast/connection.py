@@ -150,9 +150,14 @@ class Connection:
         return client
 
     async def _connect(self, client: NatsClient, limit: asyncio.Timeout) -> None:
+        untried = len(self._settings.servers)
+
         async def note(error: Exception) -> None:
+            nonlocal untried
             self._note(error)
-            if not client.is_connected and _is_refusal(error) and not limit.expired():
+            untried -= 1
+            if not client.is_connected and (untried == 0 or _is_refusal(error)):
+                # The driver would try for ever; each server has had its say.
                 with suppress(RuntimeError):
                     limit.reschedule(0)
 
@@ -188,8 +193,7 @@ class Connection:
     def _explain_dial(self, cause: Exception) -> PbscastError:
         if _is_refusal(cause):
             return AccessDeniedError(f"{self.place} refused the credentials")
-        reason = "no answer" if isinstance(cause, TimeoutError) else str(cause).strip()
-        return UnavailableError(f"cannot reach NATS at {self.place}: {reason}")
+        return UnavailableError(f"cannot reach NATS at {self.place}: {_reason(cause)}")
 
     def _enter(self, state: ConnectionState) -> None:
         if self._state in (state, ConnectionState.CLOSED):
@@ -244,6 +248,12 @@ def _is_refusal(error: Exception) -> bool:
     return isinstance(error, nats.errors.AuthorizationError) or any(
         phrase in text for phrase in _REFUSALS
     )
+
+
+def _reason(cause: Exception) -> str:
+    if isinstance(cause, ConnectionRefusedError):
+        return "connection refused"
+    return "no answer" if isinstance(cause, TimeoutError) else str(cause).strip()
 
 
 def _explain_api(error: APIError, what: str, place: str) -> PbscastError:

@@ -57,7 +57,7 @@ class Delivery:
 
 
 class Consumer:
-    """Deliveries in the stream's order without a hole, until ``broken`` says why there are no more."""
+    """Deliveries in the stream's order without a hole, until ``broken`` says why they end."""
 
     def __init__(self, connection: Connection, subscription_inbox: str) -> None:
         self._connection = connection
@@ -151,7 +151,7 @@ class Consumer:
         return self._client.jetstream(timeout=timeout or self._connection.timeout)
 
     async def _pull(self) -> None:
-        # A consumer left alone for long may be gone, and with it the proof that nothing was removed.
+        # A consumer left alone for long may be gone, or the stream may have removed messages.
         if asyncio.get_running_loop().time() - self._pull_ended > INACTIVE_THRESHOLD / 2:
             self.abandon("not read for long")
             return

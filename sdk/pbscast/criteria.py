@@ -1,4 +1,4 @@
-"""What a watch asks for: NATS filters for the server, and the exact match for what they cannot say."""
+"""What a watch asks for: filters for the server, and an exact match for what they cannot say."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypedDict, TypeVar, Unpack
 
 from pbscast.errors import UsageError
 from pbscast.events import AnyEvent, EventName, Kind, ObjectPayload
@@ -21,6 +21,17 @@ MOST_FILTERS: Final = 16
 """Above about a hundred filters a consumer gets slow; a wider filter and a local match does not."""
 
 _Name = TypeVar("_Name", EventName, Kind)
+
+
+class CriteriaOptions(TypedDict, total=False):
+    """What an event has to be; one text stands for a list of one, None for all."""
+
+    sites: str | Iterable[str] | None
+    owners: str | Iterable[str] | None
+    queues: str | Iterable[str] | None
+    states: str | Iterable[str] | None
+    kinds: str | Iterable[str] | None
+    events: str | Iterable[str] | None
 
 
 class Coverage(IntEnum):
@@ -52,29 +63,21 @@ class Criteria:
 
     @classmethod
     def of(
-        cls,
-        job_ids: str | Iterable[str] | None,
-        *,
-        sites: Iterable[str] | None,
-        owners: Iterable[str] | None,
-        queues: Iterable[str] | None,
-        states: Iterable[str] | None,
-        kinds: Iterable[str] | None,
-        events: Iterable[str] | None,
+        cls, job_ids: str | Iterable[str] | None = None, **options: Unpack[CriteriaOptions]
     ) -> Criteria:
-        """Check and keep what a caller gave; one text stands for a list of one.
+        """Check and keep what a caller gave.
 
         Raises InvalidJobId, or UsageError for an unknown kind or event and for an empty list.
         """
         ids = _texts("job_ids", job_ids)
         return cls(
             ids=None if ids is None else frozenset(str(JobId.parse(text)) for text in ids),
-            sites=_texts("sites", sites),
-            owners=_texts("owners", owners),
-            queues=_texts("queues", queues),
-            states=_texts("states", states),
-            kinds=_members(Kind, "kinds", kinds),
-            events=_members(EventName, "events", events),
+            sites=_texts("sites", options.get("sites")),
+            owners=_texts("owners", options.get("owners")),
+            queues=_texts("queues", options.get("queues")),
+            states=_texts("states", options.get("states")),
+            kinds=_members(Kind, "kinds", options.get("kinds")),
+            events=_members(EventName, "events", options.get("events")),
         )
 
     @property

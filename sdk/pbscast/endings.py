@@ -34,9 +34,9 @@ class Endings:
 
     An id has ended when a job it names has been finalized and no job it names is known to be still
     there; an array, when the array itself has been finalized and no subjob is still there. A
-    finalize with reason ``moved`` ends nothing: the job goes on at the site it was moved to, and its
-    finalize there is the last word. Only where one site alone is watched a move out of it ends the
-    watch, for nothing more can come. Nothing is told of a life after its finalize.
+    finalize with reason ``moved`` ends nothing: the job goes on at the site it was moved to, and
+    its finalize there is the last word. Only where one site alone is watched a move out of it ends
+    the watch, for nothing more can come. Nothing is told of a life after its finalize.
     """
 
     def __init__(self, ids: Iterable[str], *, single_site: bool) -> None:

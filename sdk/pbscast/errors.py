@@ -32,11 +32,11 @@ class UsageError(PbscastError, ValueError):
     """The caller's input is wrong."""
 
 
-class InvalidJobId(UsageError):
+class InvalidJobId(UsageError):  # noqa: N818 - says all of it
     """The text is not a PBS job identifier (``N.server``, ``N[].server``, ``N[i].server``)."""
 
 
-class InvalidSubject(UsageError):
+class InvalidSubject(UsageError):  # noqa: N818 - says all of it
     """The text is not a subject of the documented grammar."""
 
 

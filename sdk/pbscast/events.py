@@ -1,8 +1,9 @@
-"""The events of the log: one immutable change of one object each.
+r"""The events of the log: one immutable change of one object each.
 
-Every event has the header of Event; the rest, its *payload*, depends on the event's name. Attribute values are the text that PBS
-stores, without the flag digits (``Resource_List.ncpus`` → ``4``). A value that was not UTF-8 is listed in ``escaped``: there a
-byte that could not be decoded is written ``\\xNN`` and a backslash is doubled, so that ``unescape`` gives the bytes back.
+Every event has the header of Event; the rest, its *payload*, depends on the event's name. Attribute
+values are the text that PBS stores, without the flag digits (``Resource_List.ncpus`` → ``4``). A
+value that was not UTF-8 is listed in ``escaped``: there a byte that could not be decoded is written
+``\xNN`` and a backslash is doubled, so that ``unescape`` gives the bytes back.
 """
 
 from __future__ import annotations
@@ -86,12 +87,13 @@ class Payload(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     omitted: tuple[str, ...] = ()
-    """Attributes, columns and resources whose values were too large for a message, ``*`` for everything but the header and
-    short fields. Only on NATS: the log has them, and the ``pbscast.v1.event`` service gives the event in full."""
+    """Attributes, columns and resources whose values were too large for a message, ``*`` for
+    everything but the header and short fields. Only on NATS: the log has them, and the
+    ``pbscast.v1.event`` service gives the event in full."""
 
 
 class ObjectPayload(Payload):
-    """Where the object stands after the event. Owner, queue, project and name are those of a job, else None."""
+    """Where the object stands after the event; owner, queue, project and name are a job's."""
 
     owner: str | None = None
     """The user of ``Job_Owner``, without the host."""
@@ -100,7 +102,8 @@ class ObjectPayload(Payload):
     name: str | None = None
     """``Job_Name``."""
     state: str | None = None
-    """A job's visible letter (``S`` and ``U`` included), a reservation's or node's state as PBS prints it."""
+    """A job's visible letter (``S`` and ``U`` included), a reservation's or node's state as PBS
+    prints it."""
     substate: int | None = None
 
 
@@ -124,7 +127,8 @@ class FinalizePayload(ObjectPayload):
 
     reason: Reason
     exit_status: int | None = None
-    """PBS's ``Exit_status``: 256 + signal for a killed job, negative for PBS's own codes; None where PBS kept none."""
+    """PBS's ``Exit_status``: 256 + signal for a killed job, negative for PBS's own codes; None
+    where PBS kept none."""
     destination: str | None = None
     """Where a moved job went, ``queue@server``."""
     usage: dict[str, str] = {}
@@ -166,7 +170,8 @@ class Event(BaseModel):
     """When the change was made, by the clock of the PBS datastore."""
     kind: Kind
     id: str
-    """The PBS name of the object, dots and brackets as PBS writes them; of kind ``site`` the site's name."""
+    """The PBS name of the object, dots and brackets as PBS writes them; of kind ``site`` the site's
+    name."""
     incarnation: Incarnation = Field(ge=1)
     revision: Revision = Field(ge=1)
     event: EventName

@@ -32,7 +32,8 @@ class JobId:
         """
         match = _JOB_ID.fullmatch(text)
         if match is None:
-            msg = f"illegally formed job identifier: {text!r} (expected N.server, N[].server or N[i].server)"
+            expected = "expected N.server, N[].server or N[i].server"
+            msg = f"illegally formed job identifier: {text!r} ({expected})"
             raise InvalidJobId(msg)
         index = match["index"]
         return cls(
@@ -52,9 +53,10 @@ _SUBJOB: Final = re.compile(r"(\d+\[)(\d+)(\].*)", re.ASCII | re.DOTALL)
 
 
 def split_subjob(job_id: str) -> tuple[str, str | None]:
-    """Return the id that a job's subjects carry and its subjob index: ``6[1].s`` gives ``("6[].s", "1")``.
+    """Return the id that a job's subjects carry, and its subjob index.
 
-    Any other id, even one that PBS would refuse, comes back unchanged with index None.
+    ``6[1].s`` gives ``("6[].s", "1")``. Any other id, even one that PBS would refuse, comes back
+    unchanged with index None.
     """
     match = _SUBJOB.fullmatch(job_id)
     return (job_id, None) if match is None else (match[1] + match[3], match[2])

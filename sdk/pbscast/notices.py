@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """History ends here, live events begin: all that was stored when the watch began has been told."""
+    """History ends here, live events begin: all that was stored at the beginning has been told."""
 
     positions: Mapping[str, int] = field(default_factory=dict)
     """The last position told of each site that was heard of; ``after(positions)`` resumes here."""

@@ -1,7 +1,7 @@
 """Reading the stream: every message that matches, in order, whatever happens to the connection.
 
-After any loss a new consumer starts *at* the last message handed out, which must then come first and
-unchanged. That proves two things at once: a limits stream removes its oldest messages first, so
+After any loss a new consumer starts *at* the last message handed out, which must then come first
+and unchanged. That proves two things at once: a limits stream removes its oldest messages first, so
 nothing after it has been removed; and the server has not lost its tail in a crash and reused the
 sequence numbers. Where the proof fails, reading goes on from a minute before that message's time,
 so that messages may repeat: whoever reads drops repeats by site and position.
@@ -55,8 +55,8 @@ class Origin:
 class Reader:
     """The messages of the stream on some subjects.
 
-    Holds at most one batch in memory; a reader that does not call ``receive`` stops its own fetching
-    and nobody else's.
+    Holds at most one batch in memory; a reader that does not call ``receive`` stops its own
+    fetching and nobody else's.
     """
 
     def __init__(self, connection: Connection, subjects: Sequence[str], origin: Origin) -> None:

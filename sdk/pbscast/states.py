@@ -1,7 +1,7 @@
 """PBS job states as users see them in ``qstat``.
 
-Letters and meanings: OpenPBS ``job.h`` (``T Q H W R E X B M F``); ``S`` and ``U`` are never stored by PBS but shown for a
-running job whose server flags say that it is suspended.
+Letters and meanings: OpenPBS ``job.h`` (``T Q H W R E X B M F``); ``S`` and ``U`` are never stored
+by PBS but shown for a running job whose server flags say that it is suspended.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ _FINAL: Final = frozenset({JobState.EXPIRED, JobState.MOVED, JobState.FINISHED})
 def visible_state(letter: str, svrflags: int) -> str:
     """Return the letter that ``qstat`` shows for a stored ``job_state`` and ``ji_svrflags``.
 
-    A letter that this release does not know is returned as it is. PBS shows ``S`` before ``U`` when both bits are set.
+    A letter that this release does not know is returned as it is. PBS shows ``S`` before ``U`` when
+    both bits are set.
     """
     if letter != JobState.RUNNING:
         return letter

@@ -6,14 +6,16 @@ Grammar::
     pbs.v1.<site>.<kind>.<id>.<event>
     pbs.v1.<site>.mark
 
-``<id>`` is the PBS id with ``.`` written ``/`` (``6[]/sitea``); for a subjob it is its array's id and ``<index>`` is the
-subjob's index, else ``-``. Bytes that may not stand in a token, and the characters that carry a meaning here, are
-percent-encoded as UTF-8. Encoding is reversible: different names never share a token.
+``<id>`` is the PBS id with ``.`` written ``/`` (``6[]/sitea``); for a subjob it is its array's id
+and ``<index>`` is the subjob's index, else ``-``. Bytes that may not stand in a token, and the
+characters that carry a meaning here, are percent-encoded as UTF-8. Encoding is reversible:
+different names never share a token.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
 ROOT: Final = "pbs.v1"
 ALL: Final = f"{ROOT}.>"
 NONE: Final = "-"
-"""The token for an absent owner or subjob index; a name that is exactly ``-`` is written ``%2D``."""
+"""The token for an absent owner or subjob index; a name that is just ``-`` is written ``%2D``."""
 
-# Printable ASCII less what NATS reserves (. * > and white space) and what we give a meaning to (% and /).
+# Printable ASCII less what NATS reserves (. * > and space) and what means something here (% /).
 _ILLEGAL: Final = re.compile(r"[^!-~]|[.*>%/]")
 _EVENT_TOKENS: Final = (6, 8)
 
@@ -37,6 +39,7 @@ def _escape(match: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
 
 
+@lru_cache(4096)
 def encode_token(text: str) -> str:
     """Return text as one legal subject token; the empty text becomes ``-``."""
     if not text:
@@ -51,6 +54,7 @@ def decode_token(token: str) -> str:
     return "" if token == NONE else unquote(token, errors="surrogatepass")
 
 
+@lru_cache(4096)
 def encode_id(object_id: str) -> str:
     """Return a PBS id as one token, its dots written as slashes; the empty id becomes ``-``."""
     if object_id == NONE:
@@ -70,7 +74,8 @@ def event_subject(
     if kind != "job":
         return f"{ROOT}.{encode_token(site)}.{kind}.{encode_id(object_id)}.{event}"
     parent, index = split_subjob(object_id)
-    return f"{ROOT}.{encode_token(site)}.job.{encode_token(owner or '')}.{encode_id(parent)}.{index or NONE}.{event}"
+    head = f"{ROOT}.{encode_token(site)}.job.{encode_token(owner or '')}"
+    return f"{head}.{encode_id(parent)}.{index or NONE}.{event}"
 
 
 def mark_subject(site: str) -> str:
@@ -118,7 +123,7 @@ def parse_site(subject: str) -> str:
     """
     tokens = subject.split(".")
     is_event = len(tokens) in _EVENT_TOKENS
-    is_mark = len(tokens) == 4 and tokens[3] == "mark"  # noqa: PLR2004 - pbs v1 <site> mark
+    is_mark = len(tokens) == 4 and tokens[3] == "mark"
     if tokens[:2] != ROOT.split(".") or not (is_event or is_mark) or not all(tokens):
         msg = f"not a pbscast subject: {subject!r} (expected {ROOT}.<site>.…)"
         raise InvalidSubject(msg)
@@ -126,7 +131,7 @@ def parse_site(subject: str) -> str:
 
 
 def covers(filters: Iterable[str], subject: str) -> bool:
-    """Whether any of the NATS filters (``*`` one token, a last ``>`` one or more) matches the subject."""
+    """Whether any of the filters matches (``*`` one token, a last ``>`` one or more)."""
     tokens = subject.split(".")
     return any(_matches(item.split("."), tokens) for item in filters)
 

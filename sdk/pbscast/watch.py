@@ -79,7 +79,7 @@ class Watch:
     async def open(self) -> Self:
         """Begin: what is published after this returns will be told.
 
-        Raises UnavailableError, AccessDeniedError, or NotFoundError if NATS has no events of pbscast.
+        Raises UnavailableError, AccessDeniedError, or NotFoundError if NATS has no such stream.
         """
         if self._reader is None:
             origin = await self._origin()
@@ -221,7 +221,7 @@ class Watch:
         return self._criteria.matches(event)
 
     def _hold(self, event: AnyEvent, body: bytes) -> None:
-        """Keep the newest event of each object, but the finalize of a life before what follows it."""
+        """Keep each object's newest event, but a life's finalize before what follows it."""
         self._continuity.record(event)
         key = (event.site, event.kind, event.id)
         held = self._held.get(key)

@@ -1,16 +1,18 @@
 """The form of an event on the wire: one CloudEvents 1.0 JSON object (structured mode).
 
     {"specversion":"1.0","id":"sitea:7","source":"/pbs/sitea","type":"pbscast.job.state.v1","subject":"19.sitea",
-     "time":"2026-11-22T09:36:57.263000Z","datacontenttype":"application/json","data":{…}}
+    "time":"2026-11-22T09:36:57.263000Z","datacontenttype":"application/json","data":{…}}
 
-``data`` holds the event's header and, after it, its payload; fields at their default are left out. The log keeps a payload's text
-as it was first written, so every copy of an event is the same to the byte.
+``data`` holds the event's header and, after it, its payload; fields at their default are left out.
+The log keeps a payload's text as it was first written, so every copy of an event is the same to the
+byte.
 """
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
@@ -35,7 +37,8 @@ class Mark(BaseModel):
     """The last position that is published, 0 before the first."""
     time: datetime
     digest: str | None = None
-    """SHA-256 of the event at that position as the log has it, in hexadecimal: tells a log that was restored."""
+    """SHA-256 of the event at that position as the log has it, in hexadecimal: tells a log that was
+    restored."""
 
 
 class _Envelope(BaseModel):
@@ -55,7 +58,7 @@ def format_time(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
-def encode(
+def encode(  # noqa: PLR0913 - the header's fields, by name
     *,
     site: str,
     position: int,
@@ -69,19 +72,26 @@ def encode(
     payload: str,
 ) -> bytes:
     """Return the CloudEvents JSON of an event whose payload text comes from encode_payload."""
-    stamp, name, json_id = (
-        format_time(time),
-        json.dumps(site),
-        json.dumps(object_id, ensure_ascii=False),
-    )
+    stamp, name, json_id = format_time(time), _json(site), _json(object_id)
     rest = payload[1:] if payload == "{}" else f",{payload[1:]}"
     return (
-        f'{{"specversion":"1.0","id":{json.dumps(f"{site}:{position}")},"source":"/pbs/{quote(site, safe="")}",'
+        f'{{"specversion":"1.0","id":{_json(f"{site}:{position}")},'
+        f'"source":"{_source(site)}",'
         f'"type":"pbscast.{kind}.{event}.v1","subject":{json_id},"time":"{stamp}",'
-        f'"datacontenttype":"application/json","data":{{"site":{name},"position":{position},"time":"{stamp}",'
-        f'"kind":"{kind}","id":{json_id},"incarnation":{incarnation},"revision":{revision},"event":"{event}",'
-        f'"provenance":"{provenance}"{rest}}}'
+        f'"datacontenttype":"application/json",'
+        f'"data":{{"site":{name},"position":{position},"time":"{stamp}",'
+        f'"kind":"{kind}","id":{json_id},"incarnation":{incarnation},"revision":{revision},'
+        f'"event":"{event}","provenance":"{provenance}"{rest}}}'
     ).encode()
+
+
+# json.dumps would make an encoder at every call.
+_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
+@lru_cache(1024)
+def _source(site: str) -> str:
+    return f"/pbs/{quote(site, safe='')}"
 
 
 def encode_event(event: Event) -> bytes:

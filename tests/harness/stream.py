@@ -24,6 +24,7 @@ from pbscast.events import (
     Reason,
     ResyncPayload,
 )
+from pbscast.requests import HISTORY, HistoryRequest
 from pbscast.subjects import ALL, event_subject, mark_subject
 
 STREAM = "PBS"
@@ -144,3 +145,27 @@ async def publishing(url: str, **options: Any) -> AsyncIterator[Publisher]:
         yield publisher
     finally:
         await client.close()
+
+
+async def serve_history(publisher: Publisher, messages: list[Message], page: int = 100) -> None:
+    """Answer as the history service does."""
+
+    async def answer(message: Any) -> None:
+        request = HistoryRequest.model_validate_json(message.data)
+        known = [item for item in messages if wire.decode(item.body).id == request.id]
+        if not known:
+            headers = {
+                "Nats-Service-Error": f"NotFoundError: no job {request.id}",
+                "Nats-Service-Error-Code": "404",
+            }
+            await publisher.client.publish(message.reply, b"", headers=headers)
+            return
+        begin = int(request.after or 0)
+        texts = [item.body.decode() for item in known[begin : begin + page]]
+        rest = f',"next":"{begin + page}"' if begin + page < len(known) else ""
+        await publisher.client.publish(
+            message.reply, f'{{"events":[{",".join(texts)}]{rest}}}'.encode()
+        )
+
+    await publisher.client.subscribe(HISTORY, cb=answer)
+    await publisher.client.flush()

@@ -8,11 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from harness.stream import BEGIN, STREAM, Message, Publisher, SiteLog, publishing
+from harness.stream import BEGIN, STREAM, Message, Publisher, SiteLog, publishing, serve_history
 
 import pbscast
 from pbscast import Boundary, Change, Client, Finalize, Item, Missed, Unreadable, Watch, wire
-from pbscast.requests import HISTORY, HistoryRequest
 
 
 @pytest.fixture
@@ -442,27 +441,3 @@ async def test_a_server_without_our_stream(nats_url: str) -> None:
     async with pbscast.connect(nats_url) as client:
         with pytest.raises(pbscast.NotFoundError, match="has no stream"):
             await client.watch().open()
-
-
-async def serve_history(publisher: Publisher, messages: list[Message], page: int = 100) -> None:
-    """Answer as the history service does."""
-
-    async def answer(message: Any) -> None:
-        request = HistoryRequest.model_validate_json(message.data)
-        known = [item for item in messages if wire.decode(item.body).id == request.id]
-        if not known:
-            headers = {
-                "Nats-Service-Error": f"NotFoundError: no job {request.id}",
-                "Nats-Service-Error-Code": "404",
-            }
-            await publisher.client.publish(message.reply, b"", headers=headers)
-            return
-        begin = int(request.after or 0)
-        texts = [item.body.decode() for item in known[begin : begin + page]]
-        rest = f',"next":"{begin + page}"' if begin + page < len(known) else ""
-        await publisher.client.publish(
-            message.reply, f'{{"events":[{",".join(texts)}]{rest}}}'.encode()
-        )
-
-    await publisher.client.subscribe(HISTORY, cb=answer)
-    await publisher.client.flush()

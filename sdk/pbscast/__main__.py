@@ -1,0 +1,7 @@
+"""``python -m pbscast``."""
+
+from __future__ import annotations
+
+from pbscast.cli import main
+
+main()

@@ -1,0 +1,150 @@
+"""The client for programs without an event loop: it runs on one thread behind the scenes.
+
+with pbscast.blocking.connect() as client:
+    for event in client.watch("19.sitea", until_finished=True):
+        print(event)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+
+from pbscast import client as asynchronous
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+    from types import TracebackType
+
+    from pbscast.connection import ConnectionState
+    from pbscast.events import AnyEvent
+    from pbscast.options import WatchOptions
+    from pbscast.watch import Item
+    from pbscast.watch import Watch as AsyncWatch
+
+_Result = TypeVar("_Result")
+
+# On Windows a wait without a limit cannot be interrupted by Ctrl-C.
+_WAIT = 0.5
+
+
+class Watch:
+    """An iterator over events and notices, as ``pbscast.Watch``; ``next`` waits for one."""
+
+    def __init__(self, loop: _LoopThread, watch: AsyncWatch) -> None:
+        self._loop = loop
+        self._watch = watch
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """See ``pbscast.Watch.positions``."""
+        return self._watch.positions
+
+    def __enter__(self) -> Self:
+        self._loop.run(self._watch.open())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the iteration, also one that waits in another thread."""
+        self._loop.run(self._watch.close())
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Item:
+        item: Item | None = self._loop.run(_next_of(self._watch))
+        if item is None:
+            raise StopIteration
+        return item
+
+    def run(self, callback: Callable[[Item], object]) -> None:
+        """Call back for each item, on this thread, until the iteration ends."""
+        for item in self:
+            callback(item)
+
+
+class Client:
+    """As ``pbscast.Client``, for threads; any number of them may share it."""
+
+    def __init__(self, loop: _LoopThread, client: asynchronous.Client) -> None:
+        self._loop = loop
+        self._client = client
+
+    def watch(
+        self, job_ids: str | Iterable[str] | None = None, **options: Unpack[WatchOptions]
+    ) -> Watch:
+        """See ``pbscast.Client.watch``."""
+        return Watch(self._loop, self._client.watch(job_ids, **options))
+
+    def history(self, job_id: str, *, site: str | None = None) -> Iterator[AnyEvent]:
+        """See ``pbscast.Client.history``."""
+        events = self._client.history(job_id, site=site)
+        while (event := self._loop.run(_next_of(events))) is not None:
+            yield event
+
+
+@contextmanager
+def connect(
+    servers: str | Sequence[str] | None = None,
+    creds: str | os.PathLike[str] | None = None,
+    *,
+    connect_timeout: float = 5.0,
+    on_state: Callable[[ConnectionState], None] | None = None,
+) -> Iterator[Client]:
+    """See ``pbscast.connect``. ``on_state`` is called on the client's own thread: be brief."""
+    with _LoopThread() as loop:
+        connecting = asynchronous.connect(
+            servers, creds, connect_timeout=connect_timeout, on_state=on_state
+        )
+        client = loop.run(connecting.__aenter__())
+        try:
+            yield Client(loop, client)
+        finally:
+            loop.run(connecting.__aexit__(None, None, None))
+
+
+class _LoopThread:
+    """An event loop on a thread of its own."""
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="pbscast", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+        """Run on the loop and wait for the outcome; Ctrl-C here cancels it there."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            while True:
+                try:
+                    return future.result(_WAIT)
+                except TimeoutError:
+                    if future.done():
+                        return future.result()
+        finally:
+            future.cancel()
+
+    def _serve(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.get_loop().run_forever()
+
+
+async def _next_of(items: Any) -> Any:
+    """Return the next item, or None at the end: StopAsyncIteration cannot pass through a future."""
+    return await anext(items, None)
