@@ -162,6 +162,7 @@ class Connection:
         self._name = name
         self._client: Client | None = None
         self._made = asyncio.Condition()
+        self._tried = asyncio.Event()
         self._waiting: set[asyncio.Future[Msg]] = set()
         self._trouble: PbscastError = UnavailableError(
             f"NATS at {where(settings)} is not connected yet"
@@ -207,6 +208,10 @@ class Connection:
         up = self._client is not None and self._client.is_connected
         return None if up else str(self._trouble)
 
+    async def tried(self) -> None:
+        """Wait for the first attempt to connect, however it ends."""
+        await self._tried.wait()
+
     async def replaced(self, old: Client | None) -> Client:
         """Wait for a connection other than the old one; its own reconnect is no replacement."""
         async with self._made:
@@ -234,11 +239,13 @@ class Connection:
             client = await connect(self._settings, name=self._name, lost=self._lost)
         except PbscastError as error:
             self._trouble = error
+            self._tried.set()
             raise
         self._trouble = UnavailableError(f"NATS at {where(self._settings)} is not connected")
         async with self._made:
             self._client = client
             self._made.notify_all()
+        self._tried.set()
         return client
 
     async def close(self) -> None:

@@ -46,6 +46,7 @@ class Fanout:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._connection.keep())
             tasks.create_task(services.run())
+            await self._connection.tried()
             await self._follow_log(tasks)
 
     def status(self) -> StatusResponse:

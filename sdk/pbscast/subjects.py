@@ -9,13 +9,15 @@ Grammar::
 ``<id>`` is the PBS id with ``.`` written ``/`` (``6[]/sitea``); for a subjob it is its array's id
 and ``<index>`` is the subjob's index, else ``-``. Bytes that may not stand in a token, and the
 characters that carry a meaning here, are percent-encoded as UTF-8. Encoding is reversible:
-different names never share a token.
+different names never share a token. A token of more than 255 characters is cut to 200 and ends in
+``%%`` and a digest: filters find it still, but it cannot be decoded.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
@@ -29,6 +31,11 @@ ROOT: Final = "pbs.v1"
 ALL: Final = f"{ROOT}.>"
 NONE: Final = "-"
 """The token for an absent owner or subjob index; a name that is just ``-`` is written ``%2D``."""
+
+LONGEST_TOKEN: Final = 255
+"""NATS servers close the connection of a client that sends a subject of some 4000 characters."""
+
+_CUT: Final = 200
 
 # Printable ASCII less what NATS reserves (. * > and space) and what means something here (% /).
 _ILLEGAL: Final = re.compile(r"[^!-~]|[.*>%/]")
@@ -46,7 +53,13 @@ def encode_token(text: str) -> str:
         return NONE
     if text == NONE:
         return "%2D"
-    return _ILLEGAL.sub(_escape, text)
+    return _bounded(_ILLEGAL.sub(_escape, text))
+
+
+def _bounded(token: str) -> str:
+    if len(token) <= LONGEST_TOKEN:
+        return token
+    return f"{token[:_CUT]}%%{sha256(token.encode()).hexdigest()[:32]}"
 
 
 def decode_token(token: str) -> str:
@@ -59,7 +72,8 @@ def encode_id(object_id: str) -> str:
     """Return a PBS id as one token, its dots written as slashes; the empty id becomes ``-``."""
     if object_id == NONE:
         return "%2D"
-    return "/".join(_ILLEGAL.sub(_escape, part) for part in object_id.split(".")) or NONE
+    token = "/".join(_ILLEGAL.sub(_escape, part) for part in object_id.split("."))
+    return _bounded(token) or NONE
 
 
 def decode_id(token: str) -> str:

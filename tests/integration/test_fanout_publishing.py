@@ -24,8 +24,9 @@ from nats.js.manager import JetStreamManager
 
 from pbscast import wire
 from pbscast.errors import FencedError
-from pbscast.events import Site
+from pbscast.events import ChangePayload, Kind, Site
 from pbscast.requests import PublisherState
+from pbscast.subjects import job_filter
 from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout.batches import compose, mark_of, send
 from pbscast_fanout.connection import Connection
@@ -216,3 +217,20 @@ async def test_a_burst_is_published_in_order_while_it_is_written(log: Log, nats_
             await published_to(fanout, f"site{number}", 1_500)
     for number in range(3):
         await assert_published(nats_url, log, f"site{number}")
+
+
+async def test_names_of_any_length_and_characters_are_published(log: Log, nats_url: str) -> None:
+    names = ["a" * 5_000, "ü" * 3_000, "a b\r\nPUB x 1\r\n.*>", "%2D", "-", "é"]
+    items = [
+        replace(draft(f"{number}.sitea"), payload=ChangePayload(owner=name))
+        for number, name in enumerate(names)
+    ]
+    await write(log, "sitea", [*items, replace(draft("q" * 2_000), kind=Kind.QUEUE)])
+    async with fanning(log, nats_url) as fanout, client_of(nats_url) as client:
+        live = await client.subscribe(job_filter(owner=names[0]))
+        await client.flush()
+        await published_to(fanout, "sitea", len(names) + 1)
+        assert wire.decode((await live.next_msg(timeout=5)).data).position == 1
+    await assert_published(nats_url, log, "sitea")
+    subjects = {item.subject for item in await stored(nats_url, "pbs.v1.sitea.>")}
+    assert len(subjects) == len(names) + 2
