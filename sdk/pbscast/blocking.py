@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent import futures
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from pbscast import client as asynchronous
+from pbscast.errors import UsageError
 
 if TYPE_CHECKING:
     import os
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 # On Windows a wait without a limit cannot be interrupted by Ctrl-C.
-_WAIT = 0.5
+_WAIT: Final = 0.5
+_GRACE: Final = 5.0
 
 
 class Watch:
@@ -117,19 +120,30 @@ def connect(
 class _LoopThread:
     """An event loop on a thread of its own."""
 
-    def __enter__(self) -> Self:
+    def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="pbscast", daemon=True)
+        self._pending: set[futures.Future[Any]] = set()
+        self._closed = False
+
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Calls of other threads end by themselves now that every watch is closed: let them.
+        futures.wait(tuple(self._pending), _GRACE)
+        self._closed = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
     def run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         """Run on the loop and wait for the outcome; Ctrl-C here cancels it there."""
+        if self._closed:
+            coroutine.close()
+            raise UsageError("this client has been closed")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        self._pending.add(future)
         try:
             while True:
                 try:
@@ -139,6 +153,7 @@ class _LoopThread:
                         return future.result()
         finally:
             future.cancel()
+            self._pending.discard(future)
 
     def _serve(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:

@@ -97,18 +97,19 @@ async def test_lines_for_people(publisher: Publisher, nats_url: str) -> None:
     evil = site.job("19.sitea", "submit", state="Q", name="\x1b[31mred\nalert", substate=10)
     run_ = site.job("19.sitea", name="good", old_state="Q", state="R", substate=42)
     modify = site.job("19.sitea", "modify", changed={"walltime": "01:00"})
-    end = site.job("19.sitea", "finalize", reason="failed", exit_status=1)
-    await publisher.publish(evil, run_, modify, end)
+    ended = site.job("19.sitea", "finalize", reason="failed", exit_status=1)
+    await publisher.publish(evil, run_, modify, ended)
     status, out, _ = await run(
         *("watch", "19", "--from-start", "--until-finished", "--servers", nats_url)
     )
     assert status == 0
     common = "alice      workq     "
+    end = "failed exit 1"
     assert out.decode().splitlines() == [
         f"09:00:01 sitea    19.sitea         ?[31mred?alert  {common} submit   Q      10",
         f"09:00:02 sitea    19.sitea         good            {common} state    Q→R    42",
         f"09:00:03 sitea    19.sitea         -               {common} modify   R      walltime",
-        f"09:00:04 sitea    19.sitea         -               {common} finalize F      failed exit 1",
+        f"09:00:04 sitea    19.sitea         -               {common} finalize F      {end}",
     ]
 
 

@@ -100,6 +100,7 @@ def test_escaped_bytes_come_back(raw: bytes) -> None:
     ),
 )
 def test_the_wire_form_is_canonical_and_comes_back(
+    *,
     site: str,
     name: str,
     owner: str | None,
