@@ -15,6 +15,7 @@ from pbscast.errors import UnavailableError
 from pbscast_deploy.embedded.binaries import find_nats_server
 from pbscast_deploy.embedded.place import Place, tail
 
+_MAX_PAYLOAD = 8 * 1024 * 1024  # the most that nats-server recommends; its default cuts 1 MB events
 _START_SECONDS = 30.0
 _STOP_SECONDS = 30.0
 
@@ -140,6 +141,7 @@ class NatsServer:
             (
                 f"listen: '127.0.0.1:{self._port}'",
                 f"ports_file_dir: '{place.directory}'",
+                f"max_payload: {_MAX_PAYLOAD}",
                 f"jetstream {{ store_dir: '{place.directory / 'store'}'",
                 sync,
                 self._jetstream,
