@@ -12,9 +12,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Self
 
 import psycopg
@@ -128,7 +128,7 @@ class Stage:
     sites: dict[str, StageSite]
     log_server: PostgresServer
     nats: NatsServer
-    daemons: list[DaemonProcess] = field(default_factory=list)
+    daemons: list[DaemonProcess]
 
     @property
     def log_dsn(self) -> str:
@@ -181,12 +181,11 @@ async def open_stage(*names: str, nats_port: int | None = None) -> AsyncIterator
 
     Servers are durable. NATS gets `nats_port` if it is free, else any.
     """
-    with _close_all() as started:
-        servers = [PostgresServer() for _ in (*names, _LOG_DATABASE)]
-        nats = NatsServer(port=nats_port)
-        started += [*servers, nats]
-        starts = [server.start for server in servers]
-        await asyncio.gather(*map(asyncio.to_thread, starts), asyncio.to_thread(nats.start))
+    servers = [PostgresServer() for _ in (*names, _LOG_DATABASE)]
+    nats = NatsServer(port=nats_port)
+    daemons: list[DaemonProcess] = []
+    try:
+        await _all_at_once([nats.start, *(server.start for server in servers)])
         *site_servers, log_server = servers
         sites = await asyncio.gather(
             *(
@@ -196,22 +195,14 @@ async def open_stage(*names: str, nats_port: int | None = None) -> AsyncIterator
         )
         await asyncio.to_thread(_create_database, log_server)
         await Log.migrate_at(log_server.dsn(_LOG_DATABASE))
-        stage = Stage({site.name: site for site in sites}, log_server, nats)
-        try:
-            yield stage
-        finally:
-            for daemon in stage.daemons:
-                await asyncio.to_thread(daemon.close)
-
-
-@contextmanager
-def _close_all() -> Iterator[list[PostgresServer | NatsServer]]:
-    started: list[PostgresServer | NatsServer] = []
-    try:
-        yield started
+        yield Stage({site.name: site for site in sites}, log_server, nats, daemons)
     finally:
-        for server in started:
-            server.close()
+        await _all_at_once([daemon.close for daemon in daemons])
+        await _all_at_once([nats.close, *(server.close for server in servers)])
+
+
+async def _all_at_once(calls: Iterable[Callable[[], object]]) -> None:
+    await asyncio.gather(*(asyncio.to_thread(call) for call in calls))
 
 
 def _open_site(name: str, server: PostgresServer) -> StageSite:

@@ -1,0 +1,46 @@
+"""A subscriber that survives kill -9: `python subscriber.py NATS_URL FILE`.
+
+Every event is a line of the file before the next is taken; a new start goes on behind the last
+whole line, as a program of a user would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pbscast
+from pbscast import wire
+from pbscast.events import Event
+
+
+def read_events(file: Path) -> Iterator[Event]:
+    """The events in the file; a last line that was cut off is none."""
+    with file.open("rb") as lines:
+        for line in lines:
+            if line.endswith(b"\n"):
+                yield wire.decode(line)
+
+
+def _resume(file: Path) -> dict[str, int]:
+    """The position of each site that the file ends with; a torn last line is dropped."""
+    file.touch()
+    content = file.read_bytes()
+    file.write_bytes(content[: content.rfind(b"\n") + 1])
+    return {event.site: int(event.position) for event in read_events(file)}
+
+
+async def _listen(url: str, file: Path) -> None:
+    positions = await asyncio.to_thread(_resume, file)
+    start = pbscast.after(positions) if positions else pbscast.beginning()
+    with file.open("ab", buffering=0) as sink:
+        async with pbscast.connect(url) as client, client.watch(start=start) as watch:
+            async for item, body in watch.with_bodies():
+                if isinstance(item, Event) and body is not None:
+                    sink.write(body + b"\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(_listen(sys.argv[1], Path(sys.argv[2])))
