@@ -131,7 +131,7 @@ def _name(kind: Kind, values: Mapping[str, str], *, moved: bool) -> EventName:
 def _ending(row: TableRow, now: datetime) -> list[Draft]:
     if not row.is_final:
         return []
-    payload = conclude({**row.columns, **row.attributes})
+    payload = conclude(row.id, {**row.columns, **row.attributes})
     return [_draft(row, EventName.FINALIZE, payload, now)]
 
 
@@ -160,7 +160,7 @@ def vanished(state: ObjectState, now: datetime) -> Draft:
     payload: Payload
     if kind is Kind.JOB and not state.finalized:
         event = EventName.FINALIZE
-        known = conclude({**state.columns, **state.attributes})
+        known = conclude(state.id, {**state.columns, **state.attributes})
         payload = FinalizePayload(
             **standing, reason=Reason.VANISHED, exit_status=known.exit_status, usage=known.usage
         )

@@ -32,9 +32,9 @@ def is_final(job_id: str, attributes: Mapping[str, str]) -> bool:
     return state in ("F", "M") or (state == "X" and split_subjob(job_id)[1] is not None)
 
 
-def conclude(attributes: Mapping[str, str]) -> FinalizePayload:
+def conclude(job_id: str, attributes: Mapping[str, str]) -> FinalizePayload:
     """Return the finalize of a job whose last row had these attributes (and columns)."""
-    reason = _reason(attributes)
+    reason = _reason(job_id, attributes)
     return FinalizePayload(
         **describe(attributes),
         reason=reason,
@@ -55,7 +55,7 @@ def _exit_status(attributes: Mapping[str, str]) -> int | None:
     return number(attributes.get("Exit_status"))
 
 
-def _reason(attributes: Mapping[str, str]) -> Reason:
+def _reason(job_id: str, attributes: Mapping[str, str]) -> Reason:
     substate = substate_of(attributes)
     if attributes.get("job_state") == "M" or substate == 94 or substate in _LEAVING:
         return Reason.MOVED
@@ -64,11 +64,13 @@ def _reason(attributes: Mapping[str, str]) -> Reason:
     exit_status = _exit_status(attributes)
     if substate == 91 or (exit_status is not None and exit_status >= _KILLED):
         return Reason.TERMINATED
-    if substate == 93:
-        return Reason.FAILED
-    if exit_status == 0 or (substate == 92 and attributes.get("history_timestamp")):
+    if exit_status == 0 or (substate == 92 and not _is_early(job_id, attributes)):
         return Reason.FINISHED
-    return Reason.DELETED if exit_status is None else Reason.FAILED
+    return Reason.DELETED if exit_status is None and substate != 93 else Reason.FAILED
+
+
+def _is_early(job_id: str, attributes: Mapping[str, str]) -> bool:
+    return "[]" in job_id and not attributes.get("history_timestamp")
 
 
 def _destination(attributes: Mapping[str, str]) -> str | None:

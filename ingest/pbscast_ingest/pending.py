@@ -52,7 +52,7 @@ class Pending:
     def pass_row(self, at: datetime) -> list[Draft]:
         """Return, oldest first, the finalizes that a row of this time leaves no hope."""
         return self._release(
-            name for name, item in self._waiting.items() if at - item.finalize.time >= WINDOW
+            name for name, item in self._waiting.items() if at - item.finalize.time > WINDOW
         )
 
     def pass_time(self, now: datetime) -> list[Draft]:
@@ -61,7 +61,7 @@ class Pending:
         To be called when there was nothing more to read.
         """
         return self._release(
-            name for name, item in self._waiting.items() if now - item.since >= WINDOW
+            name for name, item in self._waiting.items() if now - item.since > WINDOW
         )
 
     def __contains__(self, job_id: str) -> bool:

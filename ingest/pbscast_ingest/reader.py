@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import psycopg
+from pydantic_core import from_json
 
 from pbscast_ingest.comparison import TableRow, decode_table_row
 from pbscast_ingest.datastore import Connection, connect, place
@@ -51,6 +52,8 @@ class Page:
     """How many changes could not be journaled since capture was installed."""
     more: bool
     """Whether there may be more to read at once."""
+    is_cut: bool
+    """Whether it ended early because of its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class Journal:
         self._ringing = ringing
         self._trimming = trimming
         self._trimmed = 0
+        self._rows = PAGE_ROWS
 
     @classmethod
     @asynccontextmanager
@@ -177,9 +181,12 @@ class Journal:
             record = await answer.fetchone()
         return record is not None and witness(record[0], record[1]) == cursor.witness
 
-    async def page(self, cursor: Cursor, rows: int = PAGE_ROWS) -> Page:
-        """Return unread rows: at most so many, and after the first at most PAGE_BYTES."""
-        return await read_page(self._reading, self.place, cursor, rows)
+    async def page(self, cursor: Cursor) -> Page:
+        """Return unread rows: at most PAGE_ROWS, and after the first at most PAGE_BYTES."""
+        page = await read_page(self._reading, self.place, cursor, self._rows)
+        # The server weighs whole pages: after one of giants it is asked for fewer rows.
+        self._rows = max(1, len(page.rows)) if page.is_cut else min(PAGE_ROWS, 2 * self._rows)
+        return page
 
     async def wait(self, timeout: float) -> bool:
         """Wait for the doorbell, at most timeout seconds. Whether it rang; read anyway."""
@@ -237,14 +244,15 @@ async def read_page(connection: Connection, where: str, cursor: Cursor, rows: in
             binary=True,
         )
         head, *records = await answer.fetchall()
-    found, lost = (int(item) for item in head[7])
+    xmin, xmax, found, lost = from_json(head[3])
     return Page(
         rows=[decode_row(record) for record in records],
-        xmin=int(head[5]),
-        xmax=int(head[6]),
+        xmin=xmin,
+        xmax=xmax,
         now=head[2],
         lost=lost,
         more=found >= rows or found > len(records),
+        is_cut=found > len(records),
     )
 
 

@@ -19,7 +19,7 @@ from pbscast_ingest.comparison import Shown, appeared, changed, is_same, shown, 
 from pbscast_ingest.translation import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
     from datetime import datetime
 
     from pbscast_ingest.chronicle import Chronicle
@@ -68,7 +68,7 @@ class Resync:
         async for row in snapshot.rows(kind, name):
             await self._compare_row(row, known.pop(row.id, None), now)
         # The DELETE of a subjob that waits is known; its end is told when its time has come.
-        await self._bury(kind, (name for name in known if name not in self._chronicle.pending), now)
+        await self._bury(kind, {name for name in known if name not in self._chronicle.pending}, now)
 
     async def _compare_row(self, row: TableRow, known: Shown | None, now: datetime) -> None:
         if known is not None and is_same(row, known):
@@ -85,10 +85,11 @@ class Resync:
             self._changed += 1
             await self._add(drafts)
 
-    async def _bury(self, kind: Kind, names: Iterable[str], now: datetime) -> None:
-        for name in names:
-            state = await self._log.object(self._site, kind, name)
-            if state is not None:
+    async def _bury(self, kind: Kind, names: Collection[str], now: datetime) -> None:
+        if not names:
+            return
+        async for state in self._log.objects(self._site, kind):
+            if state.id in names:
                 self._vanished += 1
                 await self._add([vanished(state, now)])
 

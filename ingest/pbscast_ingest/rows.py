@@ -8,7 +8,10 @@ without text.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from pydantic_core import from_json
 
 from pbscast.events import escape
 
@@ -17,12 +20,10 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import TypeAlias
 
-    Bytes: TypeAlias = bytes | None
-    Pairs: TypeAlias = Sequence[Bytes] | None
+    Texts: TypeAlias = Sequence[str | None] | None
 
-NUL: Final = b"\0"
 _USUAL: Final = frozenset({"11.", "15."})
-_COLUMN: Final = ("ji_", "ri_", "nd_", "qu_", "sv_", "sched_", "mom_")
+_COLUMN: Final = frozenset({"ji_", "ri_", "nd_", "qu_", "sv_", "sch", "mom"})
 
 
 class JournalRow(NamedTuple):
@@ -47,43 +48,76 @@ class JournalRow(NamedTuple):
 
 
 def decode_row(record: Sequence[Any]) -> JournalRow:
-    """Return the row of a record in the order of ``page.sql``. No content of it raises."""
-    seq, xid, at, op, kind, key, created, columns, changed, before, removed, context = record
-    names: list[str] = []
-    decoded = decode_columns(columns, names)
+    """Return the row of a record of ``page.sql``. No bytes raise."""
+    seq, xid, at, body = record
+    escaped: tuple[str, ...] = ()
+    try:
+        items = from_json(body)
+    except ValueError:
+        items, escaped = _decode_damaged(body)
+    op, kind, key, created, columns, changed, before, removed, context = items
+    plain = _pairs(columns)
     return JournalRow(
         seq,
         xid,
         at,
-        text(op),
-        text(kind),
-        text(key),
-        text(created),
-        decoded,
-        decode_attributes(changed, names),
-        _decode_mixed(before, decoded),
-        tuple(name.removesuffix(".") for name in _texts(removed, [])),
-        _decode_mixed(context, ()),
-        tuple(names),
+        op,
+        kind,
+        key,
+        created,
+        plain,
+        _attributes(changed),
+        _mixed(before, plain),
+        tuple(_name(name) for name in removed or ()),
+        _mixed(context, ()),
+        escaped,
     )
 
 
-def decode_columns(pairs: Pairs, escaped: list[str]) -> dict[str, str]:
-    """Return name → text of plain columns; names whose value was not UTF-8 are added to escaped."""
-    flat = _texts(pairs, escaped)
-    return dict(zip(flat[::2], flat[1::2], strict=False))
+def _decode_damaged(body: bytes) -> tuple[list[Any], tuple[str, ...]]:
+    """Decode a row that is not all UTF-8: what is not is escaped."""
+    items = json.loads(body.decode(errors="surrogateescape"))
+    names: list[str] = []
+    for place, item in enumerate(items):
+        if isinstance(item, list):
+            items[place] = _mend(item, names)
+        elif isinstance(item, str):
+            items[place] = escape(item.encode(errors="surrogateescape"))[0]
+    return items, tuple(names)
 
 
-def decode_attributes(pairs: Pairs, escaped: list[str]) -> dict[str, str]:
-    """Return name → text of attributes without their flags; see decode_columns for escaped."""
-    flat = _texts(pairs, escaped)
-    return {
-        # Slices where they do: this is the hot spot of reading.
-        (name if name[-1:] != "." else name[:-1]): value[3:]
-        if value[:3] in _USUAL
-        else strip_flags(value)
-        for name, value in zip(flat[::2], flat[1::2], strict=False)
-    }
+def _mend(flat: list[str | None], escaped: list[str]) -> list[str]:
+    raw = [None if text is None else text.encode(errors="surrogateescape") for text in flat]
+    return escape_pairs(raw, escaped)
+
+
+def escape_pairs(flat: Sequence[bytes | None], escaped: list[str]) -> list[str]:
+    """Return name, value, name, value … as text, and in escaped the names of what was no UTF-8."""
+    texts: list[str] = []
+    for place, item in enumerate(flat):
+        text, is_damaged = ("", False) if item is None else escape(item)
+        texts.append(text)
+        if is_damaged:
+            name = _name(text if place % 2 == 0 else texts[-2])
+            escaped += [] if name in escaped else [name]
+    return texts
+
+
+def decode_attributes(flat: Sequence[bytes | None] | None, escaped: list[str]) -> dict[str, str]:
+    """Return attribute → text without flags of the bytes of an hstore array."""
+    return _attributes(escape_pairs(flat or (), escaped))
+
+
+def decode_columns(flat: Sequence[bytes | None] | None, escaped: list[str]) -> dict[str, str]:
+    """Return column → text of the bytes of an hstore array."""
+    return _pairs(escape_pairs(flat or (), escaped))
+
+
+def text(raw: bytes | str | None) -> str:
+    """Return bytes as text, escaped where they are not UTF-8; None is the empty text."""
+    if raw is None:
+        return ""
+    return raw if isinstance(raw, str) else escape(raw)[0]
 
 
 def strip_flags(value: str) -> str:
@@ -95,38 +129,34 @@ def strip_flags(value: str) -> str:
     return rest if flags.isdigit() else value
 
 
-def _decode_mixed(pairs: Pairs, columns: Container[str]) -> dict[str, str]:
-    flat = _texts(pairs, [])
+def _attributes(flat: Texts) -> dict[str, str]:
+    # Slices where they do: this is the hot spot of reading.
     return {
-        name.removesuffix("."): value
-        if name in columns or name.startswith(_COLUMN)
+        name if name[-1:] != "." else name[:-1]: value[3:]
+        if value[:3] in _USUAL
         else strip_flags(value)
-        for name, value in zip(flat[::2], flat[1::2], strict=False)
+        for name, value in _pairs(flat).items()
     }
 
 
-def _texts(items: Pairs, escaped: list[str]) -> list[str]:
-    if not items:
-        return []
-    try:
-        # NUL cannot occur in a PostgreSQL text, so one decode serves the whole array.
-        return NUL.join(items).decode().split("\0")  # type: ignore[arg-type]
-    except (UnicodeDecodeError, TypeError):
-        return _escaped_texts(items, escaped)
+def _mixed(flat: Texts, columns: Container[str]) -> dict[str, str]:
+    return {
+        _name(name): value
+        if name in columns or name[:3] in _COLUMN
+        else value[3:]
+        if value[:3] in _USUAL
+        else strip_flags(value)
+        for name, value in _pairs(flat).items()
+    }
 
 
-def _escaped_texts(items: Sequence[Bytes], escaped: list[str]) -> list[str]:
-    texts: list[str] = []
-    for place, item in enumerate(items):
-        value, damaged = ("", False) if item is None else escape(item)
-        texts.append(value)
-        if damaged:
-            escaped.append((value if place % 2 == 0 else texts[-2]).removesuffix("."))
-    return texts
+def _pairs(flat: Texts) -> dict[str, str]:
+    if not flat:
+        return {}
+    if None in flat:
+        flat = [item or "" for item in flat]
+    return dict(zip(flat[::2], flat[1::2], strict=False))  # type: ignore[arg-type]
 
 
-def text(raw: bytes | str | None) -> str:
-    """Return bytes as text, escaped where they are not UTF-8; None is the empty text."""
-    if raw is None:
-        return ""
-    return raw if isinstance(raw, str) else escape(raw)[0]
+def _name(name: str | None) -> str:
+    return (name or "").removesuffix(".")

@@ -70,25 +70,31 @@ def _insert_job(row: JournalRow) -> list[Draft]:
     payload = _change(row, describe(now), row.changed)
     drafts = [_draft(row, EventName.SUBMIT, payload, begins=True)]
     if is_final(row.key, now):
-        drafts.append(_draft(row, EventName.FINALIZE, conclude(now)))
+        drafts.append(_draft(row, EventName.FINALIZE, conclude(row.key, now)))
     return drafts
 
 
 def _update_job(row: JournalRow) -> list[Draft]:
     now = {**row.context, **row.changed}
-    before = {name: old for name in _STATEFUL if (old := _old(row, now, name)) is not None}
-    old_state, old_substate = letter_of(before), substate_of(before)
+    before = _stood(row, now)
     standing = describe(now)
-    moved = (old_state, old_substate) != (standing["state"], standing["substate"])
+    past = {"old_state": letter_of(before), "old_substate": substate_of(before)}
+    moved = tuple(past.values()) != (standing["state"], standing["substate"])
     changed = _differing(row)
     drafts = []
     if moved or _speaks(row, changed):
-        past = {"old_state": old_state, "old_substate": old_substate} if moved else {}
         event = EventName.STATE if moved else lesser_name(changed)
-        drafts.append(_draft(row, event, _change(row, standing, changed, past)))
+        drafts.append(_draft(row, event, _change(row, standing, changed, past if moved else None)))
     if is_final(row.key, now) and not is_final(row.key, before):
-        drafts.append(_draft(row, EventName.FINALIZE, conclude({**row.columns, **now})))
+        drafts.append(_draft(row, EventName.FINALIZE, conclude(row.key, {**row.columns, **now})))
     return drafts
+
+
+def _stood(row: JournalRow, now: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what a job's state was read from before the change."""
+    if row.changed.keys().isdisjoint(_STATEFUL) and "ji_svrflags" not in row.columns:
+        return now
+    return {name: old for name in _STATEFUL if (old := _old(row, now, name)) is not None}
 
 
 def _old(row: JournalRow, now: Mapping[str, str], name: str) -> str | None:
@@ -120,7 +126,7 @@ def lesser_name(changed: Collection[str]) -> EventName:
 def delete_job(row: JournalRow) -> Draft:
     """Return the event of a DELETE: the finalize of a job that had none, else ``purge``."""
     if not is_final(row.key, row.context):
-        return _draft(row, EventName.FINALIZE, conclude(row.context), ends=True)
+        return _draft(row, EventName.FINALIZE, conclude(row.key, row.context), ends=True)
     return _draft(row, EventName.PURGE, _change(row, describe(row.context), {}), ends=True)
 
 

@@ -1,0 +1,194 @@
+"""Random interleavings of real transactions: nothing skipped, nothing repeated, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import hypothesis.strategies as st
+import psycopg
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from pbscast_ingest.capture import install
+from pbscast_ingest.cursor import Cursor
+from pbscast_ingest.reader import Journal
+
+WRITERS = 4
+JOBS = 3
+_INSERT = """
+INSERT INTO pbs.job (ji_jobid, ji_state, ji_substate, ji_svrflags, ji_stime, ji_queue, ji_destin,
+    ji_un_type, ji_exitstat, ji_quetime, ji_rteretry, ji_fromsock, ji_fromaddr, ji_jid, ji_credtype,
+    ji_qrank, ji_savetm, ji_creattm, attributes)
+VALUES (%s, 1, 10, 33, 0, 'q', '', 1, 0, 0, 0, 0, 0, '', 0, 0, localtimestamp, localtimestamp,
+    hstore('Priority', '11.0'))
+ON CONFLICT DO NOTHING
+"""
+_UPDATE = "UPDATE pbs.job SET attributes = attributes || hstore('Priority', %s) WHERE ji_jobid = %s"
+
+
+class Interleaving(RuleBasedStateMachine):
+    """Writers in transactions of their own, and a reader that may die between any two steps.
+
+    Each value is written once, so the values tell the order of commits of every job.
+    """
+
+    dsn: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.writers = [psycopg.connect(self.dsn) for _ in range(WRITERS)]
+        self.pending: list[list[tuple[str, str]]] = [[] for _ in range(WRITERS)]
+        self.marks: list[int | None] = [None] * WRITERS
+        self.committed: dict[str, list[str]] = defaultdict(list)
+        self.told: dict[str, list[str]] = defaultdict(list)
+        self.value = 0
+        self.cursor = Cursor(journal="j")
+        self.journal: Journal | None = None
+
+    @initialize()
+    def begin_anew(self) -> None:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute("DELETE FROM pbs.job")
+            for number in range(JOBS):
+                connection.execute(_INSERT, [f"{number}.s"])
+            connection.execute("DELETE FROM pbscast.journal")
+            connection.execute("SELECT pbscast.heartbeat()")
+
+    @rule(writer=st.integers(0, WRITERS - 1), job=st.integers(0, JOBS - 1))
+    def write(self, writer: int, job: int) -> None:
+        key = f"{job}.s"
+        if any(key == held for i, p in enumerate(self.pending) if i != writer for held, _ in p):
+            return
+        self.value += 1
+        self.writers[writer].execute(_UPDATE, [f"11.{self.value}", key])
+        self.pending[writer].append((key, str(self.value)))
+
+    @rule(writer=st.integers(0, WRITERS - 1))
+    def take_an_id_early(self, writer: int) -> None:
+        self.writers[writer].execute("SELECT txid_current()")
+
+    @rule(writer=st.integers(0, WRITERS - 1))
+    def save(self, writer: int) -> None:
+        if self.marks[writer] is None:
+            self.writers[writer].execute("SAVEPOINT here")
+            self.marks[writer] = len(self.pending[writer])
+
+    @rule(writer=st.integers(0, WRITERS - 1))
+    def roll_back_to_savepoint(self, writer: int) -> None:
+        mark = self.marks[writer]
+        if mark is not None:
+            self.writers[writer].execute("ROLLBACK TO SAVEPOINT here")
+            # The locks of what was rolled back are free again.
+            del self.pending[writer][mark:]
+
+    @rule(writer=st.integers(0, WRITERS - 1))
+    def commit(self, writer: int) -> None:
+        self.writers[writer].commit()
+        for key, value in self.pending[writer]:
+            self.committed[key].append(value)
+        self.pending[writer], self.marks[writer] = [], None
+
+    @rule(writer=st.integers(0, WRITERS - 1))
+    def roll_back(self, writer: int) -> None:
+        self.writers[writer].rollback()
+        self.pending[writer], self.marks[writer] = [], None
+
+    @rule(rows=st.integers(1, 4))
+    def read(self, rows: int) -> None:
+        self._run(lambda: self._read(rows))
+
+    @rule()
+    def trim(self) -> None:
+        self._run(self._trim)
+
+    @precondition(lambda self: self.journal is not None)
+    @rule()
+    def die(self) -> None:
+        self.cursor = Cursor.load(self.cursor.dump())
+
+    @invariant()
+    def what_was_told_was_committed_in_this_order(self) -> None:
+        for key, values in self.told.items():
+            assert values == self.committed[key][: len(values)]
+
+    def teardown(self) -> None:
+        for writer in range(WRITERS):
+            self.commit(writer)
+        self._run(lambda: self._read(1000))
+        assert {k: v for k, v in self.told.items() if v} == {
+            k: v for k, v in self.committed.items() if v
+        }
+        for connection in self.writers:
+            connection.close()
+        self.loop.close()
+
+    async def _read(self, rows: int) -> None:
+        async with Journal.open(self.dsn) as journal:
+            journal._rows = rows
+            page = await journal.page(self.cursor)
+        for row in page.rows:
+            if row.op == "U":
+                self.told[row.key].append(row.changed["Priority"])
+        self.cursor = self.cursor.advance((row.seq for row in page.rows), page.xmax)
+        if not page.more:
+            self.cursor = self.cursor.settle(page.xmin)
+
+    async def _trim(self) -> None:
+        async with Journal.open(self.dsn) as journal:
+            await journal.trim(self.cursor.floor)
+
+    def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self.loop.run_until_complete(work())
+
+
+def test_interleaved_transactions(datastore_dsn: str) -> None:
+    install(datastore_dsn, site="s")
+
+    class Machine(Interleaving):
+        dsn = datastore_dsn
+
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.mark.parametrize("size", [1_000_000, 100])
+async def test_pages_are_bounded_by_bytes(datastore_dsn: str, size: int) -> None:
+    await asyncio.to_thread(install, datastore_dsn, site="s")
+    with psycopg.connect(datastore_dsn, autocommit=True) as connection:
+        for number in range(30):
+            connection.execute(_INSERT, [f"{number}.s"])
+        connection.execute(
+            "UPDATE pbs.job SET attributes = attributes || hstore('V', '11.' || repeat('x', %s))",
+            [size],
+        )
+    cursor, values, pages = Cursor(journal="j"), 0, 0
+    async with Journal.open(datastore_dsn) as journal:
+        while True:
+            page = await journal.page(cursor)
+            pages += 1
+            assert sum(len(row.changed.get("V", "")) for row in page.rows) <= 8_000_000
+            values += sum("V" in row.changed for row in page.rows)
+            cursor = cursor.advance((row.seq for row in page.rows), page.xmax)
+            if not page.more:
+                break
+    assert values == 30
+    assert (pages > 1) == (size > 100)
