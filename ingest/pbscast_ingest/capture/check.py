@@ -10,6 +10,7 @@ import psycopg
 
 from pbscast_ingest.capture import findings
 from pbscast_ingest.capture.report import CheckReport, Finding, fail
+from pbscast_ingest.capture.script import digest
 from pbscast_ingest.capture.session import administrator, place
 
 if TYPE_CHECKING:
@@ -43,17 +44,16 @@ def _look(connection: psycopg.Connection, read: int) -> list[Finding]:
 def _look_inside(
     connection: psycopg.Connection, seen: findings.Surroundings, read: int
 ) -> list[Finding]:
-    astray = _ask(connection, "functions", {"hstore": seen.hstore_schema})
-    found = [findings.hstore(seen, astray[0])]
     try:
         installed = findings.Installed(*_ask(connection, "installation"))
         journal = findings.Journal(*_ask(connection, "journal", {"read": read}))
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, TypeError) as error:
         advice = "run `pbscastd source upgrade`, which makes anew what is missing"
-        return [*found, fail("installation", f"parts are missing: {_first_line(error)}", advice)]
+        return [fail("installation", f"parts are missing: {_first_line(error)}", advice)]
+    astray = _ask(connection, "functions", {"hstore": seen.hstore_schema})
     reader = _ask(connection, "reader", {"reader": installed.reader})
     return [
-        *found,
+        findings.hstore(seen, astray[0] if installed.script == digest() else None),
         findings.installation(installed),
         *findings.triggers(installed),
         findings.switch(journal),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg import sql
 
-from pbscast.errors import ConflictError, UnavailableError, UsageError
+from pbscast.errors import ConflictError, NotFoundError, UnavailableError, UsageError
 from pbscast_ingest.capture.holders import describe_holders
 from pbscast_ingest.capture.script import (
     DEFAULT_CAP_BYTES,
@@ -82,14 +82,21 @@ def pause(dsn: str, why: str) -> None:
 
     Outlives restarts and upgrades.
     """
-    with administrator(dsn) as connection:
-        connection.execute("SELECT pbscast.pause(%s)", [why])
+    _switch(dsn, "pause", sql.SQL("SELECT pbscast.pause({})").format(sql.Literal(why)))
 
 
 def resume(dsn: str) -> None:
     """Capture again; the marker makes the reader compare everything."""
+    _switch(dsn, "resume", sql.SQL("SELECT pbscast.resume()"))
+
+
+def _switch(dsn: str, what: str, statement: sql.Composable) -> None:
     with administrator(dsn) as connection:
-        connection.execute("SELECT pbscast.resume()")
+        try:
+            connection.execute(statement)
+        except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction) as error:
+            msg = f"datastore {place(dsn)}: nothing to {what}, capture is not installed there"
+            raise NotFoundError(msg) from error
 
 
 def _install(connection: psycopg.Connection, settings: Settings, password: str | None) -> None:

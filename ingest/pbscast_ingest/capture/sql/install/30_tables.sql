@@ -57,25 +57,31 @@ CREATE TABLE IF NOT EXISTS pbscast.journal (
     removed text[]      NOT NULL DEFAULT '{}',   -- U: names of attributes that went
     context text[]                               -- job U, D: what tells the state; G, H: details
 );
-ALTER TABLE pbscast.journal SET (
-    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
-    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000
-);
--- Vacuum may not cut the file's end off: for that it takes the lock that a save would wait for.
-DO $truncate$
-BEGIN
-    IF current_setting('server_version_num')::integer >= 120000 THEN
-        ALTER TABLE pbscast.journal SET (vacuum_truncate = false, toast.vacuum_truncate = false);
-    END IF;
-END
-$truncate$;
 
-ALTER TABLE pbscast.installation OWNER TO pbscast_owner;
-ALTER TABLE pbscast.control OWNER TO pbscast_owner;
-ALTER TABLE pbscast.journal OWNER TO pbscast_owner;
-ALTER SEQUENCE pbscast.mode OWNER TO pbscast_owner;
-ALTER SEQUENCE pbscast.journal_seq OWNER TO pbscast_owner;
-ALTER SEQUENCE pbscast.gap_seq OWNER TO pbscast_owner;
+-- Altering takes locks that a save would wait for, so only what is not as it should be is altered.
+DO $form$
+DECLARE
+    item   record;
+    wanted text[] := ARRAY['autovacuum_vacuum_scale_factor=0', 'autovacuum_vacuum_threshold=2000',
+                           'autovacuum_analyze_scale_factor=0', 'autovacuum_analyze_threshold=100000'];
+BEGIN
+    -- To cut the file's end off, vacuum takes a lock that a save would wait for.
+    IF current_setting('server_version_num')::integer >= 120000 THEN
+        wanted := wanted || ARRAY['vacuum_truncate=false', 'toast.vacuum_truncate=false'];
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = 'pbscast.journal'::regclass
+                      AND reloptions @> (SELECT array_agg(w) FROM unnest(wanted) AS w WHERE w NOT LIKE 'toast.%')) THEN
+        EXECUTE format('ALTER TABLE pbscast.journal SET (%s)', array_to_string(wanted, ', '));
+    END IF;
+    FOR item IN
+        SELECT c.relkind AS kind, c.oid::regclass AS name
+          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
+         WHERE c.relnamespace = 'pbscast'::regnamespace AND c.relkind IN ('r', 'S') AND r.rolname <> 'pbscast_owner'
+    LOOP
+        EXECUTE format('ALTER %s %s OWNER TO pbscast_owner', CASE item.kind WHEN 'r' THEN 'TABLE' ELSE 'SEQUENCE' END, item.name);
+    END LOOP;
+END
+$form$;
 
 INSERT INTO pbscast.control (cap_bytes)
 VALUES (current_setting('pbscast.install_cap_bytes')::bigint)

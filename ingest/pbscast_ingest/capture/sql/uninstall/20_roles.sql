@@ -2,10 +2,14 @@
 -- pbscast only loses the rights given to it.
 DO $roles$
 DECLARE
-    reader text := nullif(current_setting('pbscast.uninstall_reader'), '');
+    reader text;
     place  text;
 BEGIN
-    IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = reader) THEN
+    FOR reader IN
+        SELECT rolname FROM pg_catalog.pg_roles
+         WHERE rolname = current_setting('pbscast.uninstall_reader')
+            OR shobj_description(oid, 'pg_authid') = 'made by pbscast'
+    LOOP
         FOR place IN SELECT nspname FROM pg_catalog.pg_namespace
                       WHERE nspname = 'pbs' OR oid IN (SELECT extnamespace FROM pg_catalog.pg_extension WHERE extname = 'hstore')
         LOOP
@@ -21,7 +25,7 @@ BEGIN
             EXCEPTION WHEN dependent_objects_still_exist OR object_in_use THEN NULL;
             END;
         END IF;
-    END IF;
+    END LOOP;
     IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'pbscast_owner') THEN
         DROP OWNED BY pbscast_owner;
         BEGIN

@@ -1,0 +1,458 @@
+"""Installing, mending, upgrading and removing capture, on every PostgreSQL of this machine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+from harness.capturing import Connection, Pbs, connect, connected, gaps, journal, pairs
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pbscast.errors import (
+    AccessDeniedError,
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    PbscastError,
+    UnavailableError,
+    UnsupportedError,
+    UsageError,
+)
+from pbscast_deploy.embedded import PostgresServer
+from pbscast_deploy.embedded.binaries import wheel_postgres
+from pbscast_deploy.simulator.datastore import create_datastore
+from pbscast_ingest import capture
+from pbscast_ingest.capture import Settings, Verdict, installation
+
+SAVE_BOUND = 0.5
+"""Seconds that a save may take while capture is installed or removed: 0.15 promised, and slack."""
+
+
+@pytest.fixture
+def dsn(each_datastore_dsn: str) -> str:
+    return each_datastore_dsn
+
+
+@pytest.fixture
+def db(dsn: str) -> Iterator[Connection]:
+    with connected(dsn) as connection:
+        yield connection
+
+
+def identity(db: Connection) -> str:
+    row = db.execute("SELECT pbscast.identity()").fetchone()
+    assert row
+    return str(row[0])
+
+
+def everything(db: Connection) -> list[tuple[str, ...]]:
+    """What of ours, or given to ours, the catalogs hold."""
+    return db.execute(
+        "SELECT 'schema', nspname::text FROM pg_namespace WHERE nspname = 'pbscast'"
+        " UNION ALL SELECT 'trigger', tgname::text FROM pg_trigger WHERE tgname LIKE 'pbscast%'"
+        " UNION ALL SELECT 'right', relname::text FROM pg_class WHERE relacl::text LIKE '%pbscast%'"
+        " UNION ALL SELECT 'right', nspname::text FROM pg_namespace"
+        "  WHERE nspacl::text LIKE '%pbscast%' ORDER BY 1, 2"
+    ).fetchall()
+
+
+def test_installing_twice_changes_nothing(dsn: str, db: Connection) -> None:
+    capture.install(dsn, site="sitea")
+    before = identity(db)
+    Pbs(db).insert("1.s")
+    capture.install(dsn, site="sitea")
+
+    assert identity(db) == before
+    assert [row["op"] for row in journal(db, "IG")] == ["I"]
+    assert capture.check(dsn).verdict is Verdict.OK
+
+
+def test_a_removal_leaves_nothing_and_can_be_repeated(dsn: str, db: Connection) -> None:
+    capture.install(dsn, site="sitea", reader_role="pbscast 'odd' \"reader")
+    assert everything(db) != []
+    capture.uninstall(dsn)
+    capture.uninstall(dsn)
+
+    assert everything(db) == []
+    roles = db.execute("SELECT rolname FROM pg_roles WHERE rolname ~ 'odd|pbscast_owner'")
+    assert roles.fetchall() == []
+    Pbs(db).insert("1.s")
+
+
+def test_a_reader_that_was_there_before_stays(dsn: str, db: Connection) -> None:
+    db.execute("CREATE ROLE site_reader LOGIN")
+    try:
+        capture.install(dsn, site="sitea", reader_role="site_reader")
+        capture.uninstall(dsn)
+        assert db.execute(
+            "SELECT has_table_privilege('site_reader', 'pbs.job', 'SELECT')"
+        ).fetchone() == (False,)
+    finally:
+        db.execute("DROP ROLE site_reader")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP TRIGGER pbscast_row ON pbs.job",
+        "DROP TABLE pbscast.installation",
+        "DROP TABLE pbscast.journal, pbscast.control",
+        "DROP SEQUENCE pbscast.mode, pbscast.journal_seq, pbscast.gap_seq",
+        "DROP FUNCTION pbscast.capture_job() CASCADE",
+        "DROP SCHEMA pbscast CASCADE",
+        "DROP SCHEMA pbs CASCADE",
+    ],
+)
+def test_a_removal_works_where_parts_are_missing(dsn: str, db: Connection, damage: str) -> None:
+    capture.install(dsn, site="sitea")
+    db.execute(damage.encode())
+    capture.uninstall(dsn)
+
+    assert everything(db) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP TABLE pbscast.journal",
+        "ALTER TABLE pbscast.journal RENAME TO gone",
+        "DROP SEQUENCE pbscast.journal_seq",
+        "DROP TABLE pbscast.installation",
+    ],
+)
+def test_a_journal_made_anew_is_another_journal(dsn: str, db: Connection, damage: str) -> None:
+    capture.install(dsn, site="sitea")
+    before = identity(db)
+    db.execute(damage.encode())
+    if damage.endswith("gone"):
+        db.execute("ALTER INDEX pbscast.journal_pkey RENAME TO gone_pkey")
+    capture.install(dsn, site="sitea")
+
+    assert identity(db) != before
+    assert capture.check(dsn).verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP TRIGGER pbscast_row ON pbs.job",
+        "ALTER TABLE pbs.job DISABLE TRIGGER pbscast_row",
+        "ALTER TABLE pbs.job ENABLE REPLICA TRIGGER pbscast_truncate",
+    ],
+)
+def test_missing_triggers_are_told_mended_and_marked(dsn: str, db: Connection, damage: str) -> None:
+    capture.install(dsn, site="sitea")
+    db.execute(damage.encode())
+    report = capture.check(dsn)
+    assert report.verdict is Verdict.FAIL
+    assert [f.subject for f in report.findings if f.verdict is Verdict.FAIL] == [
+        "triggers on pbs.job"
+    ]
+    capture.upgrade(dsn, site="sitea")
+
+    assert gaps(db) == [("triggers", "end")]
+    assert capture.check(dsn).verdict is Verdict.OK
+
+
+def test_an_older_installation_is_upgraded_in_place(dsn: str, db: Connection) -> None:
+    capture.install(dsn, site="sitea")
+    Pbs(db).insert("1.s")
+    before = identity(db)
+    db.execute(
+        "UPDATE pbscast.installation SET version = 0, script = 'old';"
+        "CREATE OR REPLACE FUNCTION pbscast.capture_job() RETURNS trigger LANGUAGE plpgsql"
+        " AS 'BEGIN RETURN NULL; END'"
+    )
+    assert capture.check(dsn).verdict is Verdict.WARN
+    capture.upgrade(dsn, site="sitea")
+    Pbs(db).insert("2.s")
+
+    assert identity(db) == before
+    assert [row["key"] for row in journal(db)] == ["1.s", "2.s"]
+    assert capture.check(dsn).verdict is Verdict.OK
+
+
+def test_a_newer_installation_is_left_alone(dsn: str, db: Connection) -> None:
+    capture.install(dsn, site="sitea")
+    db.execute("UPDATE pbscast.installation SET version = 99")
+
+    with pytest.raises(ConflictError, match="newer release"):
+        capture.install(dsn, site="sitea")
+    assert capture.check(dsn).verdict is Verdict.FAIL
+
+
+def test_the_printed_sql_is_what_install_does(dsn: str, db: Connection, tmp_path: Path) -> None:
+    capture.install(dsn, site="it's", reader_role='odd "reader', cap_bytes=5 << 20)
+    expected = (
+        everything(db),
+        db.execute("SELECT site, script FROM pbscast.installation").fetchall(),
+    )
+    capture.uninstall(dsn)
+    script = tmp_path / "install.sql"
+    script.write_text(capture.render_install(Settings("it's", 'odd "reader', 5 << 20)))
+    _psql(dsn, script)
+
+    assert (
+        everything(db),
+        db.execute("SELECT site, script FROM pbscast.installation").fetchall(),
+    ) == expected
+    assert capture.check(dsn).verdict is Verdict.OK
+    script.write_text(capture.render_uninstall())
+    _psql(dsn, script)
+    assert everything(db) == []
+
+
+def _psql(dsn: str, script: Path) -> None:
+    program = shutil.which("psql") or str(wheel_postgres() / "psql")
+    command = [program, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", dsn, "-f", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_password_is_kept_as_its_verifier(dsn: str, db: Connection) -> None:
+    capture.install(dsn, site="sitea", reader_password="s3cret'\"")
+    stored = db.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'pbscast_reader'")
+    first = stored.fetchone()
+    capture.install(dsn, site="sitea")
+    again = db.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'pbscast_reader'")
+
+    assert first is not None
+    assert str(first[0]).startswith("SCRAM-SHA-256$4096:")
+    assert again.fetchone() == first
+
+
+def test_a_reader_logs_in_with_its_password_only(own_postgres: PostgresServer) -> None:
+    create_datastore(own_postgres.dsn(), "pbs_datastore")
+    capture.install(own_postgres.dsn("pbs_datastore"), site="sitea", reader_password="right")
+
+    def login(password: str) -> str:
+        return own_postgres.dsn("pbs_datastore", user="pbscast_reader", password=password, tcp=True)
+
+    with connected(login("right")) as reader:
+        reader.execute("SELECT * FROM pbs.job")
+    with pytest.raises(AccessDeniedError) as refused:
+        capture.check(login("wr0ng"))
+    assert "wr0ng" not in str(refused.value)
+    log = (own_postgres.directory / "log").read_text()
+    assert "right" not in log
+
+
+READS = ("pbs.job", "pbs.queue", "pbs.node", "pbs.resv", "pbs.server", "pbs.scheduler")
+
+
+def test_the_reader_can_do_its_work(dsn: str, db: Connection) -> None:
+    capture.install(dsn, site="sitea")
+    Pbs(db).insert("1.s")
+    with connected(dsn, user="pbscast_reader") as reader:
+        for table in (*READS, "pbs.info", "pbscast.installation", "pbscast.gap_seq"):
+            reader.execute(f"SELECT * FROM {table}".encode())
+        reader.execute("SELECT pbscast.heartbeat(), pbscast.identity(), pbscast.defects()")
+        assert [row["op"] for row in journal(reader, "IH")] == ["I", "H"]
+        reader.execute("DELETE FROM pbscast.journal WHERE seq <= 2")
+        reader.execute("SELECT public.hstore_to_array(attributes) FROM pbs.job")
+        reader.execute("LISTEN pbscast")
+
+
+FORBIDDEN = (
+    "SELECT * FROM pbs.job_scr",
+    *(f"DELETE FROM {table}" for table in READS),
+    "UPDATE pbs.job SET ji_queue = ''",
+    "INSERT INTO pbs.info VALUES ('2')",
+    "TRUNCATE pbs.job",
+    "ALTER TABLE pbs.job DISABLE TRIGGER pbscast_row",
+    "DROP TRIGGER pbscast_row ON pbs.job",
+    "INSERT INTO pbscast.journal (seq, xid, at, op) VALUES (1, 1, now(), 'H')",
+    "UPDATE pbscast.journal SET key = ''",
+    "TRUNCATE pbscast.journal",
+    "SELECT pbscast.pause('')",
+    "SELECT pbscast.resume()",
+    "SELECT setval('pbscast.mode', 1)",
+    "SELECT nextval('pbscast.gap_seq')",
+    "UPDATE pbscast.control SET cap_bytes = 1",
+    "SELECT pbscast.mark_gap('', '', now(), '{}')",
+    "SET ROLE pbscast_owner",
+    "CREATE TABLE pbscast.mine ()",
+    "CREATE TABLE pbs.mine ()",
+)
+
+
+def test_the_reader_can_do_nothing_else(dsn: str) -> None:
+    capture.install(dsn, site="sitea")
+    with connected(dsn, user="pbscast_reader") as reader:
+        for statement in FORBIDDEN:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                reader.execute(statement.encode())
+
+
+def test_nobody_else_has_any_right(dsn: str, db: Connection) -> None:
+    capture.install(dsn, site="sitea")
+    db.execute("CREATE ROLE stranger")
+    try:
+        found = db.execute(
+            "SELECT proname FROM pg_proc WHERE pronamespace = 'pbscast'::regnamespace"
+            " AND has_function_privilege('stranger', oid, 'EXECUTE')"
+            " UNION ALL SELECT relname FROM pg_class WHERE relnamespace = 'pbscast'::regnamespace"
+            " AND relkind = 'r' AND has_table_privilege('stranger', oid, 'SELECT')"
+        ).fetchall()
+    finally:
+        db.execute("DROP ROLE stranger")
+    assert found == []
+
+
+def test_pbs_may_alter_drop_and_make_anew_its_tables(dsn: str, db: Connection) -> None:
+    capture.install(dsn, site="sitea")
+    pbs = Pbs(db)
+    pbs.insert("1.s", job_state="11.Q")
+    db.execute(
+        "ALTER TABLE pbs.job DROP COLUMN ji_rteretry;"
+        "ALTER TABLE pbs.job ADD COLUMN ji_new text DEFAULT 'x';"
+        "ALTER TABLE pbs.job ALTER COLUMN ji_svrflags TYPE bigint;"
+        "ALTER TABLE pbs.job RENAME COLUMN ji_jid TO ji_other"
+    )
+    db.execute("UPDATE pbs.job SET ji_new = 'y', attributes = hstore('job_state', '11.R')")
+
+    row = journal(db)[-1]
+    assert (pairs(row["columns"]), row["op"]) == ({"ji_new": "y"}, "U")
+    db.execute("DROP SCHEMA pbs CASCADE")
+    report = capture.check(dsn)
+    assert report.verdict is Verdict.FAIL
+    assert any("no PBS" in f.text or "none in this" in f.text for f in report.findings)
+
+
+def test_hstore_may_live_anywhere(dsn: str, db: Connection) -> None:
+    db.execute('CREATE SCHEMA "Odd schema"; ALTER EXTENSION hstore SET SCHEMA "Odd schema"')
+    capture.install(dsn, site="sitea")
+    db.execute('SET search_path = public, "Odd schema"')
+    pbs = Pbs(db)
+    pbs.insert("1.s", job_state="11.Q")
+    pbs.save("1.s", job_state="11.R")
+    pbs.quick("1.s", svrflags=1)
+    pbs.delete("1.s")
+
+    assert [row["op"] for row in journal(db, "IUDG")] == ["I", "U", "U", "D"]
+
+
+def test_the_superuser_can_be_replaced(dsn: str, db: Connection) -> None:
+    db.execute("CREATE ROLE old_pbs SUPERUSER LOGIN; CREATE ROLE new_pbs SUPERUSER LOGIN")
+    try:
+        for table in (*READS, "pbs.info", "pbs.job_scr"):
+            db.execute(f"ALTER TABLE {table} OWNER TO old_pbs".encode())
+        capture.install(make_conninfo(dsn, user="old_pbs"), site="sitea")
+        with connected(dsn, user="new_pbs") as new:
+            new.execute("REASSIGN OWNED BY old_pbs TO new_pbs; DROP ROLE old_pbs")
+            Pbs(new).insert("1.s")
+        assert [row["op"] for row in journal(db)] == ["I"]
+        assert capture.check(dsn).verdict is Verdict.OK
+    finally:
+        capture.uninstall(dsn)
+        db.execute("DROP ROLE IF EXISTS old_pbs; REASSIGN OWNED BY new_pbs TO CURRENT_USER")
+        db.execute("DROP ROLE new_pbs")
+
+
+def test_a_table_in_use_leaves_everything_as_it_was(
+    dsn: str, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installation, "PATIENCE", 0.5)
+    with connect(dsn, application_name="in the way") as other, other.transaction():
+        other.execute("LOCK TABLE pbs.resv IN ROW EXCLUSIVE MODE")
+        with pytest.raises(UnavailableError, match="in the way") as refused:
+            capture.install(dsn, site="sitea")
+        assert refused.value.transient
+        assert everything(db) == []
+    capture.install(dsn, site="sitea")
+    with connect(dsn, application_name="in the way") as other, other.transaction():
+        other.execute("SELECT FROM pbs.resv")
+        with pytest.raises(UnavailableError, match="in the way"):
+            capture.uninstall(dsn)
+        assert capture.check(dsn).verdict is Verdict.OK
+
+
+def test_pbs_saves_go_on_while_capture_comes_and_goes(dsn: str) -> None:
+    stop = threading.Event()
+    with connect(dsn) as connection:
+        pbs = Pbs(connection)
+        pbs.insert("1.s")
+
+        def work() -> int:
+            saves = 0
+            while not stop.is_set():
+                pbs.save("1.s", substate=f"11.{saves}")
+                saves += 1
+            return saves
+
+        with ThreadPoolExecutor(1) as pool:
+            saving = pool.submit(work)
+            try:
+                for _ in range(5):
+                    capture.install(dsn, site="sitea")
+                    capture.install(dsn, site="sitea")
+                    capture.uninstall(dsn)
+                capture.install(dsn, site="sitea")
+            finally:
+                stop.set()
+            saves = saving.result(timeout=60)
+        pbs.save("1.s", substate="11.last")
+        assert saves > 100
+        assert pbs.slowest < SAVE_BOUND
+        assert pairs(journal(connection)[-1]["changed"]) == {"substate": "11.last"}
+        assert gaps(connection) == []
+
+
+def test_concurrent_installs_take_turns(dsn: str, db: Connection) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(capture.install, dsn, site="sitea") for _ in range(8)]:
+            done.result(timeout=60)
+
+    assert capture.check(dsn).verdict is Verdict.OK
+    assert gaps(db) == []
+
+
+def _elsewhere(dsn: str, **changes: str) -> str:
+    return make_conninfo("", **{**conninfo_to_dict(dsn), **changes})
+
+
+def test_a_fault_of_the_site_is_one_clear_line(dsn: str, db: Connection) -> None:
+    cases: list[tuple[str, str, type[PbscastError], str]] = [
+        (_elsewhere(dsn, dbname="nowhere"), "", NotFoundError, "nowhere"),
+        (_elsewhere(dsn, host="127.0.0.1", port="1"), "", UnavailableError, "127.0.0.1:1"),
+        ("host", "", ConfigError, "malformed"),
+        (_elsewhere(dsn, dbname="postgres"), "", UnsupportedError, "no PBS datastore"),
+        (dsn, "UPDATE pbs.info SET pbs_schema_version = '7.0'", UnsupportedError, "schema 7.0"),
+        (dsn, "DELETE FROM pbs.info", UnsupportedError, "schema"),
+        (dsn, "INSERT INTO pbs.info VALUES ('1.5.0'); ALTER TABLE pbs.job DROP COLUMN ji_creattm",
+         UnsupportedError, "pbs.job.ji_creattm"),
+        (dsn, "DROP EXTENSION hstore CASCADE", UnsupportedError, "hstore"),
+    ]  # fmt: skip
+    for where, preparation, kind, words in cases:
+        if preparation:
+            db.execute(preparation.encode())
+        with pytest.raises(kind, match=words) as raised:
+            capture.install(where, site="sitea")
+        assert "\n" not in str(raised.value)
+        assert everything(db) == []
+
+
+def test_a_role_with_too_many_or_too_few_rights_is_refused(dsn: str, db: Connection) -> None:
+    db.execute("CREATE ROLE plain LOGIN; CREATE ROLE mighty SUPERUSER")
+    try:
+        with pytest.raises(AccessDeniedError, match="no superuser"):
+            capture.install(_elsewhere(dsn, user="plain"), site="sitea")
+        with pytest.raises(ConfigError, match="cannot be the reader"):
+            capture.install(dsn, site="sitea", reader_role="mighty")
+    finally:
+        db.execute("DROP ROLE plain; DROP ROLE mighty")
+    with pytest.raises(UsageError):
+        capture.install(dsn, site="sitea", cap_bytes=0)
+
+
+def test_the_kill_switch_without_an_installation_is_one_clear_line(dsn: str) -> None:
+    with pytest.raises(PbscastError, match="not installed"):
+        capture.pause(dsn, "why")
+    with pytest.raises(PbscastError, match="not installed"):
+        capture.resume(dsn)
