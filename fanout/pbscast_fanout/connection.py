@@ -75,6 +75,7 @@ def _options(settings: NatsSettings, name: str) -> dict[str, Any]:
         "reconnect_time_wait": 0.25,
         "connect_timeout": settings.timeout,
         "ping_interval": 10,
+        "drain_timeout": settings.timeout,
         "pending_size": _PENDING_BYTES,
         "user": settings.user,
         "password": settings.password and settings.password.get_secret_value(),

@@ -45,16 +45,25 @@ _log = structlog.get_logger(__name__)
 
 
 class SitePublisher:
-    """Publishes one site for ever, whatever fails; ``progress`` tells how it goes."""
+    """Publishes one site for ever, whatever fails; ``progress`` tells how it goes.
+
+    Each batch takes one of the ``slots`` that all sites share.
+    """
 
     def __init__(
-        self, site: Site, log: Log, connection: Connection, settings: StreamSettings
+        self,
+        site: Site,
+        log: Log,
+        connection: Connection,
+        settings: StreamSettings,
+        slots: asyncio.Semaphore,
     ) -> None:
         self.progress = Progress(site)
         self._site = site
         self._log = log
         self._connection = connection
         self._settings = settings
+        self._slots = slots
         self._renewal = min(LONGEST_RENEWAL, (settings.max_age or timedelta.max) / 4)
         self._news = asyncio.Event()
         self._failures = 0
@@ -120,7 +129,7 @@ class SitePublisher:
         place = await find_place(self._log, self._connection, self._site, self._settings.max_age)
         if not place.fence:
             place = await self._mark(place)
-        self._reach(place)
+        self.progress.reach(place.position)
         pages = Pages(self._log, self._connection, self._site, place.position)
         async with aclosing(pages):
             while True:
@@ -133,8 +142,10 @@ class SitePublisher:
     async def _send(self, batch: list[Message], place: Place) -> Place:
         self.progress.enter(PublisherState.PUBLISHING)
         mark = mark_of(batch[-1].record)
-        place = Place(mark, await send(self._connection, batch, mark, place.fence))
-        self._reach(place)
+        async with self._slots:
+            place = Place(mark, await send(self._connection, batch, mark, place.fence))
+        self._failures = 0
+        self.progress.reach(place.position)
         metrics.PUBLISHED.labels(self._site).inc(len(batch))
         metrics.CUT.labels(self._site).inc(sum(message.cut for message in batch))
         return place
@@ -156,7 +167,3 @@ class SitePublisher:
         # Cleared before the next read starts: what is logged from now on rings again.
         self._news.clear()
         return place
-
-    def _reach(self, place: Place) -> None:
-        self._failures = 0
-        self.progress.reach(place.position)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeVar
 
+import nats.errors
 import structlog
 from nats.micro import add_service
 from nats.micro.request import ServiceError
@@ -48,6 +50,8 @@ _CODES: Final[tuple[tuple[type[PbscastError], str], ...]] = (
 
 _TOKEN: Final = TypeAdapter(dict[str, Annotated[int, Field(strict=True, ge=1, lt=2**63)]])
 
+_RETRY_SECONDS: Final = 1.0
+
 _log = structlog.get_logger(__name__)
 
 
@@ -66,7 +70,12 @@ class Services:
         client: Client | None = None
         while True:
             client = await self._connection.replaced(client)
-            await self._serve(client)
+            try:
+                await self._serve(client)
+            except (nats.errors.Error, OSError) as error:
+                _log.warning("services_not_started", error=str(error) or type(error).__name__)
+                client = None
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def _serve(self, client: Client) -> None:
         service = await add_service(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+_SCHEMES: Final = frozenset({"nats", "tls", "ws", "wss"})
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class NatsSettings(_Settings):
@@ -28,14 +32,32 @@ class NatsSettings(_Settings):
     timeout: float = Field(default=5.0, gt=0)
     """Seconds that NATS may take to connect or to answer a request."""
 
+    @field_validator("servers")
+    @classmethod
+    def _check_servers(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
+        for number, server in enumerate(servers, 1):
+            if not _is_address(server):
+                # Not the address itself: it may hold a password.
+                msg = f"server {number} is no NATS address: expected nats://host:4222"
+                raise ValueError(msg)
+        return servers
+
+
+def _is_address(server: str) -> bool:
+    try:
+        parts = urlsplit(server if "://" in server else f"nats://{server}")
+        return parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
 
 class StreamSettings(_Settings):
     """How much of the log JetStream keeps at hand; the log itself keeps everything."""
 
     max_age: timedelta | None = timedelta(days=7)
     """None: no limit."""
-    max_bytes: int | None = Field(default=None, gt=0)
-    """None: no limit."""
+    max_bytes: int | None = Field(default=None, ge=64 * 1024 * 1024)
+    """None: no limit. Some batches have to fit."""
     replicas: int = Field(default=1, ge=1, le=5)
     duplicate_window: timedelta = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
     """How long JetStream remembers message ids, in memory; marks are what prevents duplicates."""

@@ -47,7 +47,7 @@ async def ensure_stream(connection: Connection, settings: StreamSettings) -> Non
 
 async def _create(connection: Connection, settings: StreamSettings) -> dict[str, Any]:
     """Create the stream; if another worker does so at the same moment, both ask for the same."""
-    body = {"name": STREAM, "discard": "old", **_FIXED, **limits(settings)}
+    body = {"name": STREAM, **_FIXED, **limits(settings)}
     config: dict[str, Any] = (await call(connection, f"STREAM.CREATE.{STREAM}", body))["config"]
     _log.info("stream_created", stream=STREAM)
     return config
@@ -59,6 +59,8 @@ def limits(settings: StreamSettings) -> dict[str, Any]:
     return {
         "allow_atomic": True,
         "allow_direct": True,
+        "discard": "old",
+        "max_msg_size": -1,
         "max_age": _nanoseconds(settings.max_age or timedelta()),
         "max_bytes": settings.max_bytes or -1,
         "num_replicas": settings.replicas,

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 POLL_SECONDS: Final = 1.0
 """How often the log is asked for its sites and positions, were a doorbell lost or a site new."""
 
+BATCHES_IN_FLIGHT: Final = 12
+"""Of one worker: a NATS server refuses more than 50 at a time to a stream."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -37,6 +40,7 @@ class Fanout:
         self._settings = settings
         self._name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._connection = Connection(settings.nats, name=f"pbscast fanout {self._name}")
+        self._slots = asyncio.Semaphore(BATCHES_IN_FLIGHT)
         self._publishers: dict[Site, SitePublisher] = {}
         self._log_error: str | None = None
 
@@ -90,7 +94,9 @@ class Fanout:
         self._log_error = None
 
     def _take_on(self, site: Site, tasks: asyncio.TaskGroup) -> None:
-        publisher = SitePublisher(site, self._log, self._connection, self._settings.stream)
+        publisher = SitePublisher(
+            site, self._log, self._connection, self._settings.stream, self._slots
+        )
         self._publishers[site] = publisher
         tasks.create_task(publisher.run(), name=f"publish {site}")
 

@@ -36,11 +36,11 @@ async def trouble(url: str, **settings: object) -> PbscastError:
 async def test_checking_makes_the_stream_and_may_be_repeated(nats_url: str) -> None:
     settings = FanoutSettings(nats=NatsSettings(servers=(nats_url,)))
     await asyncio.gather(*(check(settings) for _ in range(3)))
-    smaller = StreamSettings(max_bytes=10**6)
+    smaller = StreamSettings(max_bytes=10**8)
     await check(FanoutSettings(nats=settings.nats, stream=smaller))
     async with client_of(nats_url) as client:
         config = (await client.jetstream().stream_info("PBS")).config
-    assert (config.max_bytes, config.allow_atomic, config.allow_direct) == (10**6, True, True)
+    assert (config.max_bytes, config.allow_atomic, config.allow_direct) == (10**8, True, True)
 
 
 async def test_nobody_there() -> None:

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from pbscast.errors import (
     ConflictError,
@@ -28,6 +29,8 @@ def test_limits_are_in_jetstreams_words() -> None:
     assert limits(settings) == {
         "allow_atomic": True,
         "allow_direct": True,
+        "discard": "old",
+        "max_msg_size": -1,
         "max_age": 3_600 * 10**9,
         "max_bytes": 10**9,
         "num_replicas": 3,
@@ -85,3 +88,10 @@ def test_addresses_are_shown_without_secrets() -> None:
 def test_a_strange_token_is_refused(token: str) -> None:
     with pytest.raises(UsageError, match="after"):
         parse_token(token)
+
+
+@pytest.mark.parametrize("server", ["http://n1", "nats://", "nats://n1:port", "nats://n1:0", ""])
+def test_an_address_that_is_none_is_refused_without_showing_it(server: str) -> None:
+    with pytest.raises(ValidationError, match="server 2 is no NATS address") as caught:
+        NatsSettings(servers=("nats://n1", server))
+    assert "n1" not in caught.value.errors(include_input=False, include_url=False)[0]["msg"]
