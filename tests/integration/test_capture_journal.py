@@ -113,6 +113,7 @@ def test_a_delete_holds_the_last_state_and_the_usage(pbs: Pbs, db: Connection) -
         "job_state": "11.F",
         "resources_used.cput": "11.00:00:07",
         "ji_svrflags": "33",
+        "ji_destin": "",
     }
 
 

@@ -32,10 +32,10 @@ BEGIN
     END IF;
     FOR wanted IN
         SELECT t.kind, c.name
-          FROM (VALUES ('job',       ARRAY['ji_jobid', 'ji_svrflags', 'ji_creattm', 'ji_savetm']),
+          FROM (VALUES ('job',       ARRAY['ji_jobid', 'ji_svrflags', 'ji_destin', 'ji_creattm', 'ji_savetm']),
                        ('queue',     ARRAY['qu_name', 'qu_creattm', 'qu_savetm']),
-                       ('node',      ARRAY['nd_name', 'nd_creattm', 'nd_savetm']),
-                       ('resv',      ARRAY['ri_resvid', 'ri_creattm', 'ri_savetm']),
+                       ('node',      ARRAY['nd_name', 'nd_state', 'nd_creattm', 'nd_savetm']),
+                       ('resv',      ARRAY['ri_resvid', 'ri_state', 'ri_substate', 'ri_creattm', 'ri_savetm']),
                        ('server',    ARRAY['sv_creattm', 'sv_savetm']),
                        ('scheduler', ARRAY['sched_name', 'sched_creattm', 'sched_savetm'])
                ) AS t (kind, columns), unnest(t.columns || 'attributes'::text) AS c (name)

@@ -91,10 +91,15 @@ $template$;
                    <hstore>.hstore_to_array(<hstore>.slice(OLD.attributes, pg_catalog.array_cat(<state names>,
                        ARRAY(SELECT name FROM <hstore>.skeys(OLD.attributes) AS name
                               WHERE pg_catalog.left(name, 15) OPERATOR(pg_catalog.=) 'resources_used.')))),
-                   ARRAY['ji_svrflags', OLD.ji_svrflags::pg_catalog.text])$context$;
+                   ARRAY['ji_svrflags', OLD.ji_svrflags::pg_catalog.text, 'ji_destin', OLD.ji_destin])$context$;
+    -- What the reader says of where a reservation or a node stands, whatever of it changed.
+    state_of_resv constant text :=
+        $context$ARRAY['ri_state', <row>.ri_state::pg_catalog.text, 'ri_substate', <row>.ri_substate::pg_catalog.text]$context$;
+    state_of_node constant text := $context$ARRAY['nd_state', <row>.nd_state::pg_catalog.text]$context$;
     place constant text := quote_ident(current_setting('pbscast.install_hstore'));
     item  record;
     code  text;
+    shown text;
 BEGIN
     FOR item IN
         SELECT * FROM (VALUES ('job',       'ji_jobid',   'ji_creattm',    'ji_savetm'),
@@ -105,8 +110,11 @@ BEGIN
                               ('scheduler', 'sched_name', 'sched_creattm', 'sched_savetm')
                       ) AS t (kind, key, created, saved)
     LOOP
-        code := replace(body, '<context of NEW>', CASE item.kind WHEN 'job' THEN context_of_new ELSE 'NULL' END);
-        code := replace(code, '<context of OLD>', CASE item.kind WHEN 'job' THEN context_of_old ELSE 'NULL' END);
+        shown := CASE item.kind WHEN 'resv' THEN state_of_resv WHEN 'node' THEN state_of_node ELSE 'NULL' END;
+        code := replace(body, '<context of NEW>',
+                        CASE item.kind WHEN 'job' THEN context_of_new ELSE replace(shown, '<row>', 'NEW') END);
+        code := replace(code, '<context of OLD>',
+                        CASE item.kind WHEN 'job' THEN context_of_old ELSE replace(shown, '<row>', 'OLD') END);
         code := replace(code, '<state names>', state_names);
         code := replace(code, '<key of NEW>', coalesce('NEW.' || item.key, quote_literal('')));
         code := replace(code, '<key of OLD>', coalesce('OLD.' || item.key, quote_literal('')));
