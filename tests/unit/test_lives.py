@@ -53,6 +53,7 @@ def observe(saves: list[Save]) -> Oracle:
         ("requeued", End("finished", 0), End("finished", 0)),
         ("rerun", End("finished", 0), End("finished", 0)),
         ("suspended", End("finished", 0), End("finished", 0)),
+        ("busy", End("finished", 0), End("finished", 0)),
         ("failed", End("failed", 8), End("failed", 8)),
         ("killed", End("terminated", 271), End("terminated", 271)),
         ("deleted", End("terminated", None), End("deleted", None)),
@@ -64,6 +65,11 @@ def test_how_each_life_ends(*, history: bool, kind: str, with_history: End, with
     (life,) = oracle.lives.values()
     assert life.end == (with_history if history else without)
     assert life.present == history
+
+
+def test_a_busy_workstation_shows_it() -> None:
+    busy = observe(saves_of(single_life(site(history=True), 7, "busy"))).lives["7.s", 1]
+    assert busy.visible[1:5] == [("R", 41), ("R", 42), ("U", 42), ("R", 42)]
 
 
 def test_a_rerun_job_and_a_suspended_one_show_it() -> None:

@@ -18,6 +18,7 @@ SCRIPT: Final = 0x20
 SUSPENDED: Final = 0x200
 HOLDS_NODES: Final = 0x1000
 COUNTED: Final = 0x2000
+BUSY: Final = 0x4000
 ARRAY: Final = 0x10000
 SUBJOB: Final = 0x20000
 
@@ -108,6 +109,11 @@ class Job:
     def touch(self, **attributes: str) -> Save:
         """UPDATE of attributes alone; of none but `mtime` without any."""
         return Save("job", self.key, attributes=attributes)
+
+    def flag(self, flags: int) -> Save:
+        """UPDATE of `ji_svrflags` alone: the quick form, without attributes."""
+        self.flags = flags
+        return Save("job", self.key, columns={"ji_svrflags": str(flags)})
 
     def start(self) -> Save:
         """R/41: sent to the node."""

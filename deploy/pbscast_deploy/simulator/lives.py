@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from pbscast_deploy.simulator.jobs import (
     ARRAY,
+    BUSY,
     COUNTED,
     HAS_RUN,
     HERE,
@@ -38,6 +39,7 @@ _WEIGHTS: Final = {
     "altered": 4,
     "array": 4,
     "requeued": 3,
+    "busy": 2,
     "waiting": 2,
     "orphaned": 1,
 }
@@ -137,6 +139,9 @@ def _run(job: Job, kind: str) -> Iterator[Step]:
         yield (job.begin(),)
     if kind == "suspended":
         yield from _suspend(job)
+    if kind == "busy":
+        yield (job.flag(job.flags | BUSY),)
+        yield (job.flag(job.flags & ~BUSY),)
 
 
 def _rerun(job: Job) -> Iterator[Step]:
@@ -151,7 +156,7 @@ def _suspend(job: Job) -> Iterator[Step]:
     running = job.flags
     suspended = running | SUSPENDED
     yield (job.enter("R/43", flags=suspended),)
-    yield (job.enter("R/43", flags=suspended & ~(HOLDS_NODES | COUNTED)),)
+    yield (job.flag(suspended & ~(HOLDS_NODES | COUNTED)),)
     yield (job.enter("R/45"),)
     yield (job.enter("R/42", flags=running),)
 

@@ -222,10 +222,11 @@ class LoadGenerator:
         layout, stamp = LAYOUTS[save.table], _timestamp(self._clock)
         if save.op == "INSERT":
             return replace(save, times={layout.saved: stamp, layout.created: stamp})
-        mtime = {}
-        if save.table == "job" and not save.removed:
-            mtime = {"mtime": _previous_save(self._rows["job", save.key])}
-        attributes = {**save.attributes, **mtime}
+        attributes = save.attributes
+        quick = bool(save.columns) and not attributes
+        if save.table == "job" and not (quick or save.removed):
+            mtime = _previous_save(self._rows["job", save.key])
+            attributes = {**attributes, "mtime": mtime}
         return replace(save, times={layout.saved: stamp}, attributes=attributes)
 
     def _statements(self, save: Save) -> list[Statement]:
