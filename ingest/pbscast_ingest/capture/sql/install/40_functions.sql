@@ -84,9 +84,12 @@ $note_loss$;
 CREATE OR REPLACE FUNCTION pbscast.watch_size()
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $watch_size$
+DECLARE
+    clock numeric := extract(epoch FROM clock_timestamp())::numeric;
 BEGIN
     IF pbscast.is_full() THEN
-        PERFORM pbscast.mark_gap('full', 'begin', clock_timestamp(), '{}'), pbscast.lose('full', true);
+        PERFORM pbscast.mark_gap('full', 'begin', clock_timestamp(), '{}'),
+                set_config('pbscast.owed', format('full %s %s', clock, clock + 1), false);
     END IF;
 EXCEPTION WHEN query_canceled OR OTHERS THEN
     NULL; -- not known this time; the row itself is written

@@ -1,0 +1,306 @@
+"""PBS comes first: whatever happens to capture, a save succeeds in time and the gap is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from harness.capturing import (
+    BOUND,
+    Connection,
+    Pbs,
+    connect,
+    connected,
+    gaps,
+    journal,
+    lost,
+    pairs,
+)
+
+from pbscast_deploy.embedded import PostgresServer
+from pbscast_deploy.simulator.datastore import create_datastore
+from pbscast_ingest import capture
+
+
+@pytest.fixture
+def dsn(each_datastore_dsn: str) -> str:
+    capture.install(each_datastore_dsn, site="sitea")
+    return each_datastore_dsn
+
+
+@pytest.fixture
+def db(dsn: str) -> Iterator[Connection]:
+    with connected(dsn) as connection:
+        yield connection
+
+
+@pytest.fixture
+def pbs(dsn: str) -> Iterator[Pbs]:
+    with connected(dsn) as connection:
+        yield Pbs(connection)
+
+
+def all_saves(pbs: Pbs, key: str) -> None:
+    """Every form of statement on every kind of trigger."""
+    pbs.insert(key, job_state="11.Q", mtime="11.1", x="11.y")
+    pbs.save(key, job_state="11.R")
+    pbs.save(key, mtime="11.2")
+    pbs.quick(key, svrflags=512)
+    pbs.remove("x", key=key)
+    assert pbs.value("job_state", key) == "11.R"
+    pbs.delete(key)
+    pbs.run("TRUNCATE pbs.queue")
+
+
+DAMAGE = {
+    "journal dropped": "DROP TABLE pbscast.journal",
+    "journal renamed": "ALTER TABLE pbscast.journal RENAME TO gone",
+    "journal without a column": "ALTER TABLE pbscast.journal DROP COLUMN context",
+    "journal that refuses": "ALTER TABLE pbscast.journal ADD CHECK (op IN ('H', 'G')) NOT VALID",
+    "journal that refuses all": "ALTER TABLE pbscast.journal ADD CHECK (op = 'H') NOT VALID",
+    "rights revoked": "REVOKE ALL ON pbscast.journal FROM pbscast_owner",
+    "all rights revoked": "REVOKE ALL ON ALL TABLES IN SCHEMA pbscast FROM pbscast_owner;"
+    " REVOKE ALL ON ALL SEQUENCES IN SCHEMA pbscast FROM pbscast_owner;"
+    " REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pbscast FROM pbscast_owner;"
+    " REVOKE ALL ON SCHEMA pbscast FROM pbscast_owner",
+    "numbers dropped": "DROP SEQUENCE pbscast.journal_seq",
+    "counter dropped": "DROP SEQUENCE pbscast.gap_seq",
+    "switch dropped": "DROP SEQUENCE pbscast.mode",
+    "sequences dropped": "DROP SEQUENCE pbscast.journal_seq, pbscast.gap_seq, pbscast.mode",
+    "control dropped": "DROP TABLE pbscast.control",
+    "everything dropped": "DROP TABLE pbscast.journal, pbscast.control, pbscast.installation;"
+    " DROP SEQUENCE pbscast.journal_seq, pbscast.gap_seq, pbscast.mode",
+    "helpers dropped": "DROP FUNCTION pbscast.hold_back(), pbscast.watch_size(), pbscast.is_full(),"
+    " pbscast.note_loss(text, text, text), pbscast.lose(text, boolean), pbscast.ring(),"
+    " pbscast.mark_gap(text, text, timestamptz, text[])",
+    "helpers and journal dropped": "DROP FUNCTION pbscast.note_loss(text, text, text),"
+    " pbscast.lose(text, boolean); DROP TABLE pbscast.journal",
+    "hstore moved": "CREATE SCHEMA aside; ALTER EXTENSION hstore SET SCHEMA aside",
+    "numbers used up": "SELECT setval('pbscast.journal_seq', 9223372036854775807)",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_save_survives_any_damage(dsn: str, pbs: Pbs, db: Connection, damage: str) -> None:
+    all_saves(pbs, "1.s")
+    db.execute(DAMAGE[damage].encode())
+    if damage == "hstore moved":
+        pbs.connection.execute("SET search_path = public, aside")
+    with connect(dsn) as other:
+        fresh = Pbs(other)
+        if damage == "hstore moved":
+            other.execute("SET search_path = public, aside")
+        for number in range(2, 5):
+            all_saves(pbs, f"{number}.s")
+            all_saves(fresh, f"{number}.fresh")
+        assert max(pbs.slowest, fresh.slowest) < BOUND
+
+
+TOLD = [
+    name
+    for name in DAMAGE
+    if name not in ("control dropped", "counter dropped", "helpers dropped", "everything dropped")
+    and "sequences" not in name
+    and "all rights" not in name
+    and "helpers" not in name
+]
+
+
+@pytest.mark.parametrize("damage", TOLD)
+def test_what_was_lost_is_told(pbs: Pbs, db: Connection, damage: str) -> None:
+    pbs.insert("1.s", job_state="11.Q")
+    db.execute(DAMAGE[damage].encode())
+    pbs.connection.execute("SET search_path = public, aside")
+    pbs.save("1.s", job_state="11.R")
+
+    if lost(db) == 0:
+        marker = journal(db, "G")[-1]
+        assert marker["key"] == "error"
+        assert pairs(marker["context"])["table"] == "job"
+
+
+def test_a_marker_says_why(pbs: Pbs, db: Connection) -> None:
+    db.execute("ALTER TABLE pbscast.journal ADD CONSTRAINT nothing CHECK (op = 'G') NOT VALID")
+    pbs.insert("1.s")
+
+    (marker,) = journal(db, "G")
+    details = pairs(marker["context"])
+    assert (marker["key"], details["phase"], details["sqlstate"]) == ("error", "point", "23514")
+    assert "nothing" in (details["message"] or "")
+
+
+LOCKS = {
+    "journal": "LOCK TABLE pbscast.journal IN ACCESS EXCLUSIVE MODE",
+    "control": "LOCK TABLE pbscast.control IN ACCESS EXCLUSIVE MODE",
+    "numbers": "DROP SEQUENCE pbscast.journal_seq",
+    "switch": "DROP SEQUENCE pbscast.mode",
+    "counter": "DROP SEQUENCE pbscast.gap_seq",
+    "all": "DROP SEQUENCE pbscast.gap_seq, pbscast.mode, pbscast.journal_seq;"
+    " LOCK TABLE pbscast.journal, pbscast.control IN ACCESS EXCLUSIVE MODE",
+}
+
+
+@pytest.mark.parametrize("locked", LOCKS)
+def test_a_lock_costs_a_short_wait_a_second(
+    dsn: str, pbs: Pbs, db: Connection, locked: str
+) -> None:
+    pbs.insert("1.s", job_state="11.Q")
+    with connect(dsn) as other, other.transaction(force_rollback=True):
+        other.execute(LOCKS[locked].encode())
+        start = time.monotonic()
+        for number in range(200):
+            pbs.save("1.s", substate=f"11.{number}")
+        took = time.monotonic() - start
+    assert pbs.slowest < BOUND
+    assert took < 2 * BOUND + 0.3 * took + 1
+    if locked in ("control", "counter"):
+        assert len(journal(db, "U")) == 200
+        return
+    _save_until(pbs, db, "lock")
+    assert gaps(db)[-1] == ("lock", "end")
+    pbs.save("1.s", substate="11.after")
+    assert pairs(journal(db)[-1]["changed"]) == {"substate": "11.after"}
+    if locked != "all":
+        assert lost(db) > 0
+
+
+def _save_until(pbs: Pbs, db: Connection, cause: str, ends: int = 1) -> None:
+    """PBS saves until the session has paid its debt; it tries once a second."""
+    deadline = time.monotonic() + 20
+    number = 0
+    while gaps(db).count((cause, "end")) < ends:
+        assert time.monotonic() < deadline
+        number += 1
+        pbs.save("1.s", substate=f"11.until{number}")
+        time.sleep(0.05)
+
+
+def test_a_marker_spans_the_time_of_the_lock(dsn: str, pbs: Pbs, db: Connection) -> None:
+    pbs.insert("1.s", job_state="11.Q")
+    before = db.execute("SELECT clock_timestamp()").fetchone()
+    with connect(dsn) as other, other.transaction():
+        other.execute("LOCK TABLE pbscast.journal IN ACCESS EXCLUSIVE MODE")
+        pbs.save("1.s", job_state="11.R")
+        after = other.execute("SELECT clock_timestamp()").fetchone()
+    _save_until(pbs, db, "lock")
+
+    assert before is not None
+    assert after is not None
+    spans = db.execute(
+        "SELECT (context[4])::timestamptz BETWEEN %s AND %s, context[3], at > %s"
+        " FROM pbscast.journal WHERE op = 'G'",
+        [before[0], after[0], after[0]],
+    ).fetchall()
+    assert spans == [(True, "since", True)]
+
+
+def test_a_statement_timeout_of_the_site_does_not_reach_pbs(dsn: str, db: Connection) -> None:
+    with connect(dsn) as saving, connect(dsn) as other:
+        pbs = Pbs(saving)
+        pbs.insert("1.s", job_state="11.Q")
+        saving.execute("SET statement_timeout = '25ms'")
+        with other.transaction():
+            other.execute("LOCK TABLE pbscast.journal IN ACCESS EXCLUSIVE MODE")
+            pbs.save("1.s", job_state="11.R")
+        saving.execute("SET statement_timeout = 0")
+    assert lost(db) == 1
+
+
+def test_a_full_journal_pauses_itself_and_goes_on_when_read(
+    dsn: str, pbs: Pbs, db: Connection
+) -> None:
+    cap = 1 << 20
+    capture.install(dsn, site="sitea", cap_bytes=cap)
+    pbs.insert("1.s", job_state="11.Q")
+    noise = iter(range(1_000_000))
+    # Digits do not compress much.
+    while not gaps(db):
+        text = "".join(str(next(noise) * 7919 % 1000003) for _ in range(200))
+        pbs.save("1.s", comment="11." + text)
+    rows = len(journal(db, "IUDT"))
+    size = db.execute("SELECT pg_total_relation_size('pbscast.journal')").fetchone()
+    for number in range(200):
+        pbs.save("1.s", substate=f"11.{number}")
+
+    assert gaps(db) == [("full", "begin")]
+    assert len(journal(db, "IUDT")) == rows
+    assert db.execute("SELECT pg_total_relation_size('pbscast.journal')").fetchone() == size
+    assert size is not None
+    assert size[0] < 2 * cap
+    assert lost(db) == 200
+    assert capture.check(dsn).verdict is capture.Verdict.FAIL
+    # The reader reads; the heartbeat finds little left.
+    db.execute("SELECT pbscast.heartbeat()")
+    assert gaps(db) == [("full", "begin")]
+    db.execute("DELETE FROM pbscast.journal WHERE seq < (SELECT max(seq) FROM pbscast.journal)")
+    db.execute("SELECT pbscast.heartbeat()")
+    assert [row["op"] for row in journal(db, "IUDTGH")] == ["H", "G", "H"]
+    _save_until(pbs, db, "full", ends=2)
+    pbs.save("1.s", substate="11.after")
+    assert pairs(journal(db)[-1]["changed"]) == {"substate": "11.after"}
+    assert pbs.slowest < BOUND
+
+
+def test_a_transaction_that_rolls_back_does_not_forgive_a_debt(
+    dsn: str, pbs: Pbs, db: Connection
+) -> None:
+    pbs.insert("1.s", job_state="11.Q")
+    with connect(dsn) as other, other.transaction():
+        other.execute("LOCK TABLE pbscast.journal IN ACCESS EXCLUSIVE MODE")
+        pbs.save("1.s", job_state="11.R")
+    time.sleep(1.1)  # until the session may try again
+    with pbs.connection.transaction(force_rollback=True):
+        pbs.save("1.s", job_state="11.E")
+    assert gaps(db) == []
+    pbs.save("1.s", job_state="11.F")
+    assert gaps(db) == [("lock", "end")]
+
+
+def test_a_crash_loses_no_row_of_a_committed_save(own_postgres: PostgresServer) -> None:
+    create_datastore(own_postgres.dsn(), "pbs_datastore")
+    dsn = own_postgres.dsn("pbs_datastore")
+    capture.install(dsn, site="sitea")
+    pbs = Pbs(connect(dsn))
+    pbs.insert("1.s", job_state="11.Q")
+    for number in range(100):
+        pbs.save("1.s", substate=f"11.{number}")
+    own_postgres.kill()
+    with pytest.raises(psycopg.OperationalError):
+        pbs.save("1.s", substate="11.never")
+    pbs.connection.close()
+    own_postgres.start()
+    with connected(dsn) as after:
+        states = [pairs(row["changed"]).get("substate") for row in journal(after, "U")]
+        assert states == [f"11.{number}" for number in range(100)]
+        assert Pbs(after).value("substate") == "11.99"
+
+
+def test_a_nearly_full_notification_queue_is_left_alone() -> None:
+    settings = {"fsync": "off", "max_notify_queue_pages": "64"}
+    with PostgresServer(settings=settings) as server:
+        create_datastore(server.dsn(), "pbs_datastore")
+        dsn = server.dsn("pbs_datastore")
+        capture.install(dsn, site="sitea")
+        with connect(dsn) as stuck, connect(dsn) as db:
+            stuck.execute("LISTEN pbscast")
+            stuck.execute("BEGIN")
+            stuck.execute("SELECT 1")
+            with pytest.raises(psycopg.Error, match="too many notifications"):
+                _fill_queue(db)
+            pbs = Pbs(db)
+            pbs.insert("1.s", job_state="11.Q")
+            pbs.save("1.s", job_state="11.R")
+            db.execute("SELECT pbscast.heartbeat()")
+            assert len(journal(db)) == 2
+            assert pbs.slowest < BOUND
+            report = capture.check(dsn)
+            (bell,) = [item for item in report.findings if item.subject == "doorbell"]
+            assert bell.verdict is capture.Verdict.WARN
+            assert "pid" in bell.advice
+
+
+def _fill_queue(db: Connection) -> None:
+    for _ in range(1000):
+        db.execute("SELECT pg_notify('other', repeat('x', 7000))")
