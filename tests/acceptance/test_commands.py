@@ -1,0 +1,166 @@
+"""`pbscastd` as an administrator uses it: every trouble is one clear line and an exit status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from pbscast_deploy.embedded import NatsServer, PostgresServer
+from pbscast_deploy.simulator.datastore import create_datastore
+
+LIMIT = 60.0
+
+
+def pbscastd(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pbscast_deploy", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+def assert_one_line(result: subprocess.CompletedProcess[str], *parts: str) -> None:
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("pbscastd: ")
+    for part in parts:
+        assert part in lines[0]
+    assert result.returncode == 1
+
+
+def has_capture(dsn: str) -> bool:
+    with psycopg.connect(dsn) as connection:
+        found = connection.execute("SELECT to_regnamespace('pbscast') IS NOT NULL").fetchone()
+        assert found is not None
+        return bool(found[0])
+
+
+def test_install_check_pause_resume_uninstall(datastore_dsn: str, tmp_path: Path) -> None:
+    site = ("--site", "sitea", "--dsn", datastore_dsn)
+
+    missing = pbscastd("source", "check", *site, cwd=tmp_path)
+    assert missing.returncode == 1
+    assert "source install" in missing.stdout + missing.stderr
+
+    installed = pbscastd("source", "install", *site, cwd=tmp_path)
+    assert (installed.returncode, installed.stderr) == (0, "")
+    passfile = tmp_path / "pbscast-sitea.pgpass"
+    assert passfile.stat().st_mode & 0o777 == 0o600
+    settings = tomllib.loads(installed.stdout.partition("# for pbscast.toml:")[2])["site"][0]
+    assert settings["name"] == "sitea"
+    options = conninfo_to_dict(settings["dsn"])
+    assert (options["user"], options["passfile"]) == ("pbscast_reader", str(passfile))
+    assert "password" not in options
+
+    again = pbscastd("source", "install", *site, cwd=tmp_path)
+    assert (again.returncode, again.stderr) == (0, "")
+    checked = pbscastd("source", "check", *site, cwd=tmp_path)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "FAIL" not in checked.stdout
+
+    assert pbscastd("source", "pause", *site, cwd=tmp_path).returncode == 0
+    paused = pbscastd("source", "check", *site, cwd=tmp_path)
+    assert "pause" in paused.stdout
+    assert "resume" in paused.stdout
+    assert pbscastd("source", "resume", *site, cwd=tmp_path).returncode == 0
+
+    assert pbscastd("source", "uninstall", *site, cwd=tmp_path).returncode == 0
+    assert not has_capture(datastore_dsn)
+    assert pbscastd("source", "uninstall", *site, cwd=tmp_path).returncode == 0
+
+
+def test_print_sql_shows_everything_and_changes_nothing(datastore_dsn: str, tmp_path: Path) -> None:
+    site = ("--site", "sitea", "--dsn", datastore_dsn, "--print-sql")
+    shown = pbscastd("source", "install", *site, cwd=tmp_path)
+    assert shown.returncode == 0
+    assert "CREATE TRIGGER" in shown.stdout
+    assert not has_capture(datastore_dsn)
+    assert list(tmp_path.iterdir()) == []
+    # What is shown is what would be run.
+    with psycopg.connect(datastore_dsn, autocommit=True) as connection:
+        connection.execute(shown.stdout.encode())
+    assert has_capture(datastore_dsn)
+    removal = pbscastd("source", "uninstall", *site, cwd=tmp_path)
+    assert removal.returncode == 0
+    assert "DROP" in removal.stdout
+    assert has_capture(datastore_dsn)
+
+
+@pytest.mark.parametrize("command", ["install", "check", "uninstall", "pause", "resume"])
+def test_unreachable_datastore(command: str, tmp_path: Path) -> None:
+    dsn = "host=127.0.0.1 port=9 dbname=pbs_datastore user=postgres"
+    result = pbscastd("source", command, "--site", "sitea", "--dsn", dsn, cwd=tmp_path)
+    assert_one_line(result, "127.0.0.1:9", "refused")
+
+
+def test_wrong_password_is_said_and_not_shown(own_postgres: PostgresServer, tmp_path: Path) -> None:
+    create_datastore(own_postgres.dsn())
+    dsn = own_postgres.dsn("pbs_datastore", password="hunter2", tcp=True)
+    result = pbscastd("source", "install", "--site", "sitea", "--dsn", dsn, cwd=tmp_path)
+    warning, fault = result.stderr.splitlines()
+    assert "warning" in warning
+    assert "password" in fault
+    assert result.returncode == 1
+    assert "hunter2" not in result.stdout + result.stderr
+
+
+def test_a_database_that_is_no_datastore(log_dsn: str, tmp_path: Path) -> None:
+    result = pbscastd("source", "install", "--site", "sitea", "--dsn", log_dsn, cwd=tmp_path)
+    assert_one_line(result, "no PBS datastore")
+
+
+def test_unknown_schema_version(datastore_dsn: str, tmp_path: Path) -> None:
+    with psycopg.connect(datastore_dsn, autocommit=True) as connection:
+        connection.execute("UPDATE pbs.info SET pbs_schema_version = '9.9.9'")
+    result = pbscastd("source", "install", "--site", "sitea", "--dsn", datastore_dsn, cwd=tmp_path)
+    assert_one_line(result, "9.9.9", "1.5")
+    assert not has_capture(datastore_dsn)
+
+
+@pytest.mark.parametrize(
+    ("site", "dsn", "fault"),
+    [
+        ("site a", "host=x", "--site: 'site a' is no site name"),
+        ("sitea", "hots=x", "--dsn: not a PostgreSQL connection string"),
+    ],
+)
+def test_malformed_options(site: str, dsn: str, fault: str, tmp_path: Path) -> None:
+    result = pbscastd("source", "install", "--site", site, "--dsn", dsn, cwd=tmp_path)
+    assert_one_line(result, fault)
+
+
+def test_run_says_what_is_wrong_with_its_configuration(tmp_path: Path) -> None:
+    assert_one_line(pbscastd("run", "--config", "absent.toml", cwd=tmp_path), "absent.toml")
+    (tmp_path / "pbscast.toml").write_text("[log]\ndsn = 1\n")
+    result = pbscastd("run", "--config", "pbscast.toml", cwd=tmp_path)
+    assert_one_line(result, "pbscast.toml: log.dsn")
+
+
+def test_run_on_a_log_without_tables_names_the_command(
+    own_postgres: PostgresServer, own_nats: NatsServer, tmp_path: Path
+) -> None:
+    config = tmp_path / "pbscast.toml"
+    config.write_text(
+        f'[log]\ndsn = "{own_postgres.dsn()}"\n[nats]\nservers = ["{own_nats.url}"]\n'
+    )
+    assert_one_line(pbscastd("run", "--config", str(config), cwd=tmp_path), "log migrate")
+    migrated = pbscastd("log", "migrate", "--config", str(config), cwd=tmp_path)
+    assert (migrated.returncode, migrated.stderr) == (0, "")
+    repeated = pbscastd("log", "migrate", "--config", str(config), cwd=tmp_path)
+    assert (repeated.returncode, repeated.stderr) == (0, "")
+
+
+def test_a_broken_trace_is_named_with_its_line(datastore_dsn: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('{"site": "sitea"}\n')
+    result = pbscastd("simulate", "replay", str(trace), "--dsn", datastore_dsn, cwd=tmp_path)
+    assert_one_line(result, f"{trace}:1: ")
