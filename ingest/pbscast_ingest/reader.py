@@ -11,7 +11,12 @@ from pydantic_core import from_json
 
 from pbscast_ingest.comparison import TableRow, decode_table_row
 from pbscast_ingest.datastore import Connection, connect, place
-from pbscast_ingest.faults import CaptureMissingError, DatastoreUnsupportedError, translated
+from pbscast_ingest.faults import (
+    CaptureMissingError,
+    DatastoreUnavailableError,
+    DatastoreUnsupportedError,
+    translated,
+)
 from pbscast_ingest.rows import JournalRow, decode_row, text
 from pbscast_ingest.statements import statement
 
@@ -230,7 +235,10 @@ _STAND_STILL: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY
 
 
 async def read_page(connection: Connection, where: str, cursor: Cursor, rows: int) -> Page:
-    """Take a page under the connection's snapshot; cursor.py says why nothing can be skipped."""
+    """Take a page under the connection's snapshot; cursor.py says why nothing can be skipped.
+
+    Raises DatastoreUnavailableError if the journal was replaced: connect and identify it anew.
+    """
     with translated(where):
         answer = await connection.execute(
             statement("page"),
@@ -244,7 +252,10 @@ async def read_page(connection: Connection, where: str, cursor: Cursor, rows: in
             binary=True,
         )
         head, *records = await answer.fetchall()
-    xmin, xmax, found, lost = from_json(head[3])
+    xmin, xmax, found, lost, incarnation, is_witnessed = from_json(head[3])
+    is_same = not cursor.journal or cursor.journal.endswith(incarnation)
+    if not (is_witnessed and is_same):
+        raise DatastoreUnavailableError(f"{where}: the journal is not the one that was read")
     return Page(
         rows=[decode_row(record) for record in records],
         xmin=xmin,

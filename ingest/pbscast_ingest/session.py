@@ -65,7 +65,9 @@ class Session:
         elif cursor.journal != installation.journal:
             await self._lose(installation, health, "the datastore or its capture is a new one")
         elif not await self._journal.is_witnessed(cursor):
-            await self._lose(installation, health, "the datastore went back in time")
+            await self._lose(
+                installation, health, "the datastore went back in time, or its journal was emptied"
+            )
         await self._look(health)
 
     async def _lose(self, found: Installation, health: Health, cause: str) -> None:

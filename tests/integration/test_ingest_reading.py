@@ -54,7 +54,7 @@ class Interleaving(RuleBasedStateMachine):
         self.committed: dict[str, list[str]] = defaultdict(list)
         self.told: dict[str, list[str]] = defaultdict(list)
         self.value = 0
-        self.cursor = Cursor(journal="j")
+        self.cursor = Cursor()
         self.journal: Journal | None = None
 
     @initialize()
@@ -180,7 +180,7 @@ async def test_pages_are_bounded_by_bytes(datastore_dsn: str, size: int) -> None
             "UPDATE pbs.job SET attributes = attributes || hstore('V', '11.' || repeat('x', %s))",
             [size],
         )
-    cursor, values, pages = Cursor(journal="j"), 0, 0
+    cursor, values, pages = Cursor(), 0, 0
     async with Journal.open(datastore_dsn) as journal:
         while True:
             page = await journal.page(cursor)

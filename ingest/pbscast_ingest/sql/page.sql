@@ -1,6 +1,7 @@
 -- One statement, hence one snapshot: every visible row that was not read before, in seq order, at most %(rows)s of them
 -- and, after the first, at most %(bytes)s bytes. cursor.py says why nothing can be skipped.
--- The first record is the header: the snapshot itself, the clock, the number of rows found and of changes that were lost.
+-- The first record is the header: the snapshot itself, the clock, the number of rows found and of changes that were lost,
+-- and what tells that this is the journal the cursor speaks of: its installation, and the witness.
 -- A row travels as one JSON array, which is decoded much faster than five arrays of text; SQL_ASCII checks no bytes.
 WITH unread AS (
     (
@@ -29,9 +30,11 @@ SELECT
     0::bigint AS seq, 0::bigint AS xid, statement_timestamp() AS at,
     json_build_array(
         txid_snapshot_xmin(s), txid_snapshot_xmax(s), (SELECT count(*) FROM page),
-        CASE WHEN g.is_called THEN g.last_value ELSE 0 END
+        CASE WHEN g.is_called THEN g.last_value ELSE 0 END,
+        i.incarnation,
+        %(top)s = 0 OR EXISTS (SELECT FROM pbscast.journal WHERE seq = %(top)s)
     )::text AS body
-FROM txid_current_snapshot() AS s, pbscast.gap_seq AS g
+FROM txid_current_snapshot() AS s, pbscast.gap_seq AS g, pbscast.installation AS i
 UNION ALL
 SELECT seq, xid, at, body
 FROM sized

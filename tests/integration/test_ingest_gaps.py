@@ -1,0 +1,229 @@
+"""Gaps are told and mended: what the datastore holds and the log does not is logged in the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import psycopg
+import pytest
+from harness.ingesting import assert_gapless, every_record, ingesting, is_resynced, wait_for
+from harness.pbs import PbsServer
+
+from pbscast.events import Change, EventName, Finalize, Gap, Kind, Provenance, Reason, Resync
+from pbscast_ingest.capture import install, pause, resume, uninstall
+from pbscast_ingest.worker import SiteWorker
+from pbscast_store.log import Log
+from pbscast_store.records import Record
+
+
+@pytest.fixture
+def captured(datastore_dsn: str) -> str:
+    install(datastore_dsn, site="sitea")
+    return datastore_dsn
+
+
+@pytest.fixture
+def pbs(captured: str) -> Iterator[PbsServer]:
+    with PbsServer(captured) as server:
+        yield server
+
+
+@pytest.fixture
+async def worker(log: Log, captured: str) -> AsyncIterator[SiteWorker]:
+    async with ingesting(log, captured) as worker:
+        await wait_for(log, is_resynced)
+        yield worker
+
+
+def _names(records: list[Record], job: str) -> list[str]:
+    return [record.event for record in records if record.id == job]
+
+
+def _resyncs(count: int) -> Callable[[list[Record]], bool]:
+    return lambda records: sum(r.event == EventName.RESYNC for r in records) >= count
+
+
+def _told(job: str, event: EventName) -> Callable[[list[Record]], bool]:
+    return lambda records: event in _names(records, job)
+
+
+def _gaps(records: list[Record]) -> list[Gap]:
+    return [event for r in records if isinstance(event := r.decode(), Gap)]
+
+
+def _last_end(records: list[Record], job: str) -> Finalize:
+    event = next(r for r in reversed(records) if r.id == job and r.event == "finalize").decode()
+    assert isinstance(event, Finalize)
+    return event
+
+
+async def test_first_contact_is_a_resync_without_a_gap(log: Log, datastore_dsn: str) -> None:
+    with PbsServer(datastore_dsn) as pbs:
+        pbs.submit("1.s", "R/42")
+        pbs.submit("2.s", "F/93", Exit_status="7", history_timestamp="1")
+        install(datastore_dsn, site="sitea")
+        pbs.save("1.s", "E/50", Exit_status="0")
+        pbs.submit("3.s")
+    async with ingesting(log, datastore_dsn):
+        records = await wait_for(log, is_resynced)
+    assert_gapless(records)
+    assert _names(records, "1.s") == ["submit", "state", "modify"]
+    assert _names(records, "2.s") == ["submit", "finalize"]
+    assert _last_end(records, "2.s").reason is Reason.FAILED
+    assert _names(records, "3.s") == ["submit"]
+    first = next(r for r in records if r.id == "1.s").decode()
+    assert isinstance(first, Change)
+    assert (first.provenance, first.state) == (Provenance.RESYNC, "R")
+    state = await log.object("sitea", Kind.JOB, "1.s")
+    assert state is not None
+    assert state.attributes.items() >= {"Job_Name": "n", "job_state": "E"}.items()
+    assert _gaps(records) == []
+
+
+async def test_triggers_that_were_gone(
+    log: Log, captured: str, pbs: PbsServer, worker: SiteWorker
+) -> None:
+    for job in ("1.s", "2.s", "3.s"):
+        pbs.submit(job)
+    pbs.finish("3.s")
+    await wait_for(log, _told("3.s", EventName.FINALIZE))
+    pbs.connection.execute("DROP TRIGGER pbscast_row ON pbs.job")
+    pbs.save("1.s", "R/42")
+    pbs.delete("2.s")
+    pbs.delete("3.s")
+    pbs.submit("4.s")
+    await asyncio.to_thread(install, captured, site="sitea")
+    pbs.save("1.s", "E/50")
+    records = await wait_for(log, _resyncs(2))
+    assert_gapless(records)
+    (gap,) = _gaps(records)
+    assert (gap.cause, gap.begin is not None, gap.end is not None) == ("triggers", True, True)
+    assert _last_end(records, "2.s").reason is Reason.VANISHED
+    assert _names(records, "3.s")[-1] == "purge"
+    assert _names(records, "4.s") == ["submit"]
+    resync = next(r for r in reversed(records) if r.event == "resync").decode()
+    assert isinstance(resync, Resync)
+    assert (resync.appeared, resync.vanished) == (1, 2)
+    state = await log.object("sitea", Kind.JOB, "1.s")
+    assert state is not None
+    assert (state.state, state.incarnation) == ("E", 1)
+
+
+async def test_a_truncate_ends_what_was_there(log: Log, pbs: PbsServer, worker: SiteWorker) -> None:
+    pbs.submit("1.s", "R/42")
+    await wait_for(log, _told("1.s", EventName.SUBMIT))
+    pbs.connection.execute("TRUNCATE pbs.job, pbs.queue, pbs.node")
+    records = await wait_for(log, _resyncs(2))
+    assert _last_end(records, "1.s").reason is Reason.VANISHED
+    assert [gap.cause for gap in _gaps(records)] == ["tables of PBS were truncated"]
+
+
+async def test_a_pause(log: Log, captured: str, pbs: PbsServer, worker: SiteWorker) -> None:
+    pbs.submit("1.s")
+    await asyncio.to_thread(pause, captured, "maintenance")
+    pbs.save("1.s", "R/42")
+    await wait_for(log, _told("sitea", EventName.DOWN))
+    await asyncio.to_thread(resume, captured)
+    records = await wait_for(log, _resyncs(2))
+    (gap,) = _gaps(records)
+    assert gap.begin is not None
+    assert gap.end is not None
+    assert gap.begin < gap.end
+    assert _names(records, "1.s") == ["submit", "state"]
+    assert _names(records, "sitea")[-3:] == ["gap", "up", "resync"]
+
+
+async def test_changes_that_could_not_be_journaled(
+    log: Log, captured: str, pbs: PbsServer, worker: SiteWorker
+) -> None:
+    pbs.submit("1.s")
+    await wait_for(log, _told("1.s", EventName.SUBMIT))
+    with psycopg.connect(captured) as other:
+        other.execute("LOCK TABLE pbscast.journal IN EXCLUSIVE MODE")
+        pbs.save("1.s", "R/42")
+    records = await wait_for(log, _resyncs(2))
+    assert _names(records, "1.s") == ["submit", "state"]
+    assert len(_gaps(records)) == 1
+
+
+async def test_capture_installed_anew(
+    log: Log, captured: str, pbs: PbsServer, worker: SiteWorker
+) -> None:
+    pbs.submit("1.s")
+    pbs.submit("2.s")
+    await wait_for(log, _told("2.s", EventName.SUBMIT))
+    await asyncio.to_thread(uninstall, captured)
+    pbs.delete("1.s")
+    pbs.submit("1.s")
+    await asyncio.to_thread(install, captured, site="sitea")
+    pbs.finish("1.s")
+    pbs.finish("2.s")
+    records = await wait_for(log, _resyncs(2))
+    assert_gapless(records)
+    (gap,) = _gaps(records)
+    assert "new one" in gap.cause
+    lives = [(r.incarnation, r.event) for r in records if r.id == "1.s"]
+    assert [event for life, event in lives if life == 1] == ["submit", "finalize"]
+    assert next(event for life, event in lives if life == 2) == "submit"
+    assert _last_end(records, "1.s").reason is Reason.FINISHED
+    assert _last_end(records, "2.s").reason is Reason.FINISHED
+
+
+async def test_a_datastore_that_went_back_in_time(log: Log, captured: str, pbs: PbsServer) -> None:
+    async with ingesting(log, captured):
+        await wait_for(log, is_resynced)
+        pbs.submit("1.s")
+        pbs.submit("2.s")
+        await wait_for(log, _told("2.s", EventName.SUBMIT))
+    # As a backup from before the second job would have it.
+    pbs.delete("2.s")
+    pbs.connection.execute("TRUNCATE pbscast.journal")
+    pbs.connection.execute("SELECT setval('pbscast.journal_seq', 1)")
+    pbs.save("1.s", "R/42")
+    async with ingesting(log, captured):
+        records = await wait_for(log, _resyncs(2))
+    assert "back in time" in _gaps(records)[0].cause
+    assert _last_end(records, "2.s").reason is Reason.VANISHED
+    assert _names(records, "1.s") == ["submit", "state"]
+
+
+async def test_a_subjob_that_runs_again_lives_on(
+    log: Log, pbs: PbsServer, worker: SiteWorker
+) -> None:
+    pbs.submit("1[2].s", "R/42", exec_host="n1", session_id="5")
+    pbs.save("1[2].s", "Q/10")
+    pbs.delete("1[2].s")
+    pbs.submit("1[2].s", exec_host="n2")
+    pbs.save("1[2].s", "R/41")
+    pbs.delete("1[2].s")
+    records = await wait_for(log, _told("1[2].s", EventName.FINALIZE))
+    assert {r.incarnation for r in records if r.id == "1[2].s"} == {1}
+    names = _names(records, "1[2].s")
+    assert names == ["submit", "state", "modify", "state", "finalize"]
+    again = [r for r in records if r.id == "1[2].s"][2].decode()
+    assert isinstance(again, Change)
+    assert (again.changed, again.removed) == ({"exec_host": "n2"}, ("session_id",))
+    assert _last_end(records, "1[2].s").reason is Reason.DELETED
+
+
+async def test_a_resync_that_was_cut_short_is_made_again(
+    log: Log, captured: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pbscast_ingest.resync.BATCH", 1)
+    with PbsServer(captured) as pbs:
+        pbs.connection.execute("DROP TRIGGER pbscast_row ON pbs.job")
+        for number in range(20):
+            pbs.submit(f"{number}.s")
+    worker = SiteWorker(log, "sitea", captured, "first")
+    task = asyncio.create_task(worker.run())
+    await wait_for(log, lambda records: len(records) >= 5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with ingesting(log, captured, holder="first"):
+        await wait_for(log, is_resynced)
+    records = await every_record(log)
+    assert_gapless(records)
+    for number in range(20):
+        assert _names(records, f"{number}.s") == ["submit"]
