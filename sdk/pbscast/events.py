@@ -112,11 +112,11 @@ class ChangePayload(ObjectPayload):
 
     old_state: str | None = None
     old_substate: int | None = None
-    changed: dict[str, str] = {}
+    changed: dict[str, str] = Field(default_factory=dict)
     """Attributes that are new or have another value, ``name`` or ``name.resource`` → value."""
     removed: tuple[str, ...] = ()
     """Attributes that are gone."""
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     """Columns of the datastore's row, beside the attributes, that are new or have another value."""
     escaped: tuple[str, ...] = ()
     """Attributes and columns whose value was not UTF-8 and stands escaped."""
@@ -131,7 +131,7 @@ class FinalizePayload(ObjectPayload):
     where PBS kept none."""
     destination: str | None = None
     """Where a moved job went, ``queue@server``."""
-    usage: dict[str, str] = {}
+    usage: dict[str, str] = Field(default_factory=dict)
     """Final ``resources_used``: resource → value, where known."""
 
 
