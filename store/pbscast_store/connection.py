@@ -63,20 +63,26 @@ def place(dsn: str) -> str:
     """How messages call the log database: without user and password."""
     try:
         parts = urlsplit(dsn)
-    except ValueError as error:
-        raise ConfigError("log database: malformed DSN, expected postgresql://…") from error
-    if parts.scheme not in ("postgresql", "postgres"):
-        raise ConfigError("log database: malformed DSN, expected postgresql://…")
+        well_formed = parts.scheme in ("postgresql", "postgres") and parts.port != 0
+    except ValueError:
+        well_formed = False
+    if not well_formed:
+        raise ConfigError("log database: malformed DSN, expected postgresql://user@host:port/name")
     return f"log database {parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def check_server(connection: AnyConnection, dsn: str) -> None:
-    """Raises UnsupportedError if the server is too old."""
+    """Raises UnsupportedError if the server is too old or the database cannot hold all text."""
     version = connection.get_server_version()
     if version.major < _OLDEST_MAJOR:
         raise UnsupportedError(
             f"{place(dsn)}: PostgreSQL {version.major}.{version.minor} is too old,"
             f" the log needs {_OLDEST_MAJOR} or newer"
+        )
+    encoding = connection.get_settings().server_encoding
+    if encoding != "UTF8":
+        raise UnsupportedError(
+            f"{place(dsn)}: the database is encoded in {encoding}, the log needs UTF8"
         )
 
 
