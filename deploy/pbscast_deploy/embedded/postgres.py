@@ -10,28 +10,28 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import quote, urlencode
 
 from pbscast.errors import UnavailableError
 from pbscast_deploy.embedded.binaries import Account, reachable, wheel_postgres
-from pbscast_deploy.embedded.place import Place, tail
+from pbscast_deploy.embedded.place import tail
+from pbscast_deploy.embedded.server import EmbeddedServer
 
 _START_SECONDS = 60.0
-_STOP_SECONDS = 30.0
 _PORT_ATTEMPTS = 5
 
 
-class PostgresServer:
-    """One cluster: made by the first `start`, kept over `stop` and `kill`, gone after `close`.
+class PostgresServer(EmbeddedServer):
+    """A PostgreSQL cluster.
 
     Durable as PostgreSQL's defaults are (fsync and synchronous_commit on). It listens on a Unix
     socket in a directory of mode 0700, where it trusts; with `tcp` also on a free port of
     127.0.0.1, where it asks for a password (scram-sha-256). Socket and port stay the same over
-    restarts. All methods block: call them by `asyncio.to_thread` where an event loop runs, and
-    from one thread at a time.
+    restarts.
     """
+
+    _orderly = signal.SIGINT
+    _hasty = "QUIT"
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class PostgresServer:
         settings: Mapping[str, str] | None = None,
     ) -> None:
         """`bindir`: one of `find_postgres()`, else the wheel's; `settings`: for postgresql.conf."""
+        super().__init__()
         self._origin = bindir
         self._encoding = encoding
         self._settings = dict(settings or {})
@@ -49,16 +50,7 @@ class PostgresServer:
         self._password = secrets.token_urlsafe(18)
         self._tcp = tcp
         self._port = 5432
-        self._place: Place | None = None
         self._bindir = Path()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def directory(self) -> Path:
-        """The server's directory: `data`, `log` and the socket lie in it."""
-        if self._place is None:
-            raise UnavailableError("this PostgreSQL has not been started")
-        return self._place.directory
 
     @property
     def bindir(self) -> Path:
@@ -69,12 +61,6 @@ class PostgresServer:
     def port(self) -> int:
         """The TCP port, where `tcp` was asked for; it is also in the socket's name."""
         return self._port
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's process id while it runs."""
-        running = self._process is not None and self._process.poll() is None
-        return self._process.pid if running and self._process else None
 
     def dsn(
         self,
@@ -93,71 +79,20 @@ class PostgresServer:
         login = quote(user) + (f":{quote(password, safe='')}" if password is not None else "")
         return f"postgresql://{login}@127.0.0.1:{self._port}/{quote(database)}"
 
-    def start(self) -> Self:
-        """Returns when the server accepts connections.
-
-        Raises UnavailableError with the reason; after a first start that failed nothing is left.
-        """
-        if self._place is not None:
-            return self._start()
+    def _prepare(self) -> None:
         self._bindir = reachable(self._origin or wheel_postgres(), self._account)
-        self._place = Place.make(stop_signal="QUIT")
-        try:
-            self._make_cluster()
-            return self._start()
-        except BaseException:
-            self.close()
-            raise
-
-    def stop(self) -> None:
-        """Orderly and fast: sessions are cut off, all is flushed. The data stay for `start`."""
-        self._end(signal.SIGINT, _STOP_SECONDS)
-
-    def kill(self) -> None:
-        """As a crash: `kill -9`. The data stay for `start`, which recovers them."""
-        self._end(signal.SIGKILL, _STOP_SECONDS)
-
-    def restart(self) -> None:
-        """Orderly stop and start on the same data, socket and port."""
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        """Stops the server and removes its directory. May be repeated."""
-        self.stop()
-        if self._place is not None:
-            self._place.remove()
-            self._place = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def _log(self) -> Path:
-        return self.directory / "log"
-
-    def _make_cluster(self) -> None:
         self._own(self.directory)
         self._initdb()
         self._configure()
 
-    def _start(self) -> Self:
+    def _come_up(self) -> None:
         attempts = _PORT_ATTEMPTS if self._tcp and self._process is None else 1
         deadline = time.monotonic() + _START_SECONDS
         while self.pid is None:
             self._launch()
             if self._wait_until_ready(deadline):
-                return self
+                return
             attempts = self._consider_failure(attempts, deadline)
-        return self
 
     def _own(self, path: Path) -> None:
         if self._account is not None:
@@ -200,9 +135,7 @@ class PostgresServer:
         if self._tcp and self._process is None:
             self._port = _free_port()
         data = str(self.directory / "data")
-        self._process = self._run("postgres", "-D", data, "-p", str(self._port))
-        if self._place is not None:
-            self._place.guard(self._process.pid)
+        self._guard(self._run("postgres", "-D", data, "-p", str(self._port)))
 
     def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         """The environment is bare: a stray PGDATA, PGPORT or LC_ALL must not reach the server."""
@@ -255,18 +188,6 @@ class PostgresServer:
             time.sleep(0.05)
             return attempts
         raise UnavailableError(f"PostgreSQL did not start: {reason}")
-
-    def _end(self, how: signal.Signals, seconds: float) -> None:
-        if self._process is None:
-            return
-        self._process.send_signal(how)
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._place is not None:
-            self._place.guard(None)
 
 
 def _free_port() -> int:
