@@ -42,8 +42,9 @@ def place(dsn: str) -> str:
         parts = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
         return "datastore"
-    host = parts.get("host") or parts.get("hostaddr") or "local socket"
-    return f"datastore {host}/{parts.get('dbname') or parts.get('user') or ''}".rstrip("/")
+    host = parts.get("host") or parts.get("hostaddr") or "local"
+    port = f":{parts['port']}" if "port" in parts else ""
+    return f"datastore {host}{port}/{parts.get('dbname') or ''}".rstrip("/")
 
 
 @asynccontextmanager

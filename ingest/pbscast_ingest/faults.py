@@ -5,6 +5,7 @@
         ├── DatastoreUnavailableError   (UnavailableError) gone, starting, slow: comes back
         ├── DatastoreRefusedError       (AccessDeniedError) password, pg_hba.conf, a right
         ├── DatastoreUnsupportedError   (UnsupportedError) too old, no hstore, no known schema
+        ├── DatastoreNotNamedError      (ConfigError) the connection string is malformed
         └── CaptureMissingError         (NotFoundError) changes are not being journaled
 
 A worker retries all of them for ever; a command says the line and gives up.
@@ -47,6 +48,10 @@ class DatastoreUnsupportedError(DatastoreError, UnsupportedError):
     """The server or its schema is of a version this release does not serve."""
 
 
+class DatastoreNotNamedError(DatastoreError, ConfigError):
+    """The connection string is malformed."""
+
+
 class CaptureMissingError(DatastoreError, NotFoundError):
     """The datastore answers, but changes are not being journaled: a gap has begun."""
 
@@ -71,8 +76,9 @@ def translated(where: str) -> Iterator[None]:
     try:
         yield
     except psycopg.ProgrammingError as error:
-        if error.sqlstate is None and error.diag.sqlstate is None and "missing" in str(error):
-            raise ConfigError(f"{where}: {_line(error)}") from error
+        if error.sqlstate is None:
+            line = f"{where}: malformed connection string: {_line(error)}"
+            raise DatastoreNotNamedError(line) from error
         raise _fault(error)(f"{where}: {_line(error)}") from error
     except psycopg.Error as error:
         raise _fault(error)(f"{where}: {_line(error)}") from error
