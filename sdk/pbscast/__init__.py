@@ -8,6 +8,7 @@ async with pbscast.connect() as client:
 
 from __future__ import annotations
 
+from pbscast import blocking
 from pbscast.client import Client, connect
 from pbscast.connection import ConnectionState
 from pbscast.errors import (
@@ -70,6 +71,7 @@ __all__ = [
     "Watch",
     "after",
     "beginning",
+    "blocking",
     "connect",
     "last",
     "now",

@@ -83,6 +83,8 @@ class Reader:
 
     async def close(self) -> None:
         """Let go of everything held on the server; a waiting ``receive`` returns CLOSED."""
+        if self._closed:
+            return
         self._closed = True
         self._connection.unlisten(self._on_connection)
         if self._consumer is not None:

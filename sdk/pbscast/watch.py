@@ -21,7 +21,7 @@ from pbscast.reader import REWIND, Origin, Reader, Sign
 from pbscast.starts import After, Beginning, Last, Now, Since, Start
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
     from types import TracebackType
 
     from pbscast.connection import Connection
@@ -92,6 +92,10 @@ class Watch:
         """End the iteration and give back what is held on the server."""
         if self._reader is not None:
             await self._reader.close()
+        if self._flow is not None:
+            # Where another task waits in it, it ends by itself now.
+            with suppress(RuntimeError):
+                await self._flow.aclose()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -168,18 +172,22 @@ class Watch:
             self._missed.append(Missed(site, after, found.first))
 
     async def _run(self, reader: Reader) -> AsyncGenerator[Received, None]:
-        for missed in self._missed:
-            yield Received(missed, None)
-        while not self._is_over:
-            got = await reader.receive()
-            if isinstance(got, Sign):
+        try:
+            for missed in self._missed:
+                yield Received(missed, None)
+            while not self._is_over:
+                got = await reader.receive()
                 if got is Sign.CLOSED:
                     return
-                for item in self._go_live() if got is Sign.CAUGHT_UP else self._cut():
-                    yield item
-            else:
-                for received in await self._digest(got):
+                for received in await self._understand(got):
                     yield received
+        finally:
+            await reader.close()
+
+    async def _understand(self, got: Delivery | Sign) -> Iterable[Received]:
+        if not isinstance(got, Sign):
+            return await self._digest(got)
+        return self._go_live() if got is Sign.CAUGHT_UP else self._cut()
 
     @property
     def _is_over(self) -> bool:

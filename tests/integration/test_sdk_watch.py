@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
@@ -171,6 +172,10 @@ async def test_a_watch_needs_no_context_manager(publisher: Publisher, client: Cl
     async for event in client.watch(start=pbscast.beginning()):
         assert isinstance(event, Change)
         break
+    gc.collect()
+    async with asyncio.timeout(20):
+        while await publisher.consumers():  # noqa: ASYNC110 - the server forgets it soon
+            await asyncio.sleep(0.01)
 
 
 async def test_last_tells_the_newest_event_of_each_object_and_then_all(
