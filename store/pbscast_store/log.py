@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, Self
 
@@ -143,7 +143,7 @@ class Log:
         with translated(self._place):
             return await queries.object_state(self._pool, site, kind, object_id)
 
-    async def objects(self, site: str, kind: str) -> AsyncIterator[ObjectState]:
+    async def objects(self, site: str, kind: str) -> AsyncGenerator[ObjectState, None]:
         """The objects that are not gone, by id, as they stood at one moment.
 
         They are streamed in bounded memory over a connection that lasts as long as the iteration:

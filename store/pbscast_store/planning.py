@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from pydantic_core import to_json
 
 from pbscast import wire
+from pbscast.errors import UsageError
 from pbscast.events import ChangePayload, EventName, ObjectPayload
 from pbscast_store.drafts import Draft
 from pbscast_store.heads import Head, ObjectKey
@@ -212,4 +213,8 @@ def _fold(fold: _Fold, draft: Draft, head: Head, position: int) -> None:
 
 
 def _dump(values: Mapping[str, str | None]) -> str:
-    return to_json(values).decode() if values else "{}"
+    """JSON that jsonb can hold."""
+    text = to_json(values).decode() if values else "{}"
+    if "\\u0000" in text and any("\0" in part for pair in values.items() for part in pair if part):
+        raise UsageError("PostgreSQL cannot hold the character NUL")
+    return text

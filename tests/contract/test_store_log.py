@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import pytest
+from harness.servers import Databases
 
-from pbscast.errors import FencedError, NotFoundError
+from pbscast.errors import FencedError, NotFoundError, UnsupportedError, UsageError
 from pbscast.events import (
     Change,
     ChangePayload,
     EventName,
     Finalize,
     FinalizePayload,
+    Gap,
+    GapPayload,
     Kind,
     Provenance,
     Reason,
 )
+from pbscast_deploy.embedded import PostgresServer
 from pbscast_store.drafts import Draft
 from pbscast_store.log import Log
+from pbscast_store.records import Record
 from pbscast_store.writer import SiteWriter
 
 START = datetime(2026, 11, 22, 9, 36, 57, 263000, UTC)
@@ -136,3 +143,199 @@ async def test_the_doorbell_names_the_site_with_news(log: Log, writer: SiteWrite
         assert await bell.wait(0.01) == set()
         await writer.append([change()], {})
         assert await bell.wait(10) == {"sitea"}
+
+
+async def test_a_second_finalize_of_an_incarnation_is_dropped(log: Log, writer: SiteWriter) -> None:
+    first = await writer.append([change(), finalize(), finalize()], {})
+    second = await writer.append([finalize(), change(ends=True)], {})
+    third = await writer.append([change(begins=True), finalize()], {})
+
+    assert [result.dropped for result in (first, second, third)] == [1, 1, 0]
+    assert [(r.event, r.incarnation, r.revision) for r in await log.read("sitea", 0, 10)] == [
+        ("state", 1, 1),
+        ("finalize", 1, 2),
+        ("state", 1, 3),
+        ("state", 2, 1),
+        ("finalize", 2, 2),
+    ]
+
+
+async def test_a_new_incarnation_forgets_the_attributes_of_the_last(
+    log: Log, writer: SiteWriter
+) -> None:
+    large = "x" * 50_000
+    await writer.append([change(changed={"a": "1", "v": large}), change(changed={"b": "2"})], {})
+    await writer.append([finalize(), change(ends=True)], {})
+    await writer.append([change(begins=True, changed={"c": "3"})], {})
+
+    state = await log.object("sitea", "job", "19.sitea")
+    assert state is not None
+    assert state.attributes == {"c": "3"}
+    assert (state.incarnation, state.finalized, state.gone) == (2, False, False)
+
+
+async def test_large_values_come_change_and_go(log: Log, writer: SiteWriter) -> None:
+    large, larger = "x" * 5_000, "ü" * 1_000_000
+    for changed, removed, expected in [
+        ({"v": large, "a": "1"}, (), {"v": large, "a": "1"}),
+        ({"v": larger}, (), {"v": larger, "a": "1"}),
+        ({"a": "2"}, (), {"v": larger, "a": "2"}),
+        ({"v": "small"}, (), {"v": "small", "a": "2"}),
+        ({"a": large}, (), {"v": "small", "a": large}),
+        ({}, ("a", "v"), {}),
+        ({"v": large}, (), {"v": large}),
+    ]:
+        await writer.append([change(changed=changed, removed=removed)], {})
+        state = await log.object("sitea", "job", "19.sitea")
+        assert state is not None
+        assert state.attributes == expected
+
+
+async def test_a_large_value_is_not_written_again_by_later_events(
+    log: Log, writer: SiteWriter, log_dsn: str
+) -> None:
+    random = "".join(f"{number * 7919 % 99991:05}" for number in range(200_000))
+    await writer.append([change(changed={"Variable_List": random})], {})
+    connection = await asyncpg.connect(log_dsn)
+    before = await connection.fetchval("SELECT pg_table_size('pbscast_log.object')")
+
+    for number in range(50):
+        await writer.append([change(changed={"comment": str(number)})], {})
+
+    after = await connection.fetchval("SELECT pg_table_size('pbscast_log.object')")
+    await connection.close()
+    assert before > 200_000
+    assert after - before < 100_000
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        change(job="nul \0 here"),
+        change(job="lone \ud800 surrogate"),
+        change(job="1.sitea", changed={"a": "nul \0 here"}),
+        change(changed={"nul \0 here": "a"}),
+        change(columns={"a": "\\u0000 \0"}),
+    ],
+)
+async def test_text_that_postgresql_cannot_hold_is_refused(
+    log: Log, writer: SiteWriter, bad: Draft
+) -> None:
+    await writer.append([change()], {"seq": 1})
+    with pytest.raises(UsageError):
+        await writer.append([change(), bad], {"seq": 2})
+    assert await log.position("sitea") == 1
+    again = await acquire(log)
+    assert again.cursor == {"seq": 1}
+    await again.append([change(changed={"a": "\\u0000"})], {"seq": 2})
+
+
+async def test_pages_end_early_by_bytes_but_never_empty(log: Log, writer: SiteWriter) -> None:
+    large = {"v": "x" * 10_000}
+    await writer.append([change(at=number, changed=large) for number in range(5)], {})
+
+    assert len(await log.read("sitea", 0, 10, max_bytes=25_000)) == 2
+    assert len(await log.read("sitea", 2, 10, max_bytes=1)) == 1
+    assert len(await log.read("sitea", 0, 3)) == 3
+    assert await log.read("sitea", 5, 10) == []
+    assert len(await log.history("job", "19.sitea", max_bytes=25_000)) == 2
+    assert len(await log.history("job", "19.sitea", max_bytes=1)) == 1
+
+
+async def test_history_of_an_array_holds_its_subjobs(log: Log, writer: SiteWriter) -> None:
+    jobs = ["6[].sitea", "6[1].sitea", "6[10].sitea", "6[1].siteb", "16[1].sitea", "6.sitea"]
+    await writer.append([change(job=job) for job in [*jobs, *jobs]], {})
+
+    array = await log.history("job", "6[].sitea")
+    assert [record.id for record in array] == ["6[].sitea", "6[1].sitea", "6[10].sitea"] * 2
+    assert [record.position for record in array] == sorted(record.position for record in array)
+    assert [r.id for r in await log.history("job", "6[1].sitea")] == ["6[1].sitea"] * 2
+    assert [r.id for r in await log.history("job", "6.sitea")] == ["6.sitea"] * 2
+
+
+async def test_a_job_that_moved_is_one_history_in_pages(log: Log, writer: SiteWriter) -> None:
+    await log.register_site("siteb")
+    other = await log.acquire("siteb", "one", 60)
+    assert other is not None
+    await other.append([change(at=number) for number in (4, 5, 9)], {})
+    await writer.append([change(at=number) for number in (1, 2, 3, 8)], {})
+
+    pages: list[Record] = []
+    seen: dict[str, int] = {}
+    while page := await log.history("job", "19.sitea", after=seen, limit=2):
+        pages += page
+        seen |= {record.site: record.position for record in page}
+
+    assert [(record.time - START).seconds for record in pages] == [1, 2, 3, 4, 5, 8, 9]
+    assert [r.site for r in await log.history("job", "19.sitea", site="siteb")] == ["siteb"] * 3
+    assert await log.history("job", "20.sitea") == []
+
+
+async def test_objects_are_those_present_as_they_stood_when_asked(
+    log: Log, writer: SiteWriter
+) -> None:
+    ids = [f"{number}.sitea" for number in range(1000)]
+    await writer.append([change(job=job, changed={"a": job}) for job in ids], {})
+    await writer.append([change(job="7.sitea", ends=True)], {})
+
+    seen: list[str] = []
+    async for state in log.objects("sitea", "job"):
+        if not seen:
+            await writer.append([change(job=job, ends=True) for job in ids], {})
+        assert state.attributes == {"a": state.id}
+        seen.append(state.id)
+
+    assert seen == sorted(set(ids) - {"7.sitea"})
+    assert [state async for state in log.objects("sitea", "job")] == []
+
+
+async def test_leaving_objects_early_leaves_nothing_behind(
+    log: Log, writer: SiteWriter, log_dsn: str
+) -> None:
+    await writer.append([change(job=f"{number}.sitea") for number in range(1000)], {})
+    async with aclosing(log.objects("sitea", "job")) as objects:
+        async for _ in objects:
+            break
+    connection = await asyncpg.connect(log_dsn)
+    idle = await connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND state = 'idle in transaction'"
+    )
+    await connection.close()
+    assert idle == 0
+
+
+async def test_a_gap_is_an_event_of_the_site(log: Log, writer: SiteWriter) -> None:
+    gap = Draft(
+        kind=Kind.SITE,
+        id="sitea",
+        event=EventName.GAP,
+        time=START,
+        provenance=Provenance.JOURNAL,
+        payload=GapPayload(cause="paused"),
+    )
+    await writer.append([gap, gap], {})
+
+    second = (await log.read("sitea", 1, 1))[0]
+    assert isinstance(second.decode(), Gap)
+    assert second.subject == "pbs.v1.sitea.site.sitea.gap"
+    assert (second.incarnation, second.revision) == (1, 2)
+
+
+async def test_every_supported_postgresql_will_do(each_postgres: PostgresServer) -> None:
+    databases = Databases(each_postgres.dsn())
+    dsn = databases.create()
+    if each_postgres_major(each_postgres) < 14:
+        with pytest.raises(UnsupportedError, match="14 or newer"):
+            await Log.migrate_at(dsn)
+    else:
+        await Log.migrate_at(dsn)
+        async with Log.open(dsn) as log:
+            writer = await acquire(log)
+            await writer.append([change(), finalize()], {})
+            assert len(await log.history("job", "19.sitea")) == 2
+    databases.drop_all()
+
+
+def each_postgres_major(server: PostgresServer) -> int:
+    return int((server.directory / "data" / "PG_VERSION").read_text())
