@@ -1,20 +1,24 @@
-"""Atomic batches (NATS ADR-50): events and their mark reach the stream together or not at all."""
+"""How events reach the stream: one by one, or in atomic batches closed by a mark (NATS ADR-50).
+
+Each message, or batch, names the sequence of the site's last message before it, and is refused if
+that is no longer the last: whoever writes knows all that is stored.
+"""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 import nats.errors
 
 from pbscast import wire
-from pbscast.errors import UnavailableError
+from pbscast.errors import FencedError, UnavailableError
 from pbscast.subjects import mark_subject
 from pbscast_fanout import oversize
 from pbscast_fanout.jetstream import ask
+from pbscast_fanout.streams import digest_of, site_filter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,6 +45,11 @@ class Message:
     body: bytes
     cut: bool
     """Whether values had to be left out."""
+
+    @property
+    def id(self) -> str:
+        """What JetStream knows the event by."""
+        return f"{self.record.site}:{self.record.position}"
 
 
 def compose(record: Record, max_payload: int) -> Message:
@@ -74,48 +83,70 @@ def mark_of(record: Record) -> wire.Mark:
         site=record.site,
         position=record.position,
         time=datetime.now(UTC),
-        digest=sha256(record.encode()).hexdigest(),
+        digest=digest_of(record),
     )
 
 
-async def send(
+async def send_batch(
     connection: Connection, batch: Sequence[Message], mark: wire.Mark, fence: int
 ) -> int:
-    """Publish a batch of one site, closed by its mark, behind the mark of sequence ``fence``.
+    """Publish events of one site and their mark together or not at all.
 
-    Returns the new mark's sequence; a fence of 0 stands for no mark. Raises FencedError if another
-    worker published since, UnavailableError if the outcome is unknown: in both cases the last mark
-    tells what is stored.
+    ``fence`` is the sequence of the site's last message, 0 if there is none; returns that of the
+    mark. Raises FencedError if another worker published since, UnavailableError if the outcome is
+    unknown: in both cases the site's last message tells what is stored.
     """
     batch_id = secrets.token_hex(8)
-    await _write(connection, batch, batch_id)
+    await _write(connection, batch, batch_id, fence)
     closing = {
         "Nats-Batch-Id": batch_id,
         "Nats-Batch-Sequence": str(len(batch) + 1),
         "Nats-Batch-Commit": "1",
     }
-    return await send_mark(connection, mark, fence, closing)
+    return await _ask(connection, mark_subject(mark.site), wire.encode_mark(mark), closing)
 
 
-async def _write(connection: Connection, batch: Sequence[Message], batch_id: str) -> None:
+async def _write(
+    connection: Connection, batch: Sequence[Message], batch_id: str, fence: int
+) -> None:
     client = connection.client
+    fenced = _fenced(batch[0].record.site, fence)
     try:
         for number, message in enumerate(batch, 1):
             headers = {
                 "Nats-Batch-Id": batch_id,
                 "Nats-Batch-Sequence": str(number),
-                "Nats-Msg-Id": f"{message.record.site}:{message.record.position}",
+                "Nats-Msg-Id": message.id,
+                **fenced,
             }
             await client.publish(message.subject, message.body, headers=headers)
+            fenced = {}
     except (nats.errors.Error, OSError) as error:
         msg = f"NATS does not take messages: {str(error) or type(error).__name__}"
         raise UnavailableError(msg) from error
 
 
-async def send_mark(
-    connection: Connection, mark: wire.Mark, fence: int, headers: dict[str, str] | None = None
-) -> int:
-    """Publish a mark, alone or as the end of a batch. Returns and raises as ``send`` does."""
-    fenced = {**(headers or {}), "Nats-Expected-Last-Subject-Sequence": str(fence)}
-    answer = await ask(connection, mark_subject(mark.site), wire.encode_mark(mark), fenced)
+async def send_event(connection: Connection, message: Message, fence: int) -> int:
+    """Publish one event; ``fence``, result and errors are as those of ``send_batch``."""
+    headers = {"Nats-Msg-Id": message.id, **_fenced(message.record.site, fence)}
+    return await _ask(connection, message.subject, message.body, headers)
+
+
+async def send_mark(connection: Connection, mark: wire.Mark, fence: int) -> int:
+    """Publish a mark; ``fence``, result and errors are as those of ``send_batch``."""
+    headers = _fenced(mark.site, fence)
+    return await _ask(connection, mark_subject(mark.site), wire.encode_mark(mark), headers)
+
+
+def _fenced(site: str, fence: int) -> dict[str, str]:
+    return {
+        "Nats-Expected-Last-Subject-Sequence": str(fence),
+        "Nats-Expected-Last-Subject-Sequence-Subject": site_filter(site),
+    }
+
+
+async def _ask(connection: Connection, subject: str, body: bytes, headers: dict[str, str]) -> int:
+    answer = await ask(connection, subject, body, headers)
+    if answer.get("duplicate"):
+        raise FencedError(f"JetStream was sent the event on {subject} before")
     return int(answer["seq"])

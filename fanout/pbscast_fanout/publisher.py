@@ -1,8 +1,8 @@
-"""Publishes one site's log in atomic batches, from the stream's last mark on.
+"""Publishes one site's log from the end of its part of the stream on.
 
-Nothing is published twice because each batch is fenced with the sequence of the mark before it: of
-two workers that publish the same site, one's batch is refused whole. That one stands by, and takes
-over when the log runs ahead of marks that no longer move. No lease is kept anywhere: the fence is
+Nothing is published twice because each message names the sequence of the site's last message before
+it: of two workers that publish the same site, one is refused. That one stands by, and takes over
+when the log runs ahead of a stream that no longer moves. No lease is kept anywhere: the fence is
 what makes it right, standing by only avoids vain work.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -20,11 +20,11 @@ import structlog
 from pbscast.errors import FencedError, PbscastError
 from pbscast.requests import PublisherState
 from pbscast_fanout import metrics
-from pbscast_fanout.batches import mark_of, send, send_mark, split
+from pbscast_fanout.batches import mark_of, send_batch, send_event, send_mark, split
 from pbscast_fanout.pages import Pages
 from pbscast_fanout.progress import Progress
 from pbscast_fanout.resume import DivergedError, Place, find_place
-from pbscast_fanout.streams import ensure_stream, last_mark
+from pbscast_fanout.streams import ensure_stream, read_tail
 
 if TYPE_CHECKING:
     from pbscast.events import Site
@@ -38,8 +38,18 @@ TAKEOVER_SECONDS: Final = 2.0
 """How long a standby watches marks that do not move before it publishes."""
 
 LONGEST_RETRY: Final = 2.0
-LONGEST_RENEWAL: Final = timedelta(hours=1)
-"""An idle site's mark is written again this often at least, lest the stream's limits remove it."""
+FEW: Final = 12
+"""So many events go one by one: a batch costs the server files, some 10 ms, an event 0.5 ms."""
+
+MARK_SECONDS: Final = 1.0
+"""How long after the last mark events that went one by one get theirs."""
+
+RENEWAL_SECONDS: Final = 60.0
+"""How often a silent site's mark is written again.
+
+The stream's limits then do not remove it, and the server finds the site's last message near its
+end.
+"""
 
 _log = structlog.get_logger(__name__)
 
@@ -64,7 +74,9 @@ class SitePublisher:
         self._connection = connection
         self._settings = settings
         self._slots = slots
-        self._renewal = min(LONGEST_RENEWAL, (settings.max_age or timedelta.max) / 4)
+        longest = timedelta(seconds=RENEWAL_SECONDS)
+        self._renewal = min(longest, (settings.max_age or longest * 4) / 4).total_seconds()
+        self._marked = monotonic()
         self._news = asyncio.Event()
         self._failures = 0
 
@@ -108,14 +120,14 @@ class SitePublisher:
         await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
 
     async def _stand_by(self) -> None:
-        """Return when the log has been ahead of marks that do not move for TAKEOVER_SECONDS."""
+        """Return when the log has been ahead of an unmoving stream for TAKEOVER_SECONDS."""
         self.progress.enter(PublisherState.STANDBY)
         seen, since = -1, 0.0
         while True:
-            stored = await last_mark(self._connection, self._site)
-            sequence, now = (stored.sequence if stored else 0), monotonic()
-            if stored:
-                self.progress.reach(stored.mark.position)
+            tail = await read_tail(self._connection, self._site)
+            sequence, now = (tail.sequence if tail else 0), monotonic()
+            if tail:
+                self.progress.reach(tail.position)
             if sequence != seen or not self.progress.lag:
                 seen, since = sequence, now
             elif now - since >= TAKEOVER_SECONDS:
@@ -124,7 +136,7 @@ class SitePublisher:
             await asyncio.sleep(STANDBY_POLL_SECONDS)
 
     async def _publish(self) -> NoReturn:
-        """Publish from the last mark on, until something goes wrong."""
+        """Publish from the end of the stream on, until something goes wrong."""
         await ensure_stream(self._connection, self._settings)
         place = await find_place(self._log, self._connection, self._site, self._settings.max_age)
         if not place.fence:
@@ -134,36 +146,55 @@ class SitePublisher:
         async with aclosing(pages):
             while True:
                 page = await pages.next()
-                for batch in split(page):
-                    place = await self._send(batch, place)
-                if not page:
-                    place = await self._idle(place)
+                place = await self._send(page, place) if page else await self._idle(place)
 
-    async def _send(self, batch: list[Message], place: Place) -> Place:
+    async def _send(self, page: list[Message], place: Place) -> Place:
         self.progress.enter(PublisherState.PUBLISHING)
-        mark = mark_of(batch[-1].record)
-        async with self._slots:
-            place = Place(mark, await send(self._connection, batch, mark, place.fence))
-        self._failures = 0
-        self.progress.reach(place.position)
-        metrics.PUBLISHED.labels(self._site).inc(len(batch))
-        metrics.CUT.labels(self._site).inc(sum(message.cut for message in batch))
+        if len(page) <= FEW:
+            for message in page:
+                place = await self._send_event(message, place)
+            return place
+        for batch in split(page):
+            place = await self._send_batch(batch, place)
         return place
 
+    async def _send_event(self, message: Message, place: Place) -> Place:
+        fence = await send_event(self._connection, message, place.fence)
+        self._sent([message])
+        return Place(mark_of(message.record), fence, marked=False)
+
+    async def _send_batch(self, batch: list[Message], place: Place) -> Place:
+        mark = mark_of(batch[-1].record)
+        async with self._slots:
+            fence = await send_batch(self._connection, batch, mark, place.fence)
+        self._sent(batch)
+        self._marked = monotonic()
+        return Place(mark, fence, marked=True)
+
+    def _sent(self, messages: list[Message]) -> None:
+        self._failures = 0
+        self.progress.reach(messages[-1].record.position)
+        metrics.PUBLISHED.labels(self._site).inc(len(messages))
+        metrics.CUT.labels(self._site).inc(sum(message.cut for message in messages))
+
     async def _mark(self, place: Place) -> Place:
-        """Say again how far the stream is: a site's first mark, or one for an ageing one."""
+        """Say how far the stream is."""
         mark = place.mark.model_copy(update={"time": datetime.now(UTC)})
-        return Place(mark, await send_mark(self._connection, mark, place.fence))
+        fence = await send_mark(self._connection, mark, place.fence)
+        self._marked = monotonic()
+        return Place(mark, fence, marked=True)
 
     async def _idle(self, place: Place) -> Place:
-        """Wait for news."""
+        """Write the mark if it is due, else wait for news."""
         self._failures = 0
         self.progress.enter(PublisherState.CURRENT)
-        try:
-            async with asyncio.timeout(self._renewal.total_seconds()):
-                await self._news.wait()
-        except TimeoutError:
+        interval = self._renewal if place.marked else MARK_SECONDS
+        rest = self._marked + interval - monotonic()
+        if rest <= 0:
             return await self._mark(place)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(rest):
+                await self._news.wait()
         # Cleared before the next read starts: what is logged from now on rings again.
         self._news.clear()
         return place

@@ -1,19 +1,18 @@
-"""Where to go on publishing a site: after the last mark, if it was made from this very log."""
+"""Where to go on publishing a site: after its last message, if that came from this very log."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import structlog
 
 from pbscast.errors import ConflictError
-from pbscast.subjects import ROOT, encode_token
 from pbscast.wire import Mark
+from pbscast_fanout.batches import mark_of
 from pbscast_fanout.jetstream import STREAM
-from pbscast_fanout.streams import last_mark
+from pbscast_fanout.streams import Tail, read_tail, site_filter
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from pbscast.events import Site
     from pbscast_fanout.connection import Connection
     from pbscast_store.log import Log
+    from pbscast_store.records import Record
 
 _log = structlog.get_logger(__name__)
 
@@ -31,10 +31,14 @@ class DivergedError(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The site's last mark, and its sequence on the stream; 0 if it is yet to be written."""
+    """How far a site is on the stream."""
 
     mark: Mark
+    """Says so, whether it is written yet or not."""
     fence: int
+    """The sequence of the site's last message, 0 if there is none."""
+    marked: bool
+    """Whether that message is the mark."""
 
     @property
     def position(self) -> int:
@@ -45,19 +49,27 @@ class Place:
 async def find_place(
     log: Log, connection: Connection, site: Site, max_age: timedelta | None
 ) -> Place:
-    """Return where the stream ends.
+    """Return where the site's part of the stream ends.
 
-    A stream without a mark of the site is new, or was lost, purged or emptied by its limits: then
-    everything that it would still hold is published (again), which readers recognise by the
-    positions. Raises DivergedError, UnavailableError.
+    A stream without the site is new, or was lost, purged or emptied by its limits: then everything
+    that it would still hold is published (again), which readers recognise by the positions. Raises
+    DivergedError, UnavailableError.
     """
-    stored = await last_mark(connection, site)
-    if stored is None:
+    tail = await read_tail(connection, site)
+    if tail is None:
         position = await _first_retained(log, site, max_age)
-        _log.warning("no_mark_on_stream", site=site, publishing_from=position + 1)
-        return Place(Mark(site=site, position=position, time=datetime.now(UTC)), 0)
-    await _check_same(log, stored.mark)
-    return Place(stored.mark, stored.sequence)
+        _log.warning("site_not_on_stream", site=site, publishing_from=position + 1)
+        return Place(Mark(site=site, position=position, time=datetime.now(UTC)), 0, marked=False)
+    if isinstance(tail.content, Mark):
+        await _check_same(log, site, tail)
+        return Place(tail.content, tail.sequence, marked=True)
+    record = await _check_same(log, site, tail)
+    mark = (
+        mark_of(record)
+        if record
+        else Mark(site=site, position=tail.position, time=datetime.now(UTC))
+    )
+    return Place(mark, tail.sequence, marked=False)
 
 
 async def _first_retained(log: Log, site: Site, max_age: timedelta | None) -> int:
@@ -79,18 +91,21 @@ async def _first_retained(log: Log, site: Site, max_age: timedelta | None) -> in
     return low
 
 
-async def _check_same(log: Log, mark: Mark) -> None:
-    position = await log.position(mark.site)
-    if position < mark.position:
-        raise DivergedError(_advice(mark, f"the log ends at {position}"))
-    page = await log.read(mark.site, mark.position - 1, 1) if mark.position else []
-    if page and mark.digest and sha256(page[0].encode()).hexdigest() != mark.digest:
-        raise DivergedError(_advice(mark, "the log has another event there"))
+async def _check_same(log: Log, site: Site, tail: Tail) -> Record | None:
+    """Return the log's event at the end of the stream, if there is one and the log still has it."""
+    position = await log.position(site)
+    if position < tail.position:
+        raise DivergedError(_advice(site, tail, f"the log ends at {position}"))
+    page = await log.read(site, tail.position - 1, 1) if tail.position else []
+    record = page[0] if page and page[0].position == tail.position else None
+    if record and not tail.agrees(record):
+        raise DivergedError(_advice(site, tail, "the log has another event there"))
+    return record
 
 
-def _advice(mark: Mark, what: str) -> str:
+def _advice(site: Site, tail: Tail, what: str) -> str:
     return (
-        f"site {mark.site}: position {mark.position} was published, but {what} (was it restored?);"
+        f"site {site}: position {tail.position} was published, but {what} (was it restored?);"
         " to publish what the log has now:"
-        f" nats stream purge {STREAM} --subject '{ROOT}.{encode_token(mark.site)}.>'"
+        f" nats stream purge {STREAM} --subject '{site_filter(site)}'"
     )

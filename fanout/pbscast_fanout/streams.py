@@ -1,22 +1,26 @@
-"""The stream that holds what is published, and the marks on it."""
+"""The stream that holds what is published, and where each site's part of it ends."""
 
 from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from pbscast import wire
 from pbscast.errors import ConflictError, NotFoundError, UnsupportedError
-from pbscast.subjects import ALL, mark_subject
+from pbscast.events import HEADER_FIELDS, Event
+from pbscast.subjects import ALL, ROOT, encode_token, mark_subject
+from pbscast.wire import Mark
 from pbscast_fanout.jetstream import STREAM, call
 
 if TYPE_CHECKING:
     from pbscast_fanout.connection import Connection
     from pbscast_fanout.settings import StreamSettings
+    from pbscast_store.records import Record
 
 _FIXED: Final = {"subjects": [ALL], "storage": "file", "retention": "limits"}
 """What a stream of our name must have to be ours; none of it can be changed under its readers."""
@@ -89,23 +93,53 @@ def _nanoseconds(duration: timedelta) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredMark:
-    """A mark and the stream's sequence of it: what the next batch is fenced with."""
+class Tail:
+    """A site's last message on the stream: a mark or an event."""
 
-    mark: wire.Mark
     sequence: int
+    body: bytes
+    content: Mark | Event
+
+    @property
+    def position(self) -> int:
+        """The site's last position on the stream."""
+        return self.content.position
+
+    def agrees(self, record: Record) -> bool:
+        """Whether the log's event at this position is the one that was published."""
+        if isinstance(self.content, Mark):
+            return self.content.digest in (None, digest_of(record))
+        return self.body == record.encode() or _is_cut(self.content, record.decode())
 
 
-async def last_mark(connection: Connection, site: str) -> StoredMark | None:
-    """Return the last mark of a site, from the stream's leader: a follower may be behind.
+def _is_cut(published: Event, logged: Event) -> bool:
+    header = set(HEADER_FIELDS)
+    same = published.model_dump(include=header) == logged.model_dump(include=header)
+    return same and bool(published.model_dump(include={"omitted"})["omitted"])
 
-    Raises UnavailableError, or DecodeError if the message is no mark.
+
+def digest_of(record: Record) -> str:
+    """Return SHA-256 of the event as the log has it."""
+    return sha256(record.encode()).hexdigest()
+
+
+def site_filter(site: str) -> str:
+    """Return the filter for a site's events and marks."""
+    return f"{ROOT}.{encode_token(site)}.>"
+
+
+async def read_tail(connection: Connection, site: str) -> Tail | None:
+    """Return a site's last message, from the stream's leader: a follower may be behind.
+
+    Raises UnavailableError, or DecodeError if the message is not ours.
     """
+    request = {"last_by_subj": site_filter(site)}
     try:
-        answer = await call(
-            connection, f"STREAM.MSG.GET.{STREAM}", {"last_by_subj": mark_subject(site)}
-        )
+        answer = await call(connection, f"STREAM.MSG.GET.{STREAM}", request)
     except NotFoundError:
         return None
     message = answer["message"]
-    return StoredMark(wire.decode_mark(base64.b64decode(message["data"])), message["seq"])
+    body = base64.b64decode(message["data"])
+    is_mark = message["subject"] == mark_subject(site)
+    content = wire.decode_mark(body) if is_mark else wire.decode(body)
+    return Tail(message["seq"], body, content)
