@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Final, Self
 
 import asyncpg
 
-from pbscast.errors import NotFoundError, UsageError
+from pbscast.errors import NotFoundError, PbscastError, UsageError
 from pbscast_store import history, queries
 from pbscast_store.connection import check_schema, check_server, close, connect, open_pool, place
 from pbscast_store.doorbell import Doorbell, listening
@@ -91,20 +91,15 @@ class Log:
         `holder` must be unique to the worker: the same holder gets the site again at once, and
         its earlier writer is fenced off. Raises NotFoundError for a site never registered.
         """
-        connection = await connect(self._dsn)
-        try:
-            with translated(self._place):
-                await queries.require_durable_commits(connection)
-            lease = await Lease.acquire(self._pool, site, holder, ttl)
-        except BaseException:
-            await close(connection)
-            raise
+        lease = await Lease.acquire(self._pool, site, holder, ttl)
         if lease is None:
-            await close(connection)
             return None
-        self._writing.add(connection)
-        connection.add_termination_listener(self._writing.discard)
-        return SiteWriter(lease, connection)
+        try:
+            return SiteWriter(lease, await self._connect_writer())
+        except BaseException:
+            with suppress(PbscastError):
+                await lease.release()
+            raise
 
     async def read(
         self, site: str, after: int, limit: int, *, max_bytes: int = PAGE_BYTES
@@ -161,6 +156,14 @@ class Log:
     def watch(self) -> AbstractAsyncContextManager[Doorbell]:
         """A doorbell that rings at every append; see `Doorbell.wait`."""
         return listening(self._dsn)
+
+    async def _connect_writer(self) -> asyncpg.Connection:
+        connection = await connect(self._dsn)
+        self._writing.add(connection)
+        connection.add_termination_listener(self._writing.discard)
+        with translated(self._place):
+            await queries.require_durable_commits(connection)
+        return connection
 
     async def _close_writers(self) -> None:
         for connection in list(self._writing):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
+import asyncpg
 import pytest
 from harness.jobs import batches, interleaved_lives
 from harness.proxy import cutting_proxy
@@ -81,10 +82,10 @@ async def test_the_doorbell_works_again_after_the_server_was_killed(
     own_postgres: PostgresServer, lives: Iterator[list[Draft]]
 ) -> None:
     await Log.migrate_at(own_postgres.dsn())
-    async with Log.open(own_postgres.dsn()) as log, log.watch() as bell:
+    async with Log.open(own_postgres.dsn()) as log, AsyncExitStack() as stack:
         await log.register_site("sitea")
-        await (await acquire(log)).append(next(lives), {})
-        await bell.wait(10)
+        bell = await stack.enter_async_context(log.watch())
+        assert await bell.wait(10) == {"sitea"}
         await asyncio.to_thread(own_postgres.kill)
         assert await bell.wait(0.1) == set()
         await asyncio.to_thread(own_postgres.start)
@@ -189,3 +190,17 @@ async def test_overlapping_appends_keep_the_order_of_the_calls(
     assert writer.cursor == {"n": 9}
     revisions = [record.revision for record in await log.history("job", "7.sitea")]
     assert revisions == list(range(1, len(revisions) + 1))
+
+
+async def test_a_database_that_does_not_wait_for_the_disk_is_overruled(
+    log: Log, log_dsn: str
+) -> None:
+    """An append that returned may be published: a crash must not take its positions back."""
+    connection = await asyncpg.connect(log_dsn)
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    await log.register_site("sitea")
+    writer = await acquire(log)
+
+    assert await writer._connection.fetchval("SHOW synchronous_commit") == "on"
+    await connection.close()
