@@ -42,6 +42,7 @@ async def _fill(log: Log, site: str) -> list[Message]:
 async def _publish_raw(client: Client, site: str, messages: list[Message]) -> float:
     """The same messages in the same batches, ready in memory, one batch in flight."""
     mark, fence = f"pbs.v1.raw-{site}.mark", 0
+    subjects = [message.subject.replace(site, f"raw-{site}", 1) for message in messages]
     began = perf_counter()
     for start in range(0, len(messages), MAX_EVENTS):
         batch, number = messages[start : start + MAX_EVENTS], f"{site}-{start}"
@@ -51,7 +52,8 @@ async def _publish_raw(client: Client, site: str, messages: list[Message]) -> fl
                 "Nats-Batch-Sequence": str(index),
                 "Nats-Msg-Id": f"raw-{site}:{start + index}",
             }
-            await client.publish(message.subject, message.body, headers=headers)
+            subject = subjects[start + index - 1]
+            await client.publish(subject, message.body, headers=headers)
         headers = {
             "Nats-Batch-Id": number,
             "Nats-Batch-Sequence": str(len(batch) + 1),
