@@ -7,6 +7,8 @@ whole line, as a program of a user would.
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,8 @@ from pathlib import Path
 import pbscast
 from pbscast import wire
 from pbscast.events import Event
+
+_MESSAGE_ID = re.compile(rb'"id":"([^":]+):(\d+)"')
 
 
 def read_events(file: Path) -> Iterator[Event]:
@@ -27,9 +31,14 @@ def read_events(file: Path) -> Iterator[Event]:
 def _resume(file: Path) -> dict[str, int]:
     """The position of each site that the file ends with; a torn last line is dropped."""
     file.touch()
-    content = file.read_bytes()
-    file.write_bytes(content[: content.rfind(b"\n") + 1])
-    return {event.site: int(event.position) for event in read_events(file)}
+    positions, whole = {}, 0
+    with file.open("rb") as lines:
+        for line in lines:
+            if line.endswith(b"\n") and (found := _MESSAGE_ID.search(line)):
+                positions[found[1].decode()] = int(found[2])
+                whole += len(line)
+    os.truncate(file, whole)
+    return positions
 
 
 async def _listen(url: str, file: Path) -> None:

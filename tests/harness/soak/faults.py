@@ -1,0 +1,219 @@
+"""How each trouble is made, and mended."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Final, Literal
+
+from harness.soak.scene import PATIENCE, SITES, Scene, insist
+from harness.soak.schedule import Trouble, Turn
+
+from pbscast_deploy.embedded import NatsServer, PostgresServer
+from pbscast_deploy.embedded.server import EmbeddedServer
+from pbscast_deploy.stage import DaemonProcess
+from pbscast_ingest import capture
+from pbscast_store.log import Log
+
+Fault = Callable[[Scene, Turn], AbstractAsyncContextManager[None]]
+"""Makes the trouble on the way in and mends it on the way out."""
+
+_CUTS: Final = 3
+_MOST_BYTES: Final = 20_000
+
+
+def part_of(turn: Turn) -> str:
+    """What a fault takes away: one fault at a time may have it.
+
+    The two datastores are one part, so that changes are committed at all times.
+    """
+    match turn.trouble:
+        case Trouble.DATASTORE_KILLED | Trouble.DATASTORE_RESTARTED:
+            return "datastore"
+        case Trouble.DATASTORE_CUT | Trouble.DATASTORE_UNREACHABLE:
+            return f"way to {SITES[turn.target]}"
+        case Trouble.DOORBELL_OFF | Trouble.CAPTURE_PAUSED:
+            return f"capture of {SITES[turn.target]}"
+        case Trouble.LOG_CUT | Trouble.LOG_UNREACHABLE:
+            return "way to the log"
+        case Trouble.NATS_CUT | Trouble.NATS_UNREACHABLE:
+            return "way to NATS"
+        case _:
+            return turn.trouble.split()[0]
+
+
+def fault(scene: Scene, turn: Turn) -> AbstractAsyncContextManager[None]:
+    """The fault of a turn: it begins and ends with the block."""
+    return _FAULTS[turn.trouble](scene, turn)
+
+
+@asynccontextmanager
+async def _ingest_down(scene: Scene, turn: Turn, *, how: str) -> AsyncIterator[None]:
+    daemon = await _holder(scene, turn)
+    async with _down(scene, daemon, how=how):
+        yield
+
+
+@asynccontextmanager
+async def _fanout_down(scene: Scene, turn: Turn, *, how: str) -> AsyncIterator[None]:
+    async with _down(scene, scene.fanout[turn.dice % 2], how=how):
+        yield
+
+
+@asynccontextmanager
+async def _down(scene: Scene, daemon: DaemonProcess, *, how: str) -> AsyncIterator[None]:
+    scene.held.add(daemon)
+    await asyncio.to_thread(getattr(daemon, how))
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(daemon.start)
+        scene.held.discard(daemon)
+
+
+@asynccontextmanager
+async def _ingest_stalled(scene: Scene, turn: Turn) -> AsyncIterator[None]:
+    """Until another has its sites: what it was about to write then, it must not."""
+    daemon = await _holder(scene, turn)
+    async with _stopped(daemon):
+        async with asyncio.timeout(PATIENCE):
+            while await _holder(scene, turn) is daemon:  # noqa: ASYNC110 - in another process
+                await asyncio.sleep(0.1)
+        yield
+
+
+@asynccontextmanager
+async def _fanout_stalled(scene: Scene, turn: Turn) -> AsyncIterator[None]:
+    """Until the subscriber gets news again, which then come from the other."""
+    async with _stopped(scene.fanout[turn.dice % 2]):
+        await scene.wait_until_current()
+        yield
+
+
+@asynccontextmanager
+async def _stopped(daemon: DaemonProcess) -> AsyncIterator[None]:
+    daemon.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        daemon.send(signal.SIGCONT)
+
+
+async def _holder(scene: Scene, turn: Turn) -> DaemonProcess:
+    """Who writes the target's log now."""
+    found: DaemonProcess | None = None
+
+    async def look() -> None:
+        nonlocal found
+        async with Log.open(scene.stage.log_dsn) as log:
+            (row,) = [row for row in await log.sites() if row.name == SITES[turn.target]]
+        found = scene.ingest[int((row.holder or "ingest-0").rpartition("-")[2])]
+
+    await insist(look)
+    assert found is not None
+    return found
+
+
+@asynccontextmanager
+async def _subscriber_killed(scene: Scene, turn: Turn) -> AsyncIterator[None]:
+    scene.subscriber.kill()
+    yield
+
+
+@asynccontextmanager
+async def _server_down(scene: Scene, turn: Turn, *, which: str, how: str) -> AsyncIterator[None]:
+    server = _server(scene, turn, which)
+    await asyncio.to_thread(getattr(server, how))
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(server.start)
+
+
+def _server(scene: Scene, turn: Turn, which: str) -> EmbeddedServer:
+    servers: Mapping[str, PostgresServer | NatsServer] = {
+        "datastore": scene.stage.sites[SITES[turn.target]].server,
+        "log": scene.stage.log_server,
+        "nats": scene.stage.nats,
+    }
+    return servers[which]
+
+
+@asynccontextmanager
+async def _cut(scene: Scene, turn: Turn, *, way: str) -> AsyncIterator[None]:
+    """After some bytes in some direction, a few times."""
+    proxy, choose = scene.ways[way or SITES[turn.target]], random.Random(turn.dice)
+    for _ in range(_CUTS):
+        direction: Literal["up", "down"] = choose.choice(("up", "down"))
+        proxy.cut_after(choose.randrange(_MOST_BYTES), direction)
+        async with asyncio.timeout(PATIENCE):
+            await proxy.wait_for_cut()
+    yield
+
+
+@asynccontextmanager
+async def _unreachable(scene: Scene, turn: Turn, *, way: str) -> AsyncIterator[None]:
+    proxy = scene.ways[way or SITES[turn.target]]
+    proxy.refusing = True
+    proxy.cut()
+    try:
+        yield
+    finally:
+        proxy.refusing = False
+
+
+@asynccontextmanager
+async def _doorbell_off(scene: Scene, turn: Turn) -> AsyncIterator[None]:
+    """As an administrator does it: by installing again, under load."""
+    site = scene.stage.sites[SITES[turn.target]]
+    install = partial(asyncio.to_thread, capture.install, site.dsn, site=site.name)
+    await insist(partial(install, notify=False))
+    try:
+        yield
+    finally:
+        await insist(install)
+
+
+@asynccontextmanager
+async def _capture_paused(scene: Scene, turn: Turn) -> AsyncIterator[None]:
+    """States are lost now; the ledger says which may be."""
+    name = SITES[turn.target]
+    dsn, ledger = scene.stage.sites[name].dsn, scene.loads[name].ledger
+    ledger.pausing()
+    await insist(partial(asyncio.to_thread, capture.pause, dsn, "soak"))
+    ledger.paused()
+    try:
+        yield
+    finally:
+        end = ledger.resuming()
+        await insist(partial(asyncio.to_thread, capture.resume, dsn))
+        ledger.resumed(end)
+
+
+_FAULTS: Final[Mapping[Trouble, Fault]] = {
+    Trouble.INGEST_KILLED: partial(_ingest_down, how="kill"),
+    Trouble.INGEST_RESTARTED: partial(_ingest_down, how="stop"),
+    Trouble.INGEST_STALLED: _ingest_stalled,
+    Trouble.FANOUT_KILLED: partial(_fanout_down, how="kill"),
+    Trouble.FANOUT_RESTARTED: partial(_fanout_down, how="stop"),
+    Trouble.FANOUT_STALLED: _fanout_stalled,
+    Trouble.SUBSCRIBER_KILLED: _subscriber_killed,
+    Trouble.LOG_KILLED: partial(_server_down, which="log", how="kill"),
+    Trouble.LOG_RESTARTED: partial(_server_down, which="log", how="stop"),
+    Trouble.LOG_CUT: partial(_cut, way="log"),
+    Trouble.LOG_UNREACHABLE: partial(_unreachable, way="log"),
+    Trouble.DATASTORE_KILLED: partial(_server_down, which="datastore", how="kill"),
+    Trouble.DATASTORE_RESTARTED: partial(_server_down, which="datastore", how="stop"),
+    Trouble.DATASTORE_CUT: partial(_cut, way=""),
+    Trouble.DATASTORE_UNREACHABLE: partial(_unreachable, way=""),
+    Trouble.NATS_KILLED: partial(_server_down, which="nats", how="kill"),
+    Trouble.NATS_RESTARTED: partial(_server_down, which="nats", how="stop"),
+    Trouble.NATS_CUT: partial(_cut, way="nats"),
+    Trouble.NATS_UNREACHABLE: partial(_unreachable, way="nats"),
+    Trouble.DOORBELL_OFF: _doorbell_off,
+    Trouble.CAPTURE_PAUSED: _capture_paused,
+}
