@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, TypeVar
@@ -88,7 +88,7 @@ class Writers(RuleBasedStateMachine):
 
     @rule(worker=WORKERS, ttl=st.sampled_from([0, 600]))
     def acquire(self, worker: str, ttl: float) -> None:
-        writer = self.world.run(self.world.proxied.acquire(self.site, worker, ttl))
+        writer = self.world.run(self._acquire(worker, ttl))
         if self.held_firmly and worker != self.holder:
             assert writer is None
             return
@@ -144,7 +144,8 @@ class Writers(RuleBasedStateMachine):
         self._compare_log()
         self.world.run(self._compare_projection())
         for writer in self.writers.values():
-            self.world.run(writer.release())
+            with suppress(UnavailableError):
+                self.world.run(writer.release())
 
     def _compare_log(self) -> None:
         records = self.world.run(self.world.log.read(self.site, 0, 10_000))
@@ -167,10 +168,16 @@ class Writers(RuleBasedStateMachine):
             assert (state.position, state.born) == (plain.position, plain.born)
             assert (state.owner, state.state) == (plain.standing.owner, plain.standing.state)
 
+    async def _acquire(self, worker: str, ttl: float) -> SiteWriter | None:
+        """Again, while it meets connections that were cut before."""
+        while True:
+            with suppress(UnavailableError):
+                return await self.world.proxied.acquire(self.site, worker, ttl)
+
     def _take_over(self) -> None:
         """The network is whole again, and the same worker goes on."""
         assert self.holder is not None
-        writer = self.world.run(self.world.proxied.acquire(self.site, self.holder, 600))
+        writer = self.world.run(self._acquire(self.holder, 600))
         assert writer is not None
         self.writers[self.holder], self.held_firmly = writer, True
         self._learn(writer)
