@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pbscast.events import (
     EventName,
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pbscast.events import Payload
-    from pbscast_store.writer import SiteWriter
+    from pbscast_store.writer import AppendResult, SiteWriter
+
+
+class _Running(NamedTuple):
+    """An append that the log has not confirmed yet."""
+
+    task: asyncio.Task[AppendResult]
+    cursor: Cursor
+    drafts: int
 
 
 class Chronicle:
@@ -35,7 +44,10 @@ class Chronicle:
         self.pending = Pending(self.cursor.waiting)
         self.is_new = writer.position == 0
         """Whether the log knew nothing of the site when this began."""
+        self.durable = self.cursor
+        """The cursor as the log has it: what lies before its floor may be trimmed."""
         self._writer = writer
+        self._running: _Running | None = None
         metrics.POSITION.labels(self.site).set(writer.position)
 
     @property
@@ -44,16 +56,45 @@ class Chronicle:
         return self._writer.position
 
     async def append(self, drafts: Sequence[Draft], cursor: Cursor | None = None) -> None:
-        """Log events and move the cursor, in one transaction.
+        """Log events and move the cursor, in one transaction, after all appends before it.
 
-        Raises what SiteWriter.append raises.
+        Returns once the append before is durable: while the log writes one the next is prepared.
+        Raises what SiteWriter.append raises, for that one; flush waits for the last.
         """
-        cursor = replace(cursor or self.cursor, waiting=self.pending.dump())
-        result = await self._writer.append(drafts, cursor.dump())
-        self.cursor = cursor
-        metrics.POSITION.labels(self.site).set(self._writer.position)
-        metrics.EVENTS.labels(self.site).inc(len(drafts) - result.dropped)
+        self.cursor = replace(cursor or self.cursor, waiting=self.pending.dump())
+        before, self._running = self._running, self._start(drafts, self.cursor)
+        await self._finish(before)
+
+    async def flush(self) -> None:
+        """Wait until everything is durable. Raises what SiteWriter.append raises."""
+        running, self._running = self._running, None
+        await self._finish(running)
+
+    def _start(self, drafts: Sequence[Draft], cursor: Cursor) -> _Running:
+        appending = self._writer.append(drafts, cursor.dump())
+        return _Running(asyncio.create_task(appending), cursor, len(drafts))
+
+    async def _finish(self, running: _Running | None) -> None:
+        if running is None:
+            return
+        try:
+            result = await running.task
+        except BaseException:
+            # Later appends fail as well, by what this one says better.
+            await self.abandon()
+            raise
+        self.durable = running.cursor
+        metrics.POSITION.labels(self.site).set(result.last)
+        metrics.EVENTS.labels(self.site).inc(running.drafts - result.dropped)
         metrics.DROPPED.labels(self.site).inc(result.dropped)
+
+    async def abandon(self) -> None:
+        """Wait for what is under way, however it ends."""
+        running, self._running = self._running, None
+        if running is not None:
+            await asyncio.wait([running.task])
+            if not running.task.cancelled():
+                running.task.exception()
 
     def tell(self, event: EventName, payload: Payload, time: datetime | None = None) -> Draft:
         """Return an event about the site itself."""

@@ -52,6 +52,8 @@ class Follower:
             prefix = await self._resolve(segment)
         await self._close(page)
         metrics.ROWS.labels(self._site).inc(len(page.rows))
+        if beats := [row.at for row in page.rows if row.op == "H"]:
+            metrics.HEARTBEAT.labels(self._site).set(beats[-1].timestamp())
 
     async def _skip(self, page: Page) -> None:
         """Pass over rows of a restored journal: nobody can say which of them were read before."""
@@ -88,6 +90,7 @@ class Follower:
 
     async def _resume(self, row: JournalRow) -> list[Draft]:
         """Return what the INSERT of a subjob that goes on changed."""
+        await self._chronicle.flush()
         state = await self._log.object(self._site, Kind.JOB, row.key)
         if state is None:
             return translate(row, self._site)
@@ -118,6 +121,7 @@ class Follower:
             await chronicle.append(drafts, cursor)
 
     async def _corrections(self, rows: Sequence[JournalRow]) -> dict[int, list[Draft]]:
+        await self._chronicle.flush()
         found: dict[int, list[Draft]] = {}
         for row in rows:
             if row.kind not in KINDS or row.op not in "IUD":

@@ -60,6 +60,7 @@ class Resync:
             page = await snapshot.page(self._chronicle.cursor)
             await self._follower.take(page)
             if not page.more:
+                await self._chronicle.flush()
                 return page.now
 
     async def _compare(self, snapshot: Snapshot, kind: Kind, now: datetime) -> None:

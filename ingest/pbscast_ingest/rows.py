@@ -55,6 +55,9 @@ def decode_row(record: Sequence[Any]) -> JournalRow:
         items = from_json(body)
     except ValueError:
         items, escaped = _decode_damaged(body)
+    if b'."' in body:
+        items[5:] = [item and _undotted(item) for item in items[5:]]
+        items[7] = [name.removesuffix(".") for name in items[7] or ()]
     op, kind, key, created, columns, changed, before, removed, context = items
     plain = _pairs(columns)
     return JournalRow(
@@ -68,10 +71,18 @@ def decode_row(record: Sequence[Any]) -> JournalRow:
         plain,
         _attributes(changed),
         _mixed(before, plain),
-        tuple(_name(name) for name in removed or ()),
+        tuple(removed) if removed else (),
         _mixed(context, ()),
         escaped,
     )
+
+
+def _undotted(flat: list[str | None]) -> list[str | None]:
+    """Take the dot off the keys that schema 1.3 left."""
+    return [
+        item.removesuffix(".") if item and place % 2 == 0 else item
+        for place, item in enumerate(flat)
+    ]
 
 
 def _decode_damaged(body: bytes) -> tuple[list[Any], tuple[str, ...]]:
@@ -105,7 +116,7 @@ def escape_pairs(flat: Sequence[bytes | None], escaped: list[str]) -> list[str]:
 
 def decode_attributes(flat: Sequence[bytes | None] | None, escaped: list[str]) -> dict[str, str]:
     """Return attribute → text without flags of the bytes of an hstore array."""
-    return _attributes(escape_pairs(flat or (), escaped))
+    return _attributes(_undotted([*escape_pairs(flat or (), escaped)]))
 
 
 def decode_columns(flat: Sequence[bytes | None] | None, escaped: list[str]) -> dict[str, str]:
@@ -130,18 +141,16 @@ def strip_flags(value: str) -> str:
 
 
 def _attributes(flat: Texts) -> dict[str, str]:
-    # Slices where they do: this is the hot spot of reading.
+    # Slices and a set where they do: this is the hot spot of reading.
     return {
-        name if name[-1:] != "." else name[:-1]: value[3:]
-        if value[:3] in _USUAL
-        else strip_flags(value)
+        name: value[3:] if value[:3] in _USUAL else strip_flags(value)
         for name, value in _pairs(flat).items()
     }
 
 
 def _mixed(flat: Texts, columns: Container[str]) -> dict[str, str]:
     return {
-        _name(name): value
+        name: value
         if name in columns or name[:3] in _COLUMN
         else value[3:]
         if value[:3] in _USUAL

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from pbscast_ingest.status import Monitor
     from pbscast_store.log import Log
 
-TEND_SECONDS: Final = 10.0
-"""Interval of heartbeats and of looks at the triggers."""
+LOOK_SECONDS: Final = 2.0
+"""Interval of looks at the triggers while changes are not being journaled."""
 
-DARK_SECONDS: Final = 2.0
-"""The same while changes are not being journaled."""
+TEND_LOOKS: Final = 5
+"""While they are, only every so many times; then a heartbeat is sent as well."""
 
 QUIET_SECONDS: Final = 3.0
 """Losses are over when none was counted for so long."""
@@ -151,9 +151,11 @@ class Session:
 
     async def _take(self, page: Page) -> None:
         await self._follower.take(page)
-        cursor = self._chronicle.cursor
-        if cursor.floor > self._floor:
-            self._floor = cursor.floor
+        if not page.more:
+            await self._chronicle.flush()
+        floor = self._chronicle.durable.floor
+        if floor > self._floor:
+            self._floor = floor
             self._trimmable.set()
         if self._health is not None:
             health, self._health = self._health, None
@@ -188,7 +190,10 @@ class Session:
     async def _tend(self) -> None:
         while True:
             await self._journal.heartbeat()
-            await asyncio.sleep(DARK_SECONDS if self._chronicle.cursor.blind else TEND_SECONDS)
+            for _ in range(TEND_LOOKS):
+                await asyncio.sleep(LOOK_SECONDS)
+                if self._chronicle.cursor.blind:
+                    break
             self._health = await self._journal.health(self._chronicle.cursor)
 
     async def _trim(self) -> None:

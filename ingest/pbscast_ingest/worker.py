@@ -81,8 +81,13 @@ class SiteWorker:
             metrics.LEASE.labels(self._site).set(0)
 
     async def _work(self, writer: SiteWriter) -> None:
-        async with _renewing(writer, self._ttl):
-            await self._stay_connected(Chronicle(writer))
+        chronicle = Chronicle(writer)
+        try:
+            async with _renewing(writer, self._ttl):
+                await self._stay_connected(chronicle)
+                await chronicle.flush()
+        finally:
+            await chronicle.abandon()
         with suppress(PbscastError):
             await writer.release()
 

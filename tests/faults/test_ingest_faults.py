@@ -36,6 +36,10 @@ def _finalized(*jobs: str) -> Callable[[list[Record]], bool]:
     return lambda records: all("finalize" in _events(records, job) for job in jobs)
 
 
+def _submitted(job: str) -> Callable[[list[Record]], bool]:
+    return lambda records: "submit" in _events(records, job)
+
+
 async def _until(condition: Callable[[], bool]) -> None:
     while not condition():  # noqa: ASYNC110 - a status has no event to wait for
         await asyncio.sleep(0.02)
@@ -60,7 +64,7 @@ async def test_transaction_ids_given_out_again_after_a_crash(
         await wait_for(log, is_resynced)
         with PbsServer(own_datastore) as pbs:
             pbs.submit("1.s")
-        await wait_for(log, lambda records: "submit" in _events(records, "1.s"))
+        await wait_for(log, _submitted("1.s"))
         with psycopg.connect(own_datastore) as other:
             ids = [_next_id(other) for _ in range(20)]
         await asyncio.to_thread(own_postgres.kill)
@@ -204,3 +208,24 @@ async def test_a_datastore_that_cannot_be_reached(
     async with ingesting(log, dsn.format(host=host)) as worker:
         assert words in await _complaint(worker)
         assert worker.status.state is WorkerState.CONNECTING
+
+
+async def test_the_host_that_answers_is_found(
+    log: Log, own_postgres: PostgresServer, own_datastore: str
+) -> None:
+    direct = own_postgres.dsn("pbs_datastore", tcp=True)
+    address = f"127.0.0.1:{own_postgres.port}"
+    both = direct.replace(address, f"127.0.0.1:1,{address}")
+    async with ingesting(log, both):
+        await wait_for(log, is_resynced)
+
+
+async def test_without_a_doorbell_events_come_soon(log: Log, datastore_dsn: str) -> None:
+    await asyncio.to_thread(install, datastore_dsn, site="sitea", notify=False)
+    async with ingesting(log, datastore_dsn):
+        await wait_for(log, is_resynced)
+        with PbsServer(datastore_dsn) as pbs:
+            for number in range(20):
+                pbs.submit(f"{number}.s")
+                async with asyncio.timeout(0.9):
+                    await wait_for(log, _submitted(f"{number}.s"))

@@ -8,11 +8,18 @@ from contextlib import asynccontextmanager
 
 from pbscast.events import Change, EventName, Finalize, Kind
 from pbscast_deploy.oracle import End, Oracle
+from pbscast_ingest.capture.script import DEFAULT_READER
 from pbscast_ingest.worker import SiteWorker
 from pbscast_store.log import Log
 from pbscast_store.records import Record
 
 Lives = dict[tuple[str, int], tuple[list[tuple[str, int]], End | None]]
+
+
+def as_reader(dsn: str) -> str:
+    """The same datastore for the role with the least rights."""
+    assert dsn.startswith("postgresql://postgres@")
+    return dsn.replace("//postgres@", f"//{DEFAULT_READER}@", 1)
 
 
 @asynccontextmanager

@@ -7,7 +7,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import psycopg
 import pytest
-from harness.ingesting import assert_gapless, every_record, ingesting, is_resynced, wait_for
+from harness.ingesting import (
+    as_reader,
+    assert_gapless,
+    every_record,
+    ingesting,
+    is_resynced,
+    wait_for,
+)
 from harness.pbs import PbsServer
 
 from pbscast.events import Change, EventName, Finalize, Gap, Kind, Provenance, Reason, Resync
@@ -31,7 +38,7 @@ def pbs(captured: str) -> Iterator[PbsServer]:
 
 @pytest.fixture
 async def worker(log: Log, captured: str) -> AsyncIterator[SiteWorker]:
-    async with ingesting(log, captured) as worker:
+    async with ingesting(log, as_reader(captured)) as worker:
         await wait_for(log, is_resynced)
         yield worker
 
@@ -65,7 +72,7 @@ async def test_first_contact_is_a_resync_without_a_gap(log: Log, datastore_dsn: 
         install(datastore_dsn, site="sitea")
         pbs.save("1.s", "E/50", Exit_status="0")
         pbs.submit("3.s")
-    async with ingesting(log, datastore_dsn):
+    async with ingesting(log, as_reader(datastore_dsn)):
         records = await wait_for(log, is_resynced)
     assert_gapless(records)
     assert _names(records, "1.s") == ["submit", "state", "modify"]
@@ -171,7 +178,7 @@ async def test_capture_installed_anew(
 
 
 async def test_a_datastore_that_went_back_in_time(log: Log, captured: str, pbs: PbsServer) -> None:
-    async with ingesting(log, captured):
+    async with ingesting(log, as_reader(captured)):
         await wait_for(log, is_resynced)
         pbs.submit("1.s")
         pbs.submit("2.s")
@@ -181,7 +188,7 @@ async def test_a_datastore_that_went_back_in_time(log: Log, captured: str, pbs: 
     pbs.connection.execute("TRUNCATE pbscast.journal")
     pbs.connection.execute("SELECT setval('pbscast.journal_seq', 1)")
     pbs.save("1.s", "R/42")
-    async with ingesting(log, captured):
+    async with ingesting(log, as_reader(captured)):
         records = await wait_for(log, _resyncs(2))
     assert "back in time" in _gaps(records)[0].cause
     assert _last_end(records, "2.s").reason is Reason.VANISHED
@@ -221,7 +228,7 @@ async def test_a_resync_that_was_cut_short_is_made_again(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    async with ingesting(log, captured, holder="first"):
+    async with ingesting(log, as_reader(captured), holder="first"):
         await wait_for(log, is_resynced)
     records = await every_record(log)
     assert_gapless(records)

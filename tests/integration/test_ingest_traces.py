@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from harness.ingesting import (
+    as_reader,
     assert_gapless,
     every_record,
     expected_lives,
@@ -38,7 +39,7 @@ async def test_a_trace_is_told_as_it_was(site: str, log: Log, datastore_dsn: str
     async with Replay(changes, datastore_dsn) as replay:
         await replay.seed()
         await asyncio.to_thread(install, datastore_dsn, site=site)
-        async with ingesting(log, datastore_dsn, site):
+        async with ingesting(log, as_reader(datastore_dsn), site):
             await wait_for(log, is_resynced, site)
             await replay.run(speed=None)
             records = await wait_for(log, lambda found: _has_ended(oracle, found), site)
@@ -57,7 +58,7 @@ async def test_a_trace_that_was_over_before_ingest_came(
         await replay.seed()
         await asyncio.to_thread(install, datastore_dsn, site=site)
         await replay.run(speed=None)
-    async with ingesting(log, datastore_dsn, site):
+    async with ingesting(log, as_reader(datastore_dsn), site):
         await wait_for(log, is_resynced, site)
     records = await every_record(log, site)
     assert_gapless(records)
@@ -69,7 +70,7 @@ async def test_the_log_ends_where_the_datastore_ends(log: Log, datastore_dsn: st
     async with Replay(changes, datastore_dsn) as replay:
         await replay.seed()
         await asyncio.to_thread(install, datastore_dsn, site="sitea")
-        async with ingesting(log, datastore_dsn):
+        async with ingesting(log, as_reader(datastore_dsn)):
             await wait_for(log, is_resynced)
             await replay.run(speed=None)
             last = changes[-1]

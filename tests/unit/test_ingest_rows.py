@@ -31,9 +31,19 @@ def test_flags_end_at_the_first_dot(stored: str, shown: str) -> None:
 
 def test_keys_of_schema_1_3_lose_their_dot() -> None:
     row = journal_row(
-        1, "U", "job", "1.s", changed={"queue.": "11.a"}, before={"queue.": "11.b"}, removed=["x."]
+        1,
+        "U",
+        "job",
+        "1.s",
+        changed={"queue.": "11.a"},
+        before={"queue.": "11.b"},
+        removed=["x.", "y.", "z"],
     )
-    assert (row.changed, row.before, row.removed) == ({"queue": "a"}, {"queue": "b"}, ("x",))
+    assert (row.changed, row.before, row.removed) == (
+        {"queue": "a"},
+        {"queue": "b"},
+        ("x", "y", "z"),
+    )
 
 
 def test_a_missing_value_is_empty() -> None:
