@@ -6,7 +6,7 @@ import json
 from itertools import pairwise
 
 from harness.drafts import DRAFTS, PlainLog
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pbscast import wire
@@ -14,6 +14,7 @@ from pbscast_store.drafts import Draft
 from pbscast_store.heads import Head, HeadCache, ObjectKey
 from pbscast_store.planning import LARGE, FoldRow, Plan, plan
 
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 BATCHES = st.lists(st.lists(DRAFTS, max_size=6), max_size=6)
 
 
@@ -28,6 +29,7 @@ def run(batches: list[list[Draft]]) -> list[Plan]:
     return plans
 
 
+@patient
 @given(BATCHES)
 def test_positions_incarnations_and_revisions_are_those_of_one_event_at_a_time(
     batches: list[list[Draft]],
@@ -50,6 +52,7 @@ def test_positions_incarnations_and_revisions_are_those_of_one_event_at_a_time(
     assert sum(planned.dropped for planned in plans) == plain.dropped
 
 
+@patient
 @given(st.lists(DRAFTS, max_size=30), st.lists(st.integers(0, 30)))
 def test_how_events_are_split_into_batches_changes_nothing(
     drafts: list[Draft], cuts: list[int]
@@ -62,6 +65,7 @@ def test_how_events_are_split_into_batches_changes_nothing(
     assert at_once[0].events == [row for planned in in_parts for row in planned.events]
 
 
+@patient
 @given(BATCHES)
 def test_a_large_value_is_never_among_those_that_each_event_rewrites(
     batches: list[list[Draft]],
@@ -73,6 +77,7 @@ def test_a_large_value_is_never_among_those_that_each_event_rewrites(
             assert not recent.keys() & base.keys()
 
 
+@patient
 @given(BATCHES)
 def test_one_fold_an_object_carries_its_last_place(batches: list[list[Draft]]) -> None:
     for planned in run(batches):
