@@ -90,17 +90,18 @@ class Consumer:
 
     async def _start(self, config: ConsumerConfig) -> None:
         self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._on_message)
+        # Named before it is asked for: it may be made although we never hear of it.
+        self.name = f"pbscast-{self._inbox.rpartition('.')[2]}"
         info = await self._jetstream().add_consumer(
             STREAM,
             config.evolve(
-                name=f"pbscast-{self._inbox.rpartition('.')[2]}",
+                name=self.name,
                 ack_policy=AckPolicy.NONE,
                 inactive_threshold=INACTIVE_THRESHOLD,
                 mem_storage=True,
                 num_replicas=1,
             ),
         )
-        self.name = info.name
         self.stored = info.num_pending or 0
         self.created = info.created
 
