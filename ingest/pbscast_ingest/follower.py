@@ -99,16 +99,22 @@ class Follower:
         return [replace(draft, provenance=draft.provenance.JOURNAL) for draft in drafts]
 
     async def _gap(self, row: JournalRow) -> None:
-        due = self._chronicle.cursor.due
+        due, blind = self._chronicle.cursor.due, self._chronicle.cursor.blind
+        since = _moment(row.context.get("since")) or row.at
         if row.op == "T":
             # One statement empties them all (pbs_server -t create), and leaves a row for each.
             if due is None or due.get("cause") != TRUNCATED:
                 await self._chronicle.gap(TRUNCATED, row.at, row.at)
-        elif row.context.get("phase") == "begin":
-            await self._chronicle.darken(row.key)
-        else:
-            since = _moment(row.context.get("since")) or row.at
-            await self._chronicle.gap(row.key, since, row.at)
+        elif row.context.get("phase") != "begin":
+            await self._chronicle.gap(row.key, self._dark_since(since), row.at)
+        elif not blind:
+            await self._chronicle.darken(row.key, seen=since.isoformat())
+
+    def _dark_since(self, since: datetime) -> datetime:
+        """The marker of an end knows no more than itself; the gap is as old as what began it."""
+        cursor = self._chronicle.cursor
+        seen = _moment(cursor.seen) if cursor.blind else None
+        return min(since, seen) if seen else since
 
     async def _close(self, page: Page) -> None:
         """Draw the conclusions of a page that needed all its rows."""
@@ -121,7 +127,6 @@ class Follower:
             await chronicle.append(drafts, cursor)
 
     async def _corrections(self, rows: Sequence[JournalRow]) -> dict[int, list[Draft]]:
-        await self._chronicle.flush()
         found: dict[int, list[Draft]] = {}
         for row in rows:
             if row.kind not in KINDS or row.op not in "IUD":
@@ -132,6 +137,7 @@ class Follower:
             self._met.add((row.kind, name))
             if row.op == "I" and self._chronicle.is_new:
                 continue
+            await self._chronicle.flush()
             state = await self._log.object(self._site, KINDS[row.kind], name)
             if drafts := correct(row, state, name):
                 found[row.seq] = drafts

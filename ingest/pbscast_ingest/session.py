@@ -162,6 +162,10 @@ class Session:
             await self._look(health)
         await self._count_losses(page)
         self._monitor.note(position=self._chronicle.position)
+        if not page.more:
+            self._monitor.note(lag_rows=0, lag_seconds=0.0)
+            metrics.LAG_ROWS.labels(self._chronicle.site).set(0)
+            metrics.LAG_SECONDS.labels(self._chronicle.site).set(0)
 
     def _is_ready(self, page: Page) -> bool:
         """Whether a resync is due and what it looks for is committed."""
