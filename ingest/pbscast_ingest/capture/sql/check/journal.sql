@@ -7,6 +7,6 @@ SELECT (SELECT count(*) FROM (SELECT FROM pbscast.journal LIMIT 1000000) AS boun
        (SELECT count(*) FROM (SELECT FROM pbscast.journal j WHERE j.seq > %(read)s::bigint LIMIT 1000000) AS bounded) AS unread,
        (SELECT extract(epoch FROM clock_timestamp() - j.at)::float8 FROM pbscast.journal j
          WHERE j.seq > %(read)s::bigint ORDER BY j.seq LIMIT 1) AS unread_seconds,
-       pg_sequence_last_value('pbscast.mode')::integer AS mode,
+       pbscast.mode() AS mode,
        coalesce(pg_sequence_last_value('pbscast.gap_seq'), 0) AS lost
   FROM pbscast.control c

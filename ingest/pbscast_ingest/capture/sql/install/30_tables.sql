@@ -30,11 +30,6 @@ CREATE TABLE IF NOT EXISTS pbscast.control (
     cap_bytes bigint  NOT NULL CHECK (cap_bytes > 0)
 );
 
--- The switch that the row triggers look at. A sequence, because it is the one shared number that is
--- read without running a query, changes at once and is never locked: 0 capture and ring the
--- doorbell, 1 paused, 2 capture without the doorbell, 3 both.
-CREATE SEQUENCE IF NOT EXISTS pbscast.mode MINVALUE 0 MAXVALUE 3 START 0 CACHE 1;
-
 -- Order of the journal. A row's number is drawn while the changed row is locked, so that for each
 -- object the order of seq is the order of the commits.
 CREATE SEQUENCE IF NOT EXISTS pbscast.journal_seq CACHE 1;
@@ -86,6 +81,3 @@ $form$;
 INSERT INTO pbscast.control (cap_bytes)
 VALUES (current_setting('pbscast.install_cap_bytes')::bigint)
 ON CONFLICT (one) DO UPDATE SET cap_bytes = excluded.cap_bytes;
--- A pause outlives an upgrade; the doorbell is as this call wants it.
-SELECT setval('pbscast.mode', coalesce(pg_sequence_last_value('pbscast.mode'), 0) & 1
-                              | CASE WHEN current_setting('pbscast.install_notify')::boolean THEN 0 ELSE 2 END);

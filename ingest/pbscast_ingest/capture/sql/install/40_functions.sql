@@ -1,5 +1,30 @@
 -- Functions that the triggers call, and those for the reader and the administrator.
 
+-- The switch: 0 capture and ring the doorbell, 1 paused, 2 capture without the doorbell, 3 both. A
+-- function, because the triggers' plans take it in as a constant and are made anew when it is
+-- replaced: looking at it costs nothing, turning it needs no lock and works at once.
+CREATE OR REPLACE FUNCTION pbscast.set_mode(mode integer)
+RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $set_mode$
+BEGIN
+    EXECUTE format('CREATE OR REPLACE FUNCTION pbscast.mode() RETURNS integer LANGUAGE sql STABLE AS %L',
+                   'SELECT ' || mode);
+END
+$set_mode$;
+
+-- A pause outlives an upgrade; the doorbell is as this call wants it.
+DO $mode$
+DECLARE
+    doorbell integer := CASE WHEN current_setting('pbscast.install_notify')::boolean THEN 0 ELSE 2 END;
+    paused   integer := 0;
+BEGIN
+    IF to_regprocedure('pbscast.mode()') IS NOT NULL THEN
+        paused := pbscast.mode() & 1;
+    END IF;
+    PERFORM pbscast.set_mode(paused | doorbell);
+END
+$mode$;
+
 -- Writes a gap marker: from `since` until now changes may be missing. Phase begin, end or point.
 CREATE OR REPLACE FUNCTION pbscast.mark_gap(cause text, phase text, since timestamptz, details text[])
 RETURNS void LANGUAGE plpgsql
@@ -50,7 +75,7 @@ BEGIN
     IF extract(epoch FROM clock_timestamp())::numeric < owed[3]::numeric THEN
         PERFORM pbscast.lose(owed[1], false);
         RETURN true;
-    ELSIF pg_sequence_last_value('pbscast.mode') & 1 = 1 THEN
+    ELSIF pbscast.mode() & 1 = 1 THEN
         RETURN true;
     ELSIF owed IS NULL THEN
         RETURN false;
@@ -80,7 +105,7 @@ EXCEPTION WHEN query_canceled OR OTHERS THEN
 END
 $note_loss$;
 
--- Called for every 64th row and for very large ones. Beyond the cap the session stops writing, with one marker.
+-- Called for every 64th row or so. Beyond the cap the session stops writing, with one marker.
 CREATE OR REPLACE FUNCTION pbscast.watch_size()
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $watch_size$
@@ -101,7 +126,7 @@ CREATE OR REPLACE FUNCTION pbscast.capture_truncate()
 RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $capture_truncate$
 BEGIN
-    IF (current_setting('pbscast.owed', true) <> '' OR pg_sequence_last_value('pbscast.mode') <> 0)
+    IF (current_setting('pbscast.owed', true) <> '' OR pbscast.mode() <> 0)
        AND pbscast.hold_back() THEN
         RETURN NULL;
     END IF;
@@ -125,7 +150,7 @@ CREATE OR REPLACE FUNCTION pbscast.ring()
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $ring$
 BEGIN
-    IF pg_sequence_last_value('pbscast.mode') & 2 = 0 AND pg_notification_queue_usage() < 0.1 THEN
+    IF pbscast.mode() & 2 = 0 AND pg_notification_queue_usage() < 0.1 THEN
         PERFORM pg_notify('pbscast', '');
     END IF;
 END
@@ -204,10 +229,10 @@ CREATE OR REPLACE FUNCTION pbscast.pause(why text)
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $pause$
 BEGIN
-    IF pg_sequence_last_value('pbscast.mode') & 1 = 1 THEN
+    IF pbscast.mode() & 1 = 1 THEN
         RETURN;
     END IF;
-    PERFORM setval('pbscast.mode', pg_sequence_last_value('pbscast.mode') | 1);
+    PERFORM pbscast.set_mode(pbscast.mode() | 1);
     BEGIN
         PERFORM pbscast.mark_gap('pause', 'begin', clock_timestamp(), ARRAY['why', why]);
     EXCEPTION WHEN OTHERS THEN
@@ -221,10 +246,10 @@ CREATE OR REPLACE FUNCTION pbscast.resume()
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $resume$
 BEGIN
-    IF pg_sequence_last_value('pbscast.mode') & 1 = 0 THEN
+    IF pbscast.mode() & 1 = 0 THEN
         RETURN;
     END IF;
-    PERFORM setval('pbscast.mode', pg_sequence_last_value('pbscast.mode') & 2);
+    PERFORM pbscast.set_mode(pbscast.mode() & 2);
     BEGIN
         PERFORM pbscast.mark_gap('pause', 'end', clock_timestamp(), '{}');
     EXCEPTION WHEN OTHERS THEN

@@ -9,48 +9,35 @@ DO $row_triggers$
 DECLARE
     body constant text := $template$
 DECLARE
-    fresh   record;
-    stale   record;
-    columns text[] := '{}';
-    was     text[] := '{}';
-    drawn   bigint;
+    fresh record;
+    stale record;
+    rung  text;
 BEGIN
-    IF (pg_catalog.current_setting('pbscast.owed', true) OPERATOR(pg_catalog.<>) ''
-        OR pg_catalog.pg_sequence_last_value('pbscast.mode') OPERATOR(pg_catalog.<>) 0)
-       AND pbscast.hold_back() THEN
-        RETURN NULL;
+    -- Two steps: to call a function costs something even where it is not reached.
+    IF pg_catalog.current_setting('pbscast.owed', true) OPERATOR(pg_catalog.<>) ''
+       OR pbscast.mode() OPERATOR(pg_catalog.<>) 0 THEN
+        IF pbscast.hold_back() THEN
+            RETURN NULL;
+        END IF;
     END IF;
     IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
         fresh := NEW; fresh.attributes := NULL; fresh.<saved> := NULL;
         stale := OLD; stale.attributes := NULL; stale.<saved> := NULL;
         IF fresh OPERATOR(pg_catalog.*<>) stale THEN
-            SELECT <hstore>.hstore_to_array(d.came),
-                   <hstore>.hstore_to_array(<hstore>.slice(<hstore>.hstore(stale), <hstore>.akeys(d.came)))
-              INTO columns, was
-              FROM (SELECT <hstore>.delete(<hstore>.hstore(fresh), <hstore>.hstore(stale)) AS came
-                    OFFSET 0) AS d;
-        END IF;
-        -- hs_concat with nothing: unpacks an attribute value once for all that is done with it.
-        INSERT INTO pbscast.journal (seq, xid, at, op, kind, key, created, columns, changed, before, removed, context)
-        SELECT pg_catalog.nextval('pbscast.journal_seq'), pg_catalog.txid_current(), pg_catalog.clock_timestamp(),
-               'U', '<table>', <key of NEW>, NEW.<created>, columns,
-               <hstore>.hstore_to_array(k.came),
-               pg_catalog.array_cat(<hstore>.hstore_to_array(<hstore>.slice(k.went, k.keys)), was),
-               <hstore>.akeys(<hstore>.delete(k.went, k.keys)),
-               <context of NEW>
-          FROM (SELECT d.present, d.came, d.went, <hstore>.akeys(d.came) AS keys
-                  FROM (SELECT u.present, <hstore>.delete(u.present, u.past) AS came,
-                               <hstore>.delete(u.past, u.present) AS went
-                          FROM (SELECT <hstore>.hs_concat(NEW.attributes, '') AS present,
-                                       <hstore>.hs_concat(OLD.attributes, '') AS past
-                                OFFSET 0) AS u
-                        OFFSET 0) AS d
-                OFFSET 0) AS k
-         WHERE columns OPERATOR(pg_catalog.<>) '{}'
-            OR NOT (k.keys OPERATOR(pg_catalog.<@) '{mtime}' AND <hstore>.akeys(k.went) OPERATOR(pg_catalog.<@) '{mtime}')
-        RETURNING seq INTO drawn;
-        IF drawn IS NULL THEN
-            RETURN NULL; -- nothing but mtime: no change
+            INSERT INTO pbscast.journal (seq, xid, at, op, kind, key, created, changed, removed, context, columns, before)
+            SELECT <what every update holds>,
+                   <hstore>.hstore_to_array(c.came),
+                   <hstore>.hstore_to_array(<hstore>.hs_concat(<hstore>.slice(c.was, <hstore>.akeys(c.came)),
+                                                               <hstore>.slice(d.went, <hstore>.akeys(d.came))))
+              FROM <differences of the attributes> AS d,
+                   (SELECT o.was, <hstore>.delete(<hstore>.hstore(fresh), o.was) AS came
+                      FROM (SELECT <hstore>.hstore(stale) AS was OFFSET 0) AS o OFFSET 0) AS c;
+        ELSE
+            INSERT INTO pbscast.journal (seq, xid, at, op, kind, key, created, changed, removed, context, before)
+            SELECT <what every update holds>,
+                   <hstore>.hstore_to_array(<hstore>.slice(d.went, <hstore>.akeys(d.came)))
+              FROM <differences of the attributes> AS d
+             WHERE <hstore>.hstore_ne(<hstore>.delete(<hstore>.hs_concat(d.went, d.came), 'mtime'::pg_catalog.text), '');
         END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
         fresh := NEW; fresh.attributes := NULL;
@@ -58,21 +45,20 @@ BEGIN
         VALUES (pg_catalog.nextval('pbscast.journal_seq'), pg_catalog.txid_current(), pg_catalog.clock_timestamp(),
                 'I', '<table>', <key of NEW>, NEW.<created>,
                 <hstore>.hstore_to_array(<hstore>.delete(<hstore>.hstore(fresh), '{attributes,<saved>}'::pg_catalog.text[])),
-                <hstore>.hstore_to_array(NEW.attributes))
-        RETURNING seq INTO drawn;
+                <hstore>.hstore_to_array(NEW.attributes));
     ELSE
         INSERT INTO pbscast.journal (seq, xid, at, op, kind, key, created, context)
         VALUES (pg_catalog.nextval('pbscast.journal_seq'), pg_catalog.txid_current(), pg_catalog.clock_timestamp(),
-                'D', '<table>', <key of OLD>, OLD.<created>, <context of OLD>)
-        RETURNING seq INTO drawn;
+                'D', '<table>', <key of OLD>, OLD.<created>, <context of OLD>);
     END IF;
-    IF drawn OPERATOR(pg_catalog.%) 64 OPERATOR(pg_catalog.=) 0 THEN
-        PERFORM pbscast.watch_size();
-    END IF;
-    IF pg_catalog.pg_sequence_last_value('pbscast.mode') OPERATOR(pg_catalog.=) 0
-       AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.1 THEN
-        PERFORM pg_catalog.pg_notify('pbscast', '');
-    END IF;
+    IF FOUND THEN
+        rung := CASE WHEN pbscast.mode() OPERATOR(pg_catalog.=) 0
+                      AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.1
+                     THEN pg_catalog.pg_notify('pbscast', '')::pg_catalog.text END;
+        IF pg_catalog.random() OPERATOR(pg_catalog.<) 0.015 THEN
+            PERFORM pbscast.watch_size();
+        END IF;
+    END IF; -- else nothing but mtime was saved: that is no change
     RETURN NULL;
 EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN
     BEGIN
@@ -83,15 +69,25 @@ EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN
     RETURN NULL;
 END
 $template$;
+    held constant text := $held$pg_catalog.nextval('pbscast.journal_seq'), pg_catalog.txid_current(),
+                   pg_catalog.clock_timestamp(), 'U', '<table>', <key of NEW>, NEW.<created>,
+                   <hstore>.hstore_to_array(d.came),
+                   <hstore>.akeys(<hstore>.delete(d.went, <hstore>.akeys(d.came))),
+                   <context of NEW>$held$;
+    -- hs_concat with nothing: unpacks an attribute value once for all that is done with it.
+    differences constant text := $differences$
+                   (SELECT u.present, <hstore>.delete(u.present, u.past) AS came, <hstore>.delete(u.past, u.present) AS went
+                      FROM (SELECT <hstore>.hs_concat(NEW.attributes, '') AS present,
+                                   <hstore>.hs_concat(OLD.attributes, '') AS past OFFSET 0) AS u OFFSET 0)$differences$;
     state_names constant text := $names$'{job_state,substate,Exit_status,Job_Owner,queue,project,Job_Name,history_timestamp,destination,array_id}'::pg_catalog.text[]$names$;
-    context_of_new constant text := $context$pg_catalog.array_cat(
-                   <hstore>.hstore_to_array(<hstore>.slice(k.present, <state names>)),
-                   ARRAY['ji_svrflags', NEW.ji_svrflags::pg_catalog.text])$context$;
-    context_of_old constant text := $context$pg_catalog.array_cat(
-                   <hstore>.hstore_to_array(<hstore>.slice(OLD.attributes, pg_catalog.array_cat(<state names>,
-                       ARRAY(SELECT name FROM <hstore>.skeys(OLD.attributes) AS name
-                              WHERE pg_catalog.left(name, 15) OPERATOR(pg_catalog.=) 'resources_used.')))),
-                   ARRAY['ji_svrflags', OLD.ji_svrflags::pg_catalog.text, 'ji_destin', OLD.ji_destin])$context$;
+    context_of_new constant text := $context$<hstore>.hstore_to_array(<hstore>.hs_concat(
+                       <hstore>.slice(d.present, <state names>),
+                       <hstore>.hstore('ji_svrflags', NEW.ji_svrflags::pg_catalog.text)))$context$;
+    context_of_old constant text := $context$<hstore>.hstore_to_array(<hstore>.hs_concat(
+                       <hstore>.slice(OLD.attributes, pg_catalog.array_cat(<state names>,
+                           ARRAY(SELECT name FROM <hstore>.skeys(OLD.attributes) AS name
+                                  WHERE pg_catalog.left(name, 15) OPERATOR(pg_catalog.=) 'resources_used.'))),
+                       <hstore>.hstore(ARRAY['ji_svrflags', OLD.ji_svrflags::pg_catalog.text, 'ji_destin', OLD.ji_destin])))$context$;
     -- What the reader says of where a reservation or a node stands, whatever of it changed.
     state_of_resv constant text :=
         $context$ARRAY['ri_state', <row>.ri_state::pg_catalog.text, 'ri_substate', <row>.ri_substate::pg_catalog.text]$context$;
@@ -111,7 +107,9 @@ BEGIN
                       ) AS t (kind, key, created, saved)
     LOOP
         shown := CASE item.kind WHEN 'resv' THEN state_of_resv WHEN 'node' THEN state_of_node ELSE 'NULL' END;
-        code := replace(body, '<context of NEW>',
+        code := replace(body, '<what every update holds>', held);
+        code := replace(code, '<differences of the attributes>', differences);
+        code := replace(code, '<context of NEW>',
                         CASE item.kind WHEN 'job' THEN context_of_new ELSE replace(shown, '<row>', 'NEW') END);
         code := replace(code, '<context of OLD>',
                         CASE item.kind WHEN 'job' THEN context_of_old ELSE replace(shown, '<row>', 'OLD') END);

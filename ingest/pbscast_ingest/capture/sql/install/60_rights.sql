@@ -13,7 +13,7 @@ BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA pbscast, pbs, %I TO %I', place, reader);
     EXECUTE format('GRANT SELECT ON pbs.job, pbs.queue, pbs.node, pbs.resv, pbs.server, pbs.scheduler, pbs.info TO %I', reader);
     EXECUTE format('GRANT SELECT, DELETE ON pbscast.journal TO %I', reader);
-    EXECUTE format('GRANT SELECT ON pbscast.installation, pbscast.control, pbscast.journal_seq, pbscast.gap_seq, pbscast.mode TO %I', reader);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION pbscast.identity(), pbscast.defects(), pbscast.heartbeat() TO %I', reader);
+    EXECUTE format('GRANT SELECT ON pbscast.installation, pbscast.control, pbscast.journal_seq, pbscast.gap_seq TO %I', reader);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION pbscast.identity(), pbscast.mode(), pbscast.defects(), pbscast.heartbeat() TO %I', reader);
 END
 $rights$;
