@@ -2,7 +2,8 @@
 
 Datastores on one durable PostgreSQL, one connection each, the prepared statements that PBS uses;
 each save is done on all of them in turn, in a random order, so that whatever else the machine does
-falls on all alike. By itself: `.venv/bin/python tests/benchmarks/bench_capture.py [SAVES]`.
+falls on all alike. Two floors stand beside it: a row trigger that does nothing, and one that only
+inserts a constant row of a journal row's size. By itself: `.venv/bin/python tests/benchmarks/bench_capture.py [SAVES]`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,23 @@ PREPARED: Final = {
     " attributes = attributes || hstore($2::text[]) WHERE ji_jobid = $1",
 }
 """The save that PBS does most, the one with columns, and the one that says nothing but mtime."""
+
+
+_FLOOR: Final = """
+CREATE SCHEMA floor;
+CREATE SEQUENCE floor.seq;
+CREATE TABLE floor.journal (seq bigint PRIMARY KEY, xid bigint, at timestamptz, row text);
+CREATE FUNCTION floor.trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {} RETURN NULL; END $$;
+CREATE TRIGGER floor AFTER INSERT OR UPDATE OR DELETE ON pbs.job
+    FOR EACH ROW EXECUTE PROCEDURE floor.trigger();
+"""
+FLOORS: Final = {
+    "empty trigger": _FLOOR.format(""),
+    "constant row": _FLOOR.format(
+        "INSERT INTO floor.journal VALUES (nextval('floor.seq'), txid_current(), clock_timestamp(),"
+        f" '{'x' * 450}');"
+    ),
+}
 
 
 @dataclass
@@ -80,9 +98,10 @@ def _a_job() -> dict[str, str]:
 def _datastore(server: PostgresServer, name: str) -> Iterator[Datastore]:
     create_datastore(server.dsn(), name)
     dsn = server.dsn(name)
-    if name != "off":
-        capture.install(dsn, site="sitea", notify=name != "on_without_doorbell")
+    if name.startswith("on"):
+        capture.install(dsn, site="sitea", notify=name == "on")
     with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(FLOORS.get(name, "").encode())
         flat = [text for pair in _a_job().items() for text in pair]
         connection.execute(
             "INSERT INTO pbs.job SELECT n || '.sitea', 1, 10, 33, 0, 'workq', '', 1, 0, 0, 0, 0, 0,"
@@ -97,8 +116,8 @@ def _datastore(server: PostgresServer, name: str) -> Iterator[Datastore]:
 
 def measure(saves: int) -> list[str]:
     """The table, one line for each form of save and datastore."""
-    lines = [f"{'save':12} {'capture':22} {'p50':>8} {'p90':>8} {'p99':>8}   p50   p99"]
-    names = ("off", "on", "on_without_doorbell")
+    lines = [f"{'save':12} {'capture':16} {'p50':>8} {'p90':>8} {'p99':>8}   p50   p99"]
+    names = ("off", *FLOORS, "on", "on, no doorbell")
     with PostgresServer() as server, ExitStack() as stack:
         stores = [stack.enter_context(_datastore(server, name)) for name in names]
         for form in PREPARED:
@@ -122,7 +141,7 @@ def _rows(form: str, times: dict[str, list[float]]) -> Iterator[str]:
     for name, cut in cuts.items():
         ratios = f"{cut[49] / off[49]:5.2f} {cut[98] / off[98]:5.2f}"
         shown = f"{cut[49]:8.0f} {cut[89]:8.0f} {cut[98]:8.0f}"
-        yield f"{form:12} {name.replace('_', ' '):22} {shown} {ratios}"
+        yield f"{form:12} {name:16} {shown} {ratios}"
 
 
 def test_what_a_save_costs() -> None:

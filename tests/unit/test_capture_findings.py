@@ -1,0 +1,127 @@
+"""What `source check` makes of what a datastore answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from pbscast_ingest.capture import CheckReport, Finding, Verdict, findings
+from pbscast_ingest.capture.findings import Installed, Journal, Reader, Surroundings
+from pbscast_ingest.capture.script import JOURNAL_VERSION, digest
+
+OK, WARN, FAIL = Verdict.OK, Verdict.WARN, Verdict.FAIL
+
+SEEN = Surroundings(150018, "15.18", True, "public", True, 0.0, None)  # noqa: FBT003 - a row
+INSTALLED = Installed(JOURNAL_VERSION, digest(), "sitea", "reader", "2026-11-22", "1:a", ())
+JOURNAL = Journal(10, 1 << 20, 1 << 30, 30.0, 1.0, 0, None, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("number", "verdict"),
+    [(90600, FAIL), (100023, OK), (150018, OK), (180006, OK), (190000, FAIL)],
+)
+def test_servers_from_10_to_18_are_served(number: int, verdict: Verdict) -> None:
+    assert findings.server(SEEN._replace(server_version_num=number)).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("version", "verdict"),
+    [("1.5.0", OK), ("1.5.12", OK), ("1.4.0", FAIL), ("1.50", FAIL), ("2.0", FAIL), (None, FAIL)],
+)
+def test_known_schemas_are_those_of_1_5(version: str | None, verdict: Verdict) -> None:
+    assert findings.schema(SEEN, version).verdict is verdict
+
+
+def test_a_database_without_pbs_is_told() -> None:
+    assert "none" in findings.schema(SEEN._replace(has_pbs=False), None).text
+
+
+def test_a_moved_hstore_is_a_fault() -> None:
+    assert findings.hstore(SEEN, None).verdict is OK
+    assert findings.hstore(SEEN, "capture_job").verdict is FAIL
+    assert findings.hstore(SEEN._replace(hstore_schema=None), None).verdict is FAIL
+
+
+def test_another_release_is_told_from_a_newer_one() -> None:
+    assert findings.installation(INSTALLED).verdict is OK
+    assert findings.installation(INSTALLED._replace(script="other")).verdict is WARN
+    assert findings.installation(INSTALLED._replace(version=JOURNAL_VERSION - 1)).verdict is WARN
+    assert findings.installation(INSTALLED._replace(version=JOURNAL_VERSION + 1)).verdict is FAIL
+
+
+def test_each_table_has_its_finding() -> None:
+    found = findings.triggers(INSTALLED._replace(defects=["pbs.node: no triggers"]))
+    assert {item.subject: item.verdict for item in found} == {
+        "triggers on pbs.job": OK,
+        "triggers on pbs.queue": OK,
+        "triggers on pbs.node": FAIL,
+        "triggers on pbs.resv": OK,
+        "triggers on pbs.server": OK,
+        "triggers on pbs.scheduler": OK,
+    }
+    assert all("upgrade" in item.advice for item in found if item.verdict is FAIL)
+
+
+@pytest.mark.parametrize(("mode", "verdict"), [(0, OK), (1, WARN), (2, OK), (3, WARN)])
+def test_the_switch(mode: int, verdict: Verdict) -> None:
+    assert findings.switch(JOURNAL._replace(mode=mode)).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("size", "verdict"), [(1 << 29, OK), ((1 << 29) + 1, WARN), ((1 << 30) + 1, FAIL)]
+)
+def test_the_journal_against_its_cap(size: int, verdict: Verdict) -> None:
+    assert findings.size(JOURNAL._replace(bytes=size)).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("rows", "seconds", "verdict"), [(0, None, OK), (5, 2.0, OK), (5, 601.0, WARN)]
+)
+def test_the_lag(rows: int, seconds: float | None, verdict: Verdict) -> None:
+    seen = JOURNAL._replace(unread=rows, unread_seconds=seconds)
+    assert findings.lag(seen).verdict is verdict
+
+
+def test_times_are_told_in_words() -> None:
+    for seconds, words in [(3.4, "3 s ago"), (600.0, "10 min ago"), (90000.0, "25 h ago")]:
+        assert findings.last_row(JOURNAL._replace(newest_seconds=seconds)).text == words
+    assert findings.last_row(JOURNAL._replace(newest_seconds=None)).text == "none yet"
+
+
+def test_losses_are_a_warning() -> None:
+    assert findings.losses(JOURNAL).verdict is OK
+    assert findings.losses(JOURNAL._replace(lost=3)).verdict is WARN
+
+
+def test_a_filling_queue_names_the_culprit() -> None:
+    assert findings.queue(SEEN).verdict is OK
+    found = findings.queue(SEEN._replace(queue_usage=0.5, idle_in_transaction="pid 7 (x) for 9 s"))
+    assert found.verdict is WARN
+    assert "pid 7" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("seen", "verdict"),
+    [
+        (None, FAIL),
+        (Reader(can_log_in=True, lacks=["pbs.job"], exceeds=False), FAIL),
+        (Reader(can_log_in=False, lacks=[], exceeds=False), FAIL),
+        (Reader(can_log_in=True, lacks=[], exceeds=True), WARN),
+        (Reader(can_log_in=True, lacks=[], exceeds=False), OK),
+    ],
+)
+def test_the_rights_of_the_reader(seen: Reader | None, verdict: Verdict) -> None:
+    assert findings.reader("reader", seen).verdict is verdict
+
+
+def test_a_report_is_as_good_as_its_worst_finding() -> None:
+    good, bad = Finding("a", OK, "well"), Finding("b", FAIL, "ill", "mend it")
+    assert CheckReport("x", (good,)).verdict is OK
+    report = CheckReport("x", (good, Finding("c", WARN, "so-so", "look"), bad))
+    assert report.verdict is FAIL
+    assert report.lines() == [
+        "OK    a: well",
+        "WARN  c: so-so",
+        "      look",
+        "FAIL  b: ill",
+        "      mend it",
+    ]

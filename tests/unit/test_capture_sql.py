@@ -1,0 +1,101 @@
+"""What is installed in a datastore: nothing newer than PostgreSQL 10, readable, no secrets."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+
+from pbscast_ingest.capture import Settings, render_install, render_uninstall
+from pbscast_ingest.capture.script import digest, statements
+
+# What PostgreSQL 11 to 18 brought and somebody might reach for.
+NEWER = [
+    r"\bxid8\b",
+    r"\bpg_current_(xact_id|snapshot)",
+    r"\bpg_(snapshot|visible_in_snapshot|xact_status)\b",
+    r"\bEXECUTE\s+FUNCTION\b",
+    r"\bOR\s+REPLACE\s+TRIGGER\b",
+    r"\b(CREATE|DROP|ALTER)\s+(OR\s+REPLACE\s+)?PROCEDURE\b",
+    r"\bCALL\s",
+    r"\bMERGE\b",
+    r"multirange",
+    r"\bGENERATED\s+ALWAYS\s+AS\s*\(",
+    r"\bNULLS\s+NOT\s+DISTINCT\b",
+    r"\b(NOT\s+)?MATERIALIZED\s*\(",
+    r"\bINCLUDE\s*\(",
+    r"\bBEGIN\s+ATOMIC\b",
+    r"\bRETURNING\s+(WITH|OLD|NEW)\b",
+    r"\bMAINTAIN\b",
+    r"\bSECURITY_INVOKER\b",
+    r"\bpg_read_all_data\b",
+    r"\bgen_random_uuid\b|\buuidv[47]\b",
+    r"\bstarts_with\b|\^@",
+    r"\bjsonb?_(path|table|exists|value|query|scalar|serialize)\w*\(",
+    r"\b(string_to_table|trim_array|date_bin|unistr|any_value|array_(sample|shuffle|sort))\b",
+    r"\bregexp_(count|instr|like|substr)\b",
+    r"\brandom\s*\(\s*\S+\s*,",
+    r"\bDROP\s+EXPRESSION\b",
+    r"\bSTORAGE\s+(PLAIN|MAIN|EXTERNAL)\b",
+    r"\bCOMPRESSION\b",
+    r"\bmin_scale\b|\bgcd\(|\blcm\(",
+    r"\btransaction_timeout\b|\bidle_session_timeout\b",
+]
+
+
+def _all_sql() -> dict[str, str]:
+    top = files("pbscast_ingest.capture") / "sql"
+    found = [item for item in top.iterdir() if item.name.endswith(".sql")]
+    found += [item for name in ("install", "uninstall", "check") for item in (top / name).iterdir()]
+    return {item.name: item.read_text("utf-8") for item in found}
+
+
+@pytest.mark.parametrize("pattern", NEWER)
+def test_nothing_is_newer_than_postgresql_10(pattern: str) -> None:
+    for name, text in _all_sql().items():
+        code = re.sub(r"--.*", "", text)
+        assert not re.search(pattern, code, re.IGNORECASE), name
+
+
+def test_what_postgresql_12_brought_is_asked_for_there_only() -> None:
+    (text,) = (text for text in statements("install") if "vacuum_truncate" in text)
+    assert text.index("server_version_num')::integer >= 120000") < text.index("vacuum_truncate=")
+
+
+def test_the_row_triggers_leave_no_name_to_the_search_path() -> None:
+    (text,) = (text for text in statements("install") if "$row_triggers$" in text)
+    body = text.split("$template$")[1]
+    qualified = re.compile(r"(pg_catalog|pbscast|<hstore>)\.\w+\(")
+    keywords = {"OPERATOR", "journal", "AS", "FROM", "VALUES", "SELECT"}
+    for call in re.finditer(r"([\w<>.]+)\s*\(", body):
+        assert qualified.fullmatch(call[0]) or call[1].split(".")[-1] in keywords, call[0]
+    for line in body.splitlines():
+        code = re.sub(r"--.*|'[^']*'|OPERATOR\(pg_catalog\.[^)]*\)|<[a-z][\w ]*>|:=", "", line)
+        assert not re.search(r"[=<>|%+*/@]", code), line
+
+
+def test_the_printed_sql_can_be_read_anywhere_and_is_whole() -> None:
+    text = render_install(Settings("sitea"))
+    assert text.isascii()
+    assert text.rstrip().endswith("COMMIT;")
+    assert all(statement in text for statement in statements("install"))
+    assert text.count("\nBEGIN;\n") == 1
+    assert render_uninstall().rstrip().endswith("COMMIT;")
+
+
+def test_names_are_quoted_as_they_are() -> None:
+    text = render_install(Settings("o'hara", reader_role="a\\b'c", cap_bytes=7, notify=False))
+    assert """SET LOCAL "pbscast"."install_site" = 'o''hara';""" in text
+    assert """"install_reader" =  E'a\\\\b''c';""" in text
+    assert """"install_cap_bytes" = '7';""" in text
+    assert """"install_notify" = 'false';""" in text
+
+
+def test_a_password_has_no_place_in_the_printed_sql() -> None:
+    assert re.search(r"password\s+'", render_install(Settings("sitea")), re.IGNORECASE) is None
+
+
+def test_the_digest_is_that_of_the_statements() -> None:
+    assert re.fullmatch(r"[0-9a-f]{16}", digest())
+    assert f"'{digest()}'" in render_install(Settings("sitea"))
