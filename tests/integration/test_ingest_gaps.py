@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -129,14 +130,16 @@ async def test_a_truncate_ends_what_was_there(log: Log, pbs: PbsServer, worker: 
 async def test_a_pause(log: Log, captured: str, pbs: PbsServer, worker: SiteWorker) -> None:
     pbs.submit("1.s")
     await asyncio.to_thread(pause, captured, "maintenance")
+    paused = datetime.now(UTC)
     pbs.save("1.s", "R/42")
     await wait_for(log, _told("sitea", EventName.DOWN))
+    resuming = datetime.now(UTC)
     await asyncio.to_thread(resume, captured)
     records = await wait_for(log, _resyncs(2))
     (gap,) = _gaps(records)
     assert gap.begin is not None
     assert gap.end is not None
-    assert gap.begin < gap.end
+    assert gap.begin <= paused < resuming <= gap.end
     assert _names(records, "1.s") == ["submit", "state"]
     assert _names(records, "sitea")[-3:] == ["gap", "up", "resync"]
 

@@ -114,7 +114,8 @@ def judged(
 
 
 def pause(first: int, last: int) -> Pause:
-    return Pause(first, last, START, START + timedelta(seconds=1))
+    begin, end, moment = START, START + timedelta(seconds=1), timedelta(seconds=0.1)
+    return Pause(first, last, begin, end, begin - moment, end + moment)
 
 
 def test_a_life_told_as_committed() -> None:
@@ -255,7 +256,8 @@ def gap(begin: float | None, end: float) -> Event:
 
 
 @pytest.mark.parametrize(
-    ("begin", "end", "complaints"), [(0, 1, 0), (None, 2, 0), (0.5, 1, 1), (0, 0.5, 1), (3, 4, 2)]
+    ("begin", "end", "complaints"),
+    [(0, 1, 0), (-5, 1.05, 0), (None, 2, 0), (0.5, 1, 1), (0, 0.5, 1), (3, 4, 2)],
 )
 def test_a_pause_must_be_told_and_nothing_else(
     begin: float | None, end: float, complaints: int

@@ -182,16 +182,11 @@ async def _doorbell_off(scene: Scene, turn: Turn) -> AsyncIterator[None]:
 async def _capture_paused(scene: Scene, turn: Turn) -> AsyncIterator[None]:
     """States are lost now; the ledger says which may be."""
     name = SITES[turn.target]
-    dsn, ledger = scene.stage.sites[name].dsn, scene.loads[name].ledger
-    ledger.pausing()
-    await insist(partial(asyncio.to_thread, capture.pause, dsn, "soak"))
-    ledger.paused()
-    try:
+    dsn = scene.stage.sites[name].dsn
+    pause = partial(insist, partial(asyncio.to_thread, capture.pause, dsn, "soak"))
+    resume = partial(insist, partial(asyncio.to_thread, capture.resume, dsn))
+    async with scene.loads[name].ledger.pause(pause, resume):
         yield
-    finally:
-        end = ledger.resuming()
-        await insist(partial(asyncio.to_thread, capture.resume, dsn))
-        ledger.resumed(end)
 
 
 _FAULTS: Final[Mapping[Trouble, Fault]] = {

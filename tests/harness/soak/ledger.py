@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -26,7 +27,6 @@ class Ledger:
         self.count = 0
         self._path = path
         self._file = path.open("a")
-        self._begun: tuple[int, datetime] | None = None
 
     def __call__(self, saved: Saved) -> None:
         """Called in the writing thread right after the commit."""
@@ -34,24 +34,24 @@ class Ledger:
         self._file.flush()
         self.count += 1
 
-    def pausing(self) -> None:
-        """To be called right before capture is paused: what is committed by now is captured."""
-        self._begun = (self.count + 1, _LONG_AGO)
+    @asynccontextmanager
+    async def pause(
+        self, pause: Callable[[], Awaitable[object]], resume: Callable[[], Awaitable[object]]
+    ) -> AsyncIterator[None]:
+        """Capture is off inside: what was committed before is captured, and what comes after.
 
-    def paused(self) -> None:
-        """To be called once capture is paused."""
-        assert self._begun is not None
-        self._begun = (self._begun[0], datetime.now(UTC))
-
-    def resuming(self) -> datetime:
-        """To be called right before capture is resumed; its result belongs to `resumed`."""
-        return datetime.now(UTC)
-
-    def resumed(self, end: datetime) -> None:
-        """To be called once capture works again: only the save in flight may still be lost."""
-        assert self._begun is not None
-        first, begin = self._begun
-        self.pauses.append(Pause(first, self.count + 1, begin, end))
+        Of the save in flight at either moment nobody knows.
+        """
+        first, earliest = self.count + 1, datetime.now(UTC)
+        await pause()
+        begin = datetime.now(UTC)
+        try:
+            yield
+        finally:
+            end = datetime.now(UTC)
+            await resume()
+            latest = datetime.now(UTC)
+            self.pauses.append(Pause(first, self.count + 1, begin, end, earliest, latest))
 
     def commits(self) -> Iterator[Saved]:
         return read_record(self._path)
@@ -71,7 +71,6 @@ class Tail:
         self._ids: dict[str, str] = {}
         self._moved = asyncio.Event()
         self.positions: dict[str, int] = {}
-        self.resyncs: dict[str, int] = {}
         self.settled: dict[str, bool] = {}
         """Whether the last word of a site on gaps is that they were mended."""
 
@@ -118,7 +117,7 @@ class Tail:
             text = file.read()
         whole = text[: text.rfind(b"\n") + 1]
         self._read += len(whole)
-        return whole.splitlines()
+        return whole.split(b"\n")[:-1]
 
     def _note(self, data: dict[str, object]) -> None:
         site = str(data["site"])

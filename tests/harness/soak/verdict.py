@@ -40,8 +40,11 @@ class Pause:
     last: int
     """Number of the last one."""
     begin: datetime
-    """The switch was off from then on, to then at least."""
+    """Capture was off from then on, perhaps since `earliest`."""
     end: datetime
+    """Capture was off until then, perhaps until `latest`."""
+    earliest: datetime
+    latest: datetime
 
 
 @dataclass
@@ -209,7 +212,8 @@ def _covers(gap: Gap, pause: Pause) -> bool:
 
 
 def _overlaps(gap: Gap, pause: Pause) -> bool:
-    return (gap.begin is None or gap.begin <= pause.end) and (gap.end or gap.time) >= pause.begin
+    begins_in_time = gap.begin is None or gap.begin <= pause.latest
+    return begins_in_time and (gap.end or gap.time) >= pause.earliest
 
 
 def check_rows(
