@@ -3,7 +3,8 @@
 Datastores on one durable PostgreSQL, one connection each, the prepared statements that PBS uses;
 each save is done on all of them in turn, in a random order, so that whatever else the machine does
 falls on all alike. Two floors stand beside it: a row trigger that does nothing, and one that only
-inserts a constant row of a journal row's size. By itself: `.venv/bin/python tests/benchmarks/bench_capture.py [SAVES]`.
+inserts a constant row of a journal row's size. By itself:
+`.venv/bin/python tests/benchmarks/bench_capture.py [SAVES]`.
 """
 
 from __future__ import annotations

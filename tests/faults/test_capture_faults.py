@@ -232,15 +232,31 @@ def test_a_full_journal_pauses_itself_and_goes_on_when_read(
     assert lost(db) == 200
     assert capture.check(dsn).verdict is capture.Verdict.FAIL
     # The reader reads; the heartbeat finds little left.
-    db.execute("SELECT pbscast.heartbeat()")
+    assert db.execute("SELECT pbscast.heartbeat()").fetchone() == (None,)
     assert gaps(db) == [("full", "begin")]
     db.execute("DELETE FROM pbscast.journal WHERE seq < (SELECT max(seq) FROM pbscast.journal)")
     db.execute("SELECT pbscast.heartbeat()")
-    assert [row["op"] for row in journal(db, "IUDTGH")] == ["H", "G", "H"]
+    assert [row["op"] for row in journal(db, "IUDTGH")] == ["G", "G", "H"]
     _save_until(pbs, db, "full", ends=2)
     pbs.save("1.s", substate="11.after")
     assert pairs(journal(db)[-1]["changed"]) == {"substate": "11.after"}
     assert pbs.slowest < BOUND
+
+
+def test_markers_alone_do_not_grow_beyond_the_cap(dsn: str, pbs: Pbs, db: Connection) -> None:
+    capture.install(dsn, site="sitea", cap_bytes=1 << 18)
+    pbs.insert("1.s", job_state="11.Q")
+    db.execute("ALTER TABLE pbscast.journal ADD CHECK (op IN ('H', 'G')) NOT VALID")
+    for number in range(20_000):
+        pbs.save("1.s", substate=f"11.{number}")
+        if lost(db):
+            break
+
+    assert gaps(db)[-1] == ("full", "begin")
+    rows = len(gaps(db))
+    for number in range(100):
+        pbs.save("1.s", substate=f"11.{number}")
+    assert len(gaps(db)) == rows
 
 
 def test_a_transaction_that_rolls_back_does_not_forgive_a_debt(

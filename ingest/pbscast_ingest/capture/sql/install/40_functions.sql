@@ -99,6 +99,9 @@ BEGIN
     ELSE
         PERFORM pbscast.mark_gap('error', 'point', clock_timestamp(),
                                  ARRAY['sqlstate', state, 'message', left(message, 500), 'table', kind]);
+        IF random() < 0.015 THEN
+            PERFORM pbscast.watch_size();
+        END IF;
     END IF;
 EXCEPTION WHEN query_canceled OR OTHERS THEN
     PERFORM pbscast.lose('error', true);
@@ -182,8 +185,9 @@ SET search_path = pg_catalog, pg_temp AS $defects$
     HAVING count(t.oid) < 2
 $defects$;
 
--- For the reader: a row that travels the journal, so that silence is told from death. Also ends the
--- state `full`: only then, and only once everything was read and trimmed, is the journal truncated.
+-- For the reader: a row that travels the journal, so that silence is told from death; NULL if there
+-- is no room for one. Also ends the state `full`: only then is the journal truncated, and only once
+-- everything was read and trimmed.
 CREATE OR REPLACE FUNCTION pbscast.heartbeat()
 RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $heartbeat$
@@ -193,6 +197,9 @@ BEGIN
     PERFORM txid_current();
     IF pbscast.is_full() THEN
         PERFORM pbscast.reclaim();
+        IF pbscast.is_full() THEN
+            RETURN NULL;
+        END IF;
     END IF;
     INSERT INTO pbscast.journal (seq, xid, at, op, context)
     VALUES (nextval('pbscast.journal_seq'), txid_current(), clock_timestamp(), 'H',
