@@ -37,6 +37,7 @@ async def soak(directory: Path, seed: int, turns: Iterable[Turn], seconds: float
     assert course.survived.found.lines == [], again
 
 
+@pytest.mark.timeout(300)
 async def test_every_kind_of_fault_once(tmp_path: Path) -> None:
     await soak(tmp_path, 7, islice(plan(7), len(Trouble)), inf)
 

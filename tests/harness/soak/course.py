@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Final
 
 from harness.pbs import PbsServer
-from harness.soak.faults import fault, part_of
+from harness.soak.faults import fault, has_standby, part_of
 from harness.soak.rows import attributes_of
 from harness.soak.scene import PATIENCE, SITES, Scene
 from harness.soak.schedule import Trouble, Turn
@@ -38,8 +38,9 @@ class Survived:
 
     turns: Counter[Trouble] = field(default_factory=Counter)
     recovery: dict[Trouble, float] = field(default_factory=dict)
-    """Longest time from the mending of a fault until the subscriber had what every site committed
-    after it, in seconds; only where nothing else went wrong meanwhile."""
+    """Longest time until the subscriber had what every site committed from then on, in seconds:
+    since the fault began where a standby takes over, else since it was mended; only where nothing
+    else went wrong meanwhile."""
     committed: int = 0
     logged: int = 0
     received: int = 0
@@ -82,16 +83,20 @@ class Course:
         self.survived.turns[turn.trouble] += 1
         if turn.calm:
             await self._busy[part]
-            await self._recover(turn)
         else:
             await self._scene.pass_changes(turn.lull)
 
     async def _trouble(self, turn: Turn) -> None:
+        begun, measured = monotonic(), turn.calm
         async with fault(self._scene, turn):
+            if measured and has_standby(turn):
+                await self._recover(turn, begun)
+                measured = False
             await self._scene.pass_changes(turn.hold)
+        if measured:
+            await self._recover(turn, monotonic())
 
-    async def _recover(self, turn: Turn) -> None:
-        begun = monotonic()
+    async def _recover(self, turn: Turn, begun: float) -> None:
         try:
             await self._scene.wait_until_current()
         except TimeoutError as error:

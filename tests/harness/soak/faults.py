@@ -46,6 +46,11 @@ def part_of(turn: Turn) -> str:
             return turn.trouble.split()[0]
 
 
+def has_standby(turn: Turn) -> bool:
+    """Whether another takes over what the fault stops."""
+    return part_of(turn) in ("ingest", "fan-out")
+
+
 def fault(scene: Scene, turn: Turn) -> AbstractAsyncContextManager[None]:
     """The fault of a turn: it begins and ends with the block."""
     return _FAULTS[turn.trouble](scene, turn)
