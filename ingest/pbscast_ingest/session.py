@@ -32,6 +32,9 @@ TEND_LOOKS: Final = 5
 QUIET_SECONDS: Final = 3.0
 """Losses are over when none was counted for so long."""
 
+TRIM_SECONDS: Final = 1.0
+"""Pause between two rounds of trimming: a DELETE for each event would cost as much as a save."""
+
 PENDING_SECONDS: Final = 0.1
 RESYNC_SHARE: Final = 10
 """Losses that go on mean one resync after another: this much longer is the time between them."""
@@ -207,6 +210,7 @@ class Session:
             floor = self._floor
             while gone := await self._journal.trim(floor):
                 metrics.TRIMMED.labels(self._chronicle.site).inc(gone)
+            await asyncio.sleep(TRIM_SECONDS)
 
 
 def _fresh(found: Installation, health: Health) -> dict[str, Any]:
