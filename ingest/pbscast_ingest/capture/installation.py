@@ -90,7 +90,7 @@ def resume(dsn: str) -> None:
     _switch(dsn, "resume", sql.SQL("SELECT pbscast.resume()"))
 
 
-def _switch(dsn: str, what: str, statement: sql.Composable) -> None:
+def _switch(dsn: str, what: str, statement: sql.SQL | sql.Composed) -> None:
     with administrator(dsn) as connection:
         try:
             connection.execute(statement)
