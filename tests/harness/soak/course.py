@@ -13,7 +13,7 @@ from typing import Final
 from harness.pbs import PbsServer
 from harness.soak.faults import fault, has_standby, part_of
 from harness.soak.rows import attributes_of
-from harness.soak.scene import PATIENCE, SITES, Scene
+from harness.soak.scene import SITES, Scene
 from harness.soak.schedule import Trouble, Turn
 from harness.soak.verdict import (
     Findings,
@@ -68,7 +68,11 @@ class Course:
         for turn in turns:
             if monotonic() > until:
                 break
-            await self._take(turn)
+            try:
+                await self._take(turn)
+            except TimeoutError as error:
+                said = await self._scene.describe()
+                raise AssertionError(f"no recovery by {turn}:\n{said}") from error
             if dead := self._scene.dead():
                 raise AssertionError(f"after {turn} a daemon has ended by itself: {dead}")
         await self._mend()
@@ -97,12 +101,7 @@ class Course:
             await self._recover(turn, monotonic())
 
     async def _recover(self, turn: Turn, begun: float) -> None:
-        try:
-            await self._scene.wait_until_current()
-        except TimeoutError as error:
-            said = [daemon.log for daemon in (*self._scene.ingest, *self._scene.fanout)]
-            msg = f"no recovery in {PATIENCE:.0f} s from {turn}: {said}"
-            raise AssertionError(msg) from error
+        await self._scene.wait_until_current()
         longest = self.survived.recovery.get(turn.trouble, 0.0)
         self.survived.recovery[turn.trouble] = max(longest, monotonic() - begun)
 
@@ -127,8 +126,7 @@ class Course:
                 pbs.submit(f"0.{site.name}")
         await scene.tail.wait_for(
             lambda: all(
-                scene.tail.last_id(site) == f"0.{site}" and scene.tail.settled[site]
-                for site in SITES
+                f"0.{site}" in scene.tail.last_words and scene.tail.settled[site] for site in SITES
             )
         )
 

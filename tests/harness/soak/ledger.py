@@ -68,9 +68,10 @@ class Tail:
         self.file = file
         self._read = 0
         self._newest: dict[str, datetime] = {}
-        self._ids: dict[str, str] = {}
         self._moved = asyncio.Event()
         self.positions: dict[str, int] = {}
+        self.last_words: set[str] = set()
+        """The jobs that were submitted when all was over: their number is 0."""
         self.settled: dict[str, bool] = {}
         """Whether the last word of a site on gaps is that they were mended."""
 
@@ -85,10 +86,6 @@ class Tail:
     def newest(self, site: str) -> datetime:
         """The time of the last change that came."""
         return self._newest.get(site, _LONG_AGO)
-
-    def last_id(self, site: str) -> str:
-        """The object of the last change that came."""
-        return self._ids.get(site, "")
 
     async def wait_for(self, condition: Callable[[], bool]) -> None:
         """Return when it holds. Raises TimeoutError."""
@@ -126,6 +123,7 @@ class Tail:
             if data["event"] in ("gap", "resync"):
                 self.settled[site] = data["event"] == "resync"
             return
-        self._ids[site] = str(data["id"])
+        if (job := str(data["id"])).startswith("0."):
+            self.last_words.add(job)
         if data["provenance"] == "journal":
             self._newest[site] = datetime.fromisoformat(str(data["time"]))

@@ -24,6 +24,7 @@ from pbscast_deploy.config import Role
 from pbscast_deploy.embedded import PostgresServer
 from pbscast_deploy.simulator.load import LoadGenerator
 from pbscast_deploy.stage import DaemonProcess, Stage, StageSite, open_stage
+from pbscast_store.log import Log
 
 SITES: Final = ("east", "west")
 """The first keeps history, the second does not."""
@@ -141,6 +142,17 @@ class Scene:
         async with asyncio.timeout(PATIENCE):
             for load in self.loads.values():
                 await load.ended.wait()
+
+    async def describe(self) -> str:
+        """How far everybody is, and what the daemons said last."""
+        async with Log.open(self.stage.log_dsn) as log:
+            rows = await log.sites()
+        places = [
+            f"{row.name}: logged {row.position} at {row.logged} by {row.holder}, received "
+            f"{self.tail.positions.get(row.name)}, of {self.tail.newest(row.name)}"
+            for row in rows
+        ]
+        return "\n".join([*places, *(daemon.log for daemon in (*self.ingest, *self.fanout))])
 
     def dead(self) -> list[str]:
         """What the daemons said that ended by themselves."""
