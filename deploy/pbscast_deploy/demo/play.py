@@ -67,7 +67,8 @@ async def play() -> int:
             differences = await _settle(traces, tally, picture, audience)
         screen.summarize()
         report = await _report(stage, traces, tally)
-        good = not differences and report["events_logged"] == report["events_delivered"]
+        flaws = tally.duplicates + tally.out_of_order + len(differences)
+        good = not flaws and report["events_logged"] == report["events_delivered"]
         for line in differences:
             screen.say(f"[red]{line}")
         if os.environ.get("DEMO_ONCE") != "1":
