@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
@@ -39,8 +39,10 @@ class Survived:
     turns: Counter[Trouble] = field(default_factory=Counter)
     recovery: dict[Trouble, float] = field(default_factory=dict)
     """Longest time until the subscriber had what every site committed from then on, in seconds:
-    since the fault began where a standby takes over, else since it was mended; only where nothing
-    else went wrong meanwhile."""
+    since the fault began where a standby takes over, else since it was mended. Of faults that came
+    alone."""
+    together: float = 0.0
+    """The same of faults that overlapped, since the last of them was mended."""
     committed: int = 0
     logged: int = 0
     received: int = 0
@@ -68,18 +70,25 @@ class Course:
         for turn in turns:
             if monotonic() > until:
                 break
-            try:
+            async with self._explained(turn):
                 await self._take(turn)
-            except TimeoutError as error:
-                said = await self._scene.describe()
-                raise AssertionError(f"no recovery by {turn}:\n{said}") from error
-            if dead := self._scene.dead():
-                raise AssertionError(f"after {turn} a daemon has ended by itself: {dead}")
-        await self._mend()
+        async with self._explained(turn):
+            await self._calm_down()
+
+    @asynccontextmanager
+    async def _explained(self, turn: Turn) -> AsyncIterator[None]:
+        """Whoever does not recover, or ends by itself, is told of."""
+        try:
+            yield
+        except TimeoutError as error:
+            said = await self._scene.describe()
+            raise AssertionError(f"no recovery by {turn}:\n{said}") from error
+        if dead := self._scene.dead():
+            raise AssertionError(f"after {turn} a daemon has ended by itself: {dead}")
 
     async def _take(self, turn: Turn) -> None:
         if turn.calm:
-            await self._mend()
+            await self._calm_down()
         part = part_of(turn)
         if part in self._busy:
             await self._busy[part]
@@ -105,10 +114,13 @@ class Course:
         longest = self.survived.recovery.get(turn.trouble, 0.0)
         self.survived.recovery[turn.trouble] = max(longest, monotonic() - begun)
 
-    async def _mend(self) -> None:
-        """Wait for the faults that last."""
+    async def _calm_down(self) -> None:
+        """Wait until the faults that last are mended and overcome."""
         for task in self._busy.values():
             await task
+        begun = monotonic()
+        await self._scene.wait_until_current()
+        self.survived.together = max(self.survived.together, monotonic() - begun)
 
     async def settle(self) -> None:
         """Stop the load and wait until the subscriber has the last word of every site.

@@ -21,6 +21,7 @@ def _lines(survived: Survived, seed: int, seconds: float) -> Iterator[str]:
         if times := survived.turns[trouble]:
             longest = survived.recovery.get(trouble)
             yield f"| {trouble} | {times} | {'-' if longest is None else f'{longest:.1f}'} |"
+    yield f"| overlapping faults | | {survived.together:.1f} |"
     yield ""
     yield (
         f"{survived.committed} changes of jobs committed at 2 sites, {survived.logged} events "

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import nats
 from harness.proxy import CuttingProxy, cutting_proxy
 from harness.soak.ledger import Ledger, Tail
 
@@ -147,9 +148,10 @@ class Scene:
         """How far everybody is, and what the daemons said last."""
         async with Log.open(self.stage.log_dsn) as log:
             rows = await log.sites()
+        stream = await stream_ends(self.stage.nats.url)
         places = [
-            f"{row.name}: logged {row.position} at {row.logged} by {row.holder}, received "
-            f"{self.tail.positions.get(row.name)}, of {self.tail.newest(row.name)}"
+            f"{row.name}: logged {row.position} at {row.logged} by {row.holder}, published "
+            f"{stream.get(row.name)}, received {self.tail.positions.get(row.name)}"
             for row in rows
         ]
         return "\n".join([*places, *(daemon.log for daemon in (*self.ingest, *self.fanout))])
@@ -158,6 +160,20 @@ class Scene:
         """What the daemons said that ended by themselves."""
         daemons = (*self.ingest, *self.fanout)
         return [d.log for d in daemons if d.pid is None and d not in self.held]
+
+
+async def stream_ends(url: str) -> dict[str, str]:
+    """The last message of each site, and when it was stored."""
+    client = await nats.connect(url)
+    try:
+        stream = client.jetstream()
+        last = {site: await stream.get_last_msg("PBS", f"pbs.v1.{site}.>") for site in SITES}
+    finally:
+        await client.close()
+    return {
+        site: f"{message.headers or message.data!r} at {message.time}"
+        for site, message in last.items()
+    }
 
 
 async def insist(attempt: Callable[[], Awaitable[object]]) -> None:
