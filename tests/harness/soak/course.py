@@ -76,15 +76,15 @@ class Course:
             await self._calm_down()
 
     @asynccontextmanager
-    async def _explained(self, turn: Turn) -> AsyncIterator[None]:
+    async def _explained(self, what: object) -> AsyncIterator[None]:
         """Whoever does not recover, or ends by itself, is told of."""
         try:
             yield
         except TimeoutError as error:
             said = await self._scene.describe()
-            raise AssertionError(f"no recovery by {turn}:\n{said}") from error
+            raise AssertionError(f"no recovery from {what}:\n{said}") from error
         if dead := self._scene.dead():
-            raise AssertionError(f"after {turn} a daemon has ended by itself: {dead}")
+            raise AssertionError(f"after {what} a daemon has ended by itself: {dead}")
 
     async def _take(self, turn: Turn) -> None:
         if turn.calm:
@@ -136,11 +136,13 @@ class Course:
         for site in scene.stage.sites.values():
             with PbsServer(site.dsn) as pbs:
                 pbs.submit(f"0.{site.name}")
-        await scene.tail.wait_for(
-            lambda: all(
-                f"0.{site}" in scene.tail.last_words and scene.tail.settled[site] for site in SITES
+        async with self._explained("all that happened"):
+            await scene.tail.wait_for(
+                lambda: all(
+                    f"0.{site}" in scene.tail.last_words and scene.tail.settled[site]
+                    for site in SITES
+                )
             )
-        )
 
     async def judge(self) -> None:
         """Compare what was committed, logged and received."""
