@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pbscast_fanout.batches import MAX_BYTES, MAX_EVENTS, compose
@@ -53,5 +52,5 @@ class Pages:
         """Stop reading ahead."""
         if self._reading is not None:
             self._reading.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await self._reading
+            # Nothing is suppressed here: it could be our own cancellation.
+            await asyncio.gather(self._reading, return_exceptions=True)

@@ -33,8 +33,10 @@ class Doorbell:
         Whenever the connection has been (re)made that is every site, since nobody knows what was
         missed. Never raises for a connection that is cut.
         """
+        # Not wait_for: before Python 3.12 it swallows a cancellation that meets the ring.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._rung.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._rung.wait()
         self._rung.clear()
         sites, self._sites = self._sites, set()
         return sites
@@ -55,8 +57,7 @@ async def listening(dsn: str) -> AsyncIterator[Doorbell]:
         yield bell
     finally:
         keeper.cancel()
-        with suppress(asyncio.CancelledError):
-            await keeper
+        await asyncio.wait({keeper})
 
 
 async def _keep_listening(dsn: str, bell: Doorbell) -> None:
@@ -84,6 +85,7 @@ async def _ring_until_cut(connection: asyncpg.Connection, bell: Doorbell) -> Non
     bell.ring(*(site.name for site in await queries.sites(connection)))
     while not cut.is_set():
         with suppress(TimeoutError):
-            await asyncio.wait_for(cut.wait(), _PING_EVERY)
+            async with asyncio.timeout(_PING_EVERY):
+                await cut.wait()
         if not cut.is_set():
             await queries.ping(connection, _PING_TIMEOUT)
