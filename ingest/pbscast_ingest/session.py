@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from time import monotonic
@@ -226,6 +225,5 @@ def _moment(text: str) -> datetime | None:
 async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
-    for task in tasks:
-        with suppress(asyncio.CancelledError, Exception):
-            await task
+    # Nothing is suppressed here: it could be our own cancellation.
+    await asyncio.gather(*tasks, return_exceptions=True)
