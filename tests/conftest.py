@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import nats
@@ -15,6 +19,19 @@ from pbscast_deploy.simulator.datastore import create_datastore
 from pbscast_store.log import Log
 
 _DATASTORE_TEMPLATE = "pbscast_test_datastore"
+_MEMORY = Path("/dev/shm")
+_MEMORY_NEEDED = 4 * 2**30
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the servers' files in memory where there is plenty: a slow disk would take minutes.
+
+    Not in benchmarks and soaks, and `kill -9` loses nothing there either: only power does.
+    """
+    on_disk = config.option.markexpr in {"benchmark", "soak"} or "TMPDIR" in os.environ
+    if not on_disk and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _MEMORY_NEEDED:
+        os.environ["TMPDIR"] = str(_MEMORY)
+        tempfile.tempdir = None
 
 
 @pytest.fixture(scope="session")
