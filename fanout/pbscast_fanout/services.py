@@ -95,6 +95,8 @@ class Services:
     async def _history(self, request: requests.HistoryRequest) -> bytes:
         seen = parse_token(request.after) if request.after else {}
         records = await self._find(request, seen, request.limit)
+        if not records and not seen:
+            raise _unknown(request)
         bodies = [compose(record, self._connection.client.max_payload).body for record in records]
         bodies = bodies[: fitting(bodies, self._room)]
         last = {record.site: record.position for record in records[: len(bodies)]}
@@ -124,6 +126,11 @@ class Services:
     def _room(self) -> int:
         """Bytes that an answer may have."""
         return self._connection.client.max_payload - HEADROOM
+
+
+def _unknown(request: requests.HistoryRequest) -> NotFoundError:
+    at = "" if request.site is None else f" at site {request.site}"
+    return NotFoundError(f"the log has no {request.kind} {request.id}{at}")
 
 
 def fitting(bodies: Sequence[bytes], room: int) -> int:

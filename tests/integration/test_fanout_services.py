@@ -83,7 +83,26 @@ async def test_history_crosses_sites_and_covers_subjobs(log: Log, client: Client
     assert [event["subject"] for event in array] == ["6[].sitea", "6[1].sitea"]
     here, _ = await whole_history(client, id="19.sitea", site="siteb")
     assert [event["id"] for event in here] == ["siteb:1", "siteb:2"]
-    assert await whole_history(client, id="404.sitea") == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("request_body", "words"),
+    [
+        ({"id": "404.sitea"}, "NotFoundError: the log has no job 404.sitea"),
+        (
+            {"id": "19.sitea", "site": "siteb"},
+            "NotFoundError: the log has no job 19.sitea at site siteb",
+        ),
+    ],
+)
+async def test_the_history_of_an_unknown_job_is_not_found(
+    log: Log, client: Client, request_body: dict[str, str], words: str
+) -> None:
+    await write(log, "sitea", [draft("19.sitea")])
+    answer = await ask(client, HISTORY, **request_body)
+    assert answer.headers is not None
+    assert answer.headers["Nats-Service-Error-Code"] == "404"
+    assert answer.headers["Nats-Service-Error"] == words
 
 
 @pytest.mark.parametrize(
