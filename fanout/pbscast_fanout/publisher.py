@@ -126,8 +126,8 @@ class SitePublisher:
         while True:
             tail = await read_tail(self._connection, self._site)
             sequence, now = (tail.sequence if tail else 0), monotonic()
-            if tail:
-                self.progress.reach(tail.position)
+            # A stream without the site was emptied: all that it should hold waits.
+            self.progress.reach(tail.position if tail else 0)
             if sequence != seen or not self.progress.lag:
                 seen, since = sequence, now
             elif now - since >= TAKEOVER_SECONDS:

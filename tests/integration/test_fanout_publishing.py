@@ -28,6 +28,7 @@ from pbscast.events import ChangePayload, Kind, Site
 from pbscast.requests import PublisherState
 from pbscast.subjects import job_filter
 from pbscast_deploy.embedded import NatsServer
+from pbscast_fanout import publisher
 from pbscast_fanout.batches import compose, mark_of, send_batch, send_event, send_mark
 from pbscast_fanout.connection import Connection
 from pbscast_fanout.resume import find_place
@@ -187,6 +188,21 @@ async def test_a_lost_stream_is_made_and_filled_again(log: Log, nats_url: str) -
             await JetStreamManager(client).delete_stream("PBS")
         await write(log, "sitea", drafts(1))
         await published_to(fanout, "sitea", 101)
+    await assert_published(nats_url, log, "sitea")
+
+
+async def test_a_purged_stream_is_filled_again_though_the_site_is_idle(
+    log: Log, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "RENEWAL_SECONDS", 0.5)
+    await write(log, "sitea", drafts(20))
+    async with fanning(log, nats_url) as fanout:
+        await in_state(fanout, "sitea", PublisherState.CURRENT)
+        async with client_of(nats_url) as client:
+            await JetStreamManager(client).purge_stream("PBS")
+        await in_state(fanout, "sitea", PublisherState.STANDBY)
+        await in_state(fanout, "sitea", PublisherState.CURRENT)
+        await published_to(fanout, "sitea", 20)
     await assert_published(nats_url, log, "sitea")
 
 
