@@ -34,6 +34,8 @@ _MEANINGS: Final[dict[int, type[PbscastError]]] = {
     10039: UnsupportedError,  # JetStream is not enabled for this account
     10076: UnsupportedError,  # JetStream is not enabled
     10071: FencedError,  # wrong last sequence
+    10164: FencedError,  # the same, for a stream with replicas
+    10158: FencedError,  # replicas: another message of the site is just being stored
     10201: FencedError,  # batch holds a message id that was stored a moment ago
 }
 

@@ -66,6 +66,8 @@ def test_a_foreign_stream_is_refused_in_one_line(key: str, value: object) -> Non
     ("code", "kind"),
     [
         (10071, FencedError),
+        (10164, FencedError),
+        (10158, FencedError),
         (10201, FencedError),
         (10059, NotFoundError),
         (10065, ConflictError),
