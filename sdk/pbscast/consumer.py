@@ -31,7 +31,9 @@ STREAM: Final = "PBS"
 BATCH: Final = 500
 """The most messages that wait in memory for the application."""
 BATCH_BYTES: Final = 8 << 20
-"""And the most bytes; a single message is smaller than that by the server's own limit."""
+"""And the most bytes, or one message where the server allows larger ones."""
+_HEADROOM: Final = 64 << 10
+"""Of a delivery beside the payload that the server limits: subjects."""
 HEARTBEAT: Final = 5.0
 SILENCE: Final = 2.5 * HEARTBEAT
 """Seconds without a sign of life while a pull is open after which the consumer counts as lost."""
@@ -160,7 +162,8 @@ class Consumer:
         self._credit = BATCH
         request = {
             "batch": BATCH,
-            "max_bytes": BATCH_BYTES,
+            # A pull that is too small for the next message gets nothing but a refusal.
+            "max_bytes": max(BATCH_BYTES, self._client.max_payload + _HEADROOM),
             "expires": int(PULL_EXPIRES * _NANO),
             "idle_heartbeat": int(HEARTBEAT * _NANO),
         }

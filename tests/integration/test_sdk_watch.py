@@ -13,6 +13,7 @@ from harness.stream import BEGIN, STREAM, Message, Publisher, SiteLog, publishin
 
 import pbscast
 from pbscast import Boundary, Change, Client, Finalize, Item, Missed, Unreadable, Watch, wire
+from pbscast_deploy.embedded import NatsServer
 
 
 @pytest.fixture
@@ -377,6 +378,22 @@ async def test_a_slow_caller_stops_only_itself(publisher: Publisher, client: Cli
         infos = await publisher.jetstream.consumers_info(STREAM)
         assert sorted(info.num_pending or 0 for info in infos) == [0, 1500]
         assert await take_bodies(slow, 1999) == bodies(*messages[1:])
+
+
+async def test_a_message_larger_than_a_batch_holds_nothing_up() -> None:
+    site = SiteLog("sitea")
+    messages = [
+        site.job("1.sitea"),
+        site.job("1.sitea", changed={"Variable_List": "x" * (9 << 20)}),
+    ]
+    with NatsServer(durable=False, config="max_payload: 16777216") as server:
+        async with (
+            publishing(server.url) as publisher,
+            pbscast.connect(server.url) as client,
+            client.watch() as watch,
+        ):
+            await publisher.publish(*messages, last := site.job("1.sitea"))
+            assert await take_bodies(watch, 3) == bodies(*messages, last)
 
 
 async def test_until_finished_follows_a_job_to_the_other_site(
