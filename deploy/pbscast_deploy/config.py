@@ -68,7 +68,7 @@ class DaemonSettings(_Section):
 
     roles: Annotated[list[Role], Field(min_length=1)] = list(Role)
     holder: str | None = None
-    """The name under which this daemon holds leases; by default host and process id."""
+    """The name under which this daemon holds leases; by default one of its own."""
     lease_seconds: Annotated[float, Field(ge=1, le=300)] = 10.0
     listen: str | None = None
     """``host:port`` of metrics, health and readiness; none of them unless set."""
@@ -88,7 +88,8 @@ class SiteSettings(_Section):
         try:
             conninfo_to_dict(dsn)
         except psycopg.ProgrammingError as error:
-            msg = f"not a PostgreSQL connection string: {str(error).strip()}"
+            # libpq's own words repeat what it stumbled over, which may be the password.
+            msg = "not a PostgreSQL connection string (host=… port=… dbname=… user=…, or a URI)"
             raise ValueError(msg) from error
         return dsn
 

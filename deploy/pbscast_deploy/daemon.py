@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 from contextlib import AsyncExitStack, suppress
@@ -44,9 +45,10 @@ class Daemon:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._holder = settings.daemon.holder or f"{socket.gethostname()}:{os.getpid()}"
+        self._holder = settings.daemon.holder or _holder_of_its_own()
         self._workers: list[SiteWorker] = []
         self._fanout: Fanout | None = None
+        self._log_error: str | None = None
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -58,7 +60,7 @@ class Daemon:
     def parts(self) -> Iterator[PartStatus]:
         """How each part is doing."""
         if not self._workers and self._fanout is None:
-            yield PartStatus("log", "connecting", ready=False, position=0, error=None)
+            yield PartStatus("log", "connecting", ready=False, position=0, error=self._log_error)
         for worker in self._workers:
             yield _ingest_part(worker.status)
         if self._fanout is not None:
@@ -71,9 +73,11 @@ class Daemon:
     async def run(self) -> None:
         """Work until stop is called or SIGTERM or SIGINT arrives.
 
-        Servers that do not answer are waited for. Raises UnsupportedError, AccessDeniedError or
-        ConfigError where waiting would mend nothing: log database not migrated or too old.
+        Whatever stands in the way of a part (a server that is away or refuses us, a log that was
+        not migrated) is logged, shown and tried again. Raises ConfigError if the address to listen
+        on cannot be had.
         """
+        self._warn()
         self._handle_signals()
         async with AsyncExitStack() as stack:
             listen = self._settings.daemon.listen
@@ -87,13 +91,24 @@ class Daemon:
     async def _open_log(self, stack: AsyncExitStack) -> Log | None:
         while not self._stopping.is_set():
             try:
-                return await stack.enter_async_context(Log.open(self._settings.log.dsn))
+                log = await stack.enter_async_context(Log.open(self._settings.log.dsn))
             except PbscastError as error:
-                if not error.transient:
-                    raise
-                _log.warning("log_unusable", error=str(error))
+                if str(error) != self._log_error:
+                    _log.warning("log_unusable", error=str(error))
+                self._log_error = str(error)
+            else:
+                self._log_error = None
+                _log.info("log_ready")
+                return log
             await self._pause(_LOG_RETRY_SECONDS)
         return None
+
+    def _warn(self) -> None:
+        """Of settings that are legal and hardly meant."""
+        if Role.INGEST in self._settings.daemon.roles and not self._settings.site:
+            _log.warning("no_sites", advice="add a [[site]] to the configuration")
+        if "PGPASSWORD" in os.environ:
+            _log.warning("pgpassword_set", effect="it is used instead of every passfile")
 
     async def _work(self, log: Log) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -123,7 +138,13 @@ class Daemon:
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+
+def _holder_of_its_own() -> str:
+    """Containers may share host name and process id; two daemons may not share a holder."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
 
 
 def _ingest_part(status: WorkerStatus) -> PartStatus:

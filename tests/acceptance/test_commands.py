@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from pbscast_deploy.embedded import NatsServer, PostgresServer
+from pbscast_deploy.embedded import PostgresServer
 from pbscast_deploy.simulator.datastore import create_datastore
 
 LIMIT = 60.0
@@ -143,20 +143,6 @@ def test_run_says_what_is_wrong_with_its_configuration(tmp_path: Path) -> None:
     (tmp_path / "pbscast.toml").write_text("[log]\ndsn = 1\n")
     result = pbscastd("run", "--config", "pbscast.toml", cwd=tmp_path)
     assert_one_line(result, "pbscast.toml: log.dsn")
-
-
-def test_run_on_a_log_without_tables_names_the_command(
-    own_postgres: PostgresServer, own_nats: NatsServer, tmp_path: Path
-) -> None:
-    config = tmp_path / "pbscast.toml"
-    config.write_text(
-        f'[log]\ndsn = "{own_postgres.dsn()}"\n[nats]\nservers = ["{own_nats.url}"]\n'
-    )
-    assert_one_line(pbscastd("run", "--config", str(config), cwd=tmp_path), "log migrate")
-    migrated = pbscastd("log", "migrate", "--config", str(config), cwd=tmp_path)
-    assert (migrated.returncode, migrated.stderr) == (0, "")
-    repeated = pbscastd("log", "migrate", "--config", str(config), cwd=tmp_path)
-    assert (repeated.returncode, repeated.stderr) == (0, "")
 
 
 def test_a_broken_trace_is_named_with_its_line(datastore_dsn: str, tmp_path: Path) -> None:

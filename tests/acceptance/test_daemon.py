@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import pytest
 
+from pbscast_deploy.embedded import NatsServer, PostgresServer
 from pbscast_deploy.stage import DaemonProcess, Stage, open_stage
 
 PATIENCE = 60.0
@@ -51,6 +55,33 @@ async def wait_for(port: int, *, ready: bool, part: str = "ingest sitea") -> dic
             await asyncio.sleep(0.1)
 
 
+async def test_a_log_without_tables_is_waited_for(
+    own_postgres: PostgresServer, own_nats: NatsServer, tmp_path: Path
+) -> None:
+    config = tmp_path / "pbscast.toml"
+    config.write_text(
+        f'[log]\ndsn = "{own_postgres.dsn()}"\n[nats]\nservers = ["{own_nats.url}"]\n'
+    )
+    command = [sys.executable, "-m", "pbscast_deploy"]
+    daemon = await asyncio.create_subprocess_exec(
+        *command, "run", "--config", config, stderr=asyncio.subprocess.PIPE
+    )
+    assert daemon.stderr is not None
+    async with asyncio.timeout(PATIENCE):
+        assert b"no_sites" in await daemon.stderr.readline()
+        assert b"run `pbscastd log migrate`" in await daemon.stderr.readline()
+        for _ in range(2):
+            migration = await asyncio.create_subprocess_exec(
+                *command, "log", "migrate", "--config", config
+            )
+            assert await migration.wait() == 0
+        while b"log_ready" not in await daemon.stderr.readline():
+            pass
+        daemon.send_signal(signal.SIGTERM)
+        rest = await daemon.stderr.read()
+        assert (await daemon.wait(), b"Traceback" in rest) == (0, False)
+
+
 async def test_what_does_not_answer_is_shown_and_waited_for(stage: Stage) -> None:
     port = free_port()
     config = stage.config().replace("[daemon]", f'[daemon]\nlisten = "127.0.0.1:{port}"')
@@ -69,6 +100,11 @@ async def test_what_does_not_answer_is_shown_and_waited_for(stage: Stage) -> Non
     assert "\n" not in parts["ingest sitea"]["error"]
     assert parts["ingest siteb"]["ready"], "one site's trouble is not another's"
     await asyncio.to_thread(server.start)
+    await wait_for(port, ready=True)
+
+    await asyncio.to_thread(stage.log_server.kill)
+    parts = await wait_for(port, ready=False)
+    await asyncio.to_thread(stage.log_server.start)
     await wait_for(port, ready=True)
 
     await asyncio.to_thread(stage.nats.stop)

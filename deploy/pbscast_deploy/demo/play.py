@@ -149,6 +149,7 @@ async def _go_on(stage: Stage, screen: Screen) -> None:
                     tasks.create_task(_load(site.dsn, site.name))
     except asyncio.CancelledError:
         screen.say("ending …")
+    screen.conclude()
 
 
 async def _load(dsn: str, site: str) -> None:

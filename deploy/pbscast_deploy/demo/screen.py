@@ -99,6 +99,10 @@ class Screen:
             _add_row(table, job)
         self.console.print(table)
 
+    def conclude(self) -> None:
+        """Print the counts."""
+        self.console.print(self._counts())
+
     def _render(self) -> RenderableType:
         rows = max(5, self.console.size.height - _FRAME_ROWS)
         jobs = sorted(self._tally.jobs.values(), key=lambda job: job.time, reverse=True)
