@@ -21,7 +21,7 @@ from pbscast_ingest.pending import Pending
 from pbscast_store.drafts import Draft
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pbscast.events import Payload
     from pbscast_store.writer import AppendResult, SiteWriter
@@ -132,20 +132,22 @@ class Chronicle:
         end: datetime,
         *,
         skip: bool = False,
-        wait: bool = False,
         **cursor: Any,
     ) -> None:
         """Log a gap that has ended; a resync is due now. Other arguments change the cursor."""
         metrics.GAPS.labels(self.site).inc()
-        due = {"cause": cause, "skip": skip, "wait": wait}
+        due = {"cause": cause, "skip": skip}
         drafts = [self.tell(EventName.GAP, GapPayload(begin=begin, end=end, cause=cause), end)]
         if self.cursor.up is not True:
             drafts.append(self.tell(EventName.UP, LivenessPayload(), end))
         changes = {"due": due, "up": True, "blind": "", **cursor}
         await self.append(drafts, replace(self.cursor, **changes))
 
-    async def finish_resync(self, payload: ResyncPayload, now: datetime) -> None:
-        """Log that the projection agrees with the datastore again."""
+    async def finish_resync(
+        self, payload: ResyncPayload, now: datetime, answered: Mapping[str, Any] | None
+    ) -> None:
+        """Log that the projection agrees with the datastore again; a newer gap is still due."""
         metrics.RESYNCS.labels(self.site).inc()
         draft = self.tell(EventName.RESYNC, payload, now)
-        await self.append([draft], replace(self.cursor, due=None))
+        due = None if self.cursor.due is answered else self.cursor.due
+        await self.append([draft], replace(self.cursor, due=due))

@@ -14,9 +14,12 @@ without a flush, and the old snapshot calls those finished.)
   a page that takes b has taken a before it or takes it first.
 * Holes. A seq below ``top`` that was not visible belongs to a transaction that rolled back or has
   yet to commit. Its transaction drew its id before the seq, and the seq was drawn before a higher
-  one became visible, so its id is below ``xmax`` of that snapshot. Once a snapshot's ``xmin`` has
-  come to that ``xmax`` the transaction has ended: the page under that snapshot has taken the row,
-  or there is none, and the hole is forgotten.
+  one became visible. So an id drawn after the page's snapshot was taken is above it: that is the
+  hole's ``bound``. (The snapshot's own ``xmax`` is not: it is one more than the latest id that has
+  *ended*, and a transaction that still runs may have a higher one.) A snapshot's ``xmin`` is at
+  most its ``xmax`` and at most each running id below that. So once an ``xmin`` has come to the
+  bound, no id below the bound runs: the page under that snapshot has taken the row, or there is
+  none, and the hole is forgotten. The bound's own transaction ends at once, so this comes to pass.
 * Crash of the datastore. ``top`` is the seq of a committed row, whose commit flushed the sequence
   as well: no seq up to ``top`` is given out again. A transaction of a hole died with the server;
   forgetting its hole at any time is right.
@@ -40,7 +43,7 @@ class Hole(NamedTuple):
 
     low: int
     high: int
-    xmax: int
+    bound: int
     """Transactions that may still fill it have ids below this."""
 
 
@@ -63,20 +66,24 @@ class Cursor:
     blind: str = ""
     """Why changes are not being journaled; empty while they are."""
     due: Mapping[str, Any] | None = None
-    """The resync that has to be made: its ``cause``; ``skip`` if the journal's rows are old ones;
-    ``wait`` if the changes it looks for may not be committed yet."""
+    """The resync to be made: its ``cause``; ``skip`` if the journal's rows are old ones."""
     up: bool | None = None
     """Whether the last word on the site was ``up``; None before the first."""
     waiting: Mapping[str, Any] = field(default_factory=dict)
     """Deletes of subjobs that wait for what follows; see pending."""
 
-    def advance(self, seqs: Iterable[int], xmax: int) -> Cursor:
-        """Return the cursor after rows were read, given in ascending order, under a snapshot."""
+    def advance(self, seqs: Iterable[int], bound: int | None) -> Cursor:
+        """Return the cursor after rows were read, given in ascending order.
+
+        The bound is a transaction id drawn after their snapshot; None if they leave no new hole.
+        """
         top, holes = self.top, list(self.holes)
         for seq in seqs:
             if seq > top:
                 if seq > top + 1:
-                    holes.append(Hole(top + 1, seq - 1, xmax))
+                    if bound is None:
+                        raise ValueError(f"no bound for the hole below row {seq}")
+                    holes.append(Hole(top + 1, seq - 1, bound))
                 top = seq
             else:
                 holes = _fill(holes, seq)
@@ -84,9 +91,9 @@ class Cursor:
 
     def settle(self, xmin: int) -> Cursor:
         """Forget the holes that nobody can fill, after a page that took all there was in them."""
-        if all(hole.xmax > xmin for hole in self.holes):
+        if all(hole.bound > xmin for hole in self.holes):
             return self
-        return replace(self, holes=tuple(hole for hole in self.holes if hole.xmax > xmin))
+        return replace(self, holes=tuple(hole for hole in self.holes if hole.bound > xmin))
 
     @property
     def floor(self) -> int:
@@ -122,6 +129,6 @@ def _fill(holes: list[Hole], seq: int) -> list[Hole]:
     place = next((i for i, hole in enumerate(holes) if hole.low <= seq <= hole.high), None)
     if place is None:
         return holes
-    low, high, xmax = holes[place]
-    parts = [Hole(low, seq - 1, xmax), Hole(seq + 1, high, xmax)]
+    low, high, bound = holes[place]
+    parts = [Hole(low, seq - 1, bound), Hole(seq + 1, high, bound)]
     return [*holes[:place], *(part for part in parts if part.low <= part.high), *holes[place + 1 :]]

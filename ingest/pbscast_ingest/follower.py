@@ -48,7 +48,7 @@ class Follower:
         prefix: list[Draft] = []
         corrections = await self._corrections(page.rows) if chronicle.cursor.due else {}
         for segment in cut(page.rows, chronicle.pending, self._site, page.now, corrections):
-            await self._append(prefix + segment.drafts, segment, page.xmax)
+            await self._append(prefix + segment.drafts, segment, page.bound)
             prefix = await self._resolve(segment)
         await self._close(page)
         metrics.ROWS.labels(self._site).inc(len(page.rows))
@@ -58,13 +58,13 @@ class Follower:
     async def _skip(self, page: Page) -> None:
         """Pass over rows of a restored journal: nobody can say which of them were read before."""
         segment = Segment([], [row.seq for row in page.rows], page.rows[-1] if page.rows else None)
-        await self._append([], segment, page.xmax)
+        await self._append([], segment, page.bound)
 
-    async def _append(self, drafts: list[Draft], segment: Segment, xmax: int) -> None:
+    async def _append(self, drafts: list[Draft], segment: Segment, bound: int | None) -> None:
         if not drafts and not segment.seqs:
             return
         before = self._chronicle.cursor
-        cursor = before.advance(segment.seqs, xmax)
+        cursor = before.advance(segment.seqs, bound)
         if segment.last and cursor.top > before.top:
             cursor = replace(cursor, witness=witness(segment.last.xid, segment.last.at))
         await self._chronicle.append(drafts, cursor)

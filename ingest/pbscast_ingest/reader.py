@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -50,7 +50,8 @@ class Page:
 
     rows: list[JournalRow]
     xmin: int
-    xmax: int
+    bound: int | None
+    """A transaction id drawn after the snapshot; None if the rows leave no new hole."""
     now: datetime
     """Datastore clock when the page was asked for."""
     lost: int
@@ -193,11 +194,20 @@ class Journal:
         self._rows = max(1, len(page.rows)) if page.is_cut else min(PAGE_ROWS, 2 * self._rows)
         return page
 
+    async def bound(self) -> int:
+        """Return a transaction id: every transaction that has written by now has a lower one."""
+        with translated(self.place):
+            answer = await self._reading.execute("SELECT txid_current()")
+            (record,) = await answer.fetchall()
+        return int(record[0])
+
     async def wait(self, timeout: float) -> bool:
         """Wait for the doorbell, at most timeout seconds. Whether it rang; read anyway."""
         with translated(self.place):
-            async for _ in self._ringing.notifies(timeout=timeout, stop_after=1):
-                return True
+            bells = self._ringing.notifies(timeout=timeout, stop_after=1)
+            async with aclosing(bells):
+                async for _ in bells:
+                    return True
         return False
 
     async def trim(self, floor: int) -> int:
@@ -231,9 +241,6 @@ def witness(xid: int, at: datetime) -> str:
     return f"{xid}@{at.isoformat()}"
 
 
-_STAND_STILL: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
-
-
 async def read_page(connection: Connection, where: str, cursor: Cursor, rows: int) -> Page:
     """Take a page under the connection's snapshot; cursor.py says why nothing can be skipped.
 
@@ -252,14 +259,14 @@ async def read_page(connection: Connection, where: str, cursor: Cursor, rows: in
             binary=True,
         )
         head, *records = await answer.fetchall()
-    xmin, xmax, found, lost, incarnation, is_witnessed = from_json(head[3])
+    xmin, bound, found, lost, incarnation, is_witnessed = from_json(head[3])
     is_same = not cursor.journal or cursor.journal.endswith(incarnation)
     if not (is_witnessed and is_same):
         raise DatastoreUnavailableError(f"{where}: the journal is not the one that was read")
     return Page(
         rows=[decode_row(record) for record in records],
         xmin=xmin,
-        xmax=xmax,
+        bound=bound,
         now=head[2],
         lost=lost,
         more=found >= rows or found > len(records),

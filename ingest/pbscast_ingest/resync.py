@@ -43,6 +43,7 @@ class Resync:
         self._chronicle = chronicle
         self._follower = follower
         self._site = chronicle.site
+        self._due = chronicle.cursor.due
         self._drafts: list[Draft] = []
         self._appeared = self._changed = self._vanished = 0
 
@@ -105,13 +106,12 @@ class Resync:
             self._drafts = []
 
     async def _finish(self, now: datetime) -> None:
-        due = self._chronicle.cursor.due or {}
         payload = ResyncPayload(
-            cause=due.get("cause", ""),
+            cause=(self._due or {}).get("cause", ""),
             appeared=self._appeared,
             changed=self._changed,
             vanished=self._vanished,
         )
-        await self._chronicle.finish_resync(payload, now)
+        await self._chronicle.finish_resync(payload, now, self._due)
         self._follower.forget()
         _log.info("resync done", site=self._site, **payload.model_dump())

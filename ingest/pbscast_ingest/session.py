@@ -50,7 +50,7 @@ class Session:
         self._follower = Follower(log, chronicle)
         self._health: Health | None = None
         self._doorbell = True
-        self._after: int | None = None
+        self._after: tuple[object, int] | None = None
         self._next_resync = 0.0
         self._floor = 0
         self._lost_at = -QUIET_SECONDS
@@ -90,7 +90,7 @@ class Session:
             await chronicle.darken(trouble)
         elif chronicle.cursor.blind and not trouble and self._is_quiet():
             begin = _moment(chronicle.cursor.seen)
-            await chronicle.gap(chronicle.cursor.blind, begin, health.now, wait=True)
+            await chronicle.gap(chronicle.cursor.blind, begin, health.now)
         if not chronicle.cursor.blind:
             chronicle.cursor = replace(chronicle.cursor, seen=health.now.isoformat())
             await chronicle.rise(health.now)
@@ -137,7 +137,7 @@ class Session:
         """Log a page and return the next; the two overlap while there is a backlog."""
         cursor = self._chronicle.cursor
         if page.more:
-            ahead = cursor.advance((row.seq for row in page.rows), page.xmax)
+            ahead = cursor.advance((row.seq for row in page.rows), page.bound)
             reading = asyncio.create_task(self._journal.page(ahead))
             try:
                 await self._take(page)
@@ -145,7 +145,7 @@ class Session:
             finally:
                 await _end([reading])
         await self._take(page)
-        if self._is_ready(page):
+        if await self._is_ready(page):
             await self._resync()
         else:
             await self._rest()
@@ -169,21 +169,23 @@ class Session:
             metrics.LAG_ROWS.labels(self._chronicle.site).set(0)
             metrics.LAG_SECONDS.labels(self._chronicle.site).set(0)
 
-    def _is_ready(self, page: Page) -> bool:
-        """Whether a resync is due and what it looks for is committed."""
+    async def _is_ready(self, page: Page) -> bool:
+        """Whether a resync is due and what it looks for has ended.
+
+        The sign of a gap is seen before the saves that were lost have ended: all of them have ids
+        below the bound drawn now.
+        """
         due = self._chronicle.cursor.due
         if due is None or monotonic() < self._next_resync:
             return False
-        if due.get("wait") and self._after is None:
-            # A loss is counted before its transaction ends: that one is older than this snapshot.
-            self._after = page.xmax
-        return self._after is None or page.xmin >= self._after
+        if self._after is None or self._after[0] is not due:
+            self._after = due, await self._journal.bound()
+        return page.xmin >= self._after[1]
 
     async def _resync(self) -> None:
         state, begun = self._monitor.status.state, monotonic()
         self._monitor.turn(WorkerState.RESYNCING)
         await Resync(self._log, self._chronicle, self._follower).run(self._journal)
-        self._after = None
         self._next_resync = monotonic() + RESYNC_SHARE * (monotonic() - begun)
         self._monitor.turn(state, position=self._chronicle.position)
 

@@ -144,6 +144,20 @@ async def test_a_pause(log: Log, captured: str, pbs: PbsServer, worker: SiteWork
     assert _names(records, "sitea")[-3:] == ["gap", "up", "resync"]
 
 
+async def test_a_save_under_way_while_capture_resumes(
+    log: Log, captured: str, pbs: PbsServer, worker: SiteWorker
+) -> None:
+    pbs.submit("1.s")
+    await asyncio.to_thread(pause, captured, "maintenance")
+    with pbs.connection.transaction():
+        pbs.save("1.s", "R/42")
+        await asyncio.to_thread(resume, captured)
+        await wait_for(log, _told("sitea", EventName.GAP))
+        await asyncio.sleep(0.5)
+    records = await wait_for(log, _resyncs(2))
+    assert _names(records, "1.s") == ["submit", "state"]
+
+
 async def test_changes_that_could_not_be_journaled(
     log: Log, captured: str, pbs: PbsServer, worker: SiteWorker
 ) -> None:

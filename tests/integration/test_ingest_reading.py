@@ -141,7 +141,7 @@ class Interleaving(RuleBasedStateMachine):
         for row in page.rows:
             if row.op == "U":
                 self.told[row.key].append(row.changed["Priority"])
-        self.cursor = self.cursor.advance((row.seq for row in page.rows), page.xmax)
+        self.cursor = self.cursor.advance((row.seq for row in page.rows), page.bound)
         if not page.more:
             self.cursor = self.cursor.settle(page.xmin)
 
@@ -170,6 +170,49 @@ def test_interleaved_transactions(datastore_dsn: str) -> None:
     )
 
 
+async def test_a_save_that_drew_its_id_after_a_heartbeat_and_its_seq_before(
+    datastore_dsn: str,
+) -> None:
+    """Its id is at the xmax of the snapshot that passes it over, and does not hold xmin down."""
+    await asyncio.to_thread(install, datastore_dsn, site="s")
+    heartbeat = """
+        INSERT INTO pbscast.journal (seq, xid, at, op)
+        VALUES (nextval('pbscast.journal_seq'), txid_current(), clock_timestamp(), 'H')
+    """
+    with (
+        psycopg.connect(datastore_dsn) as beating,
+        psycopg.connect(datastore_dsn) as saving,
+    ):
+        reading = Reading(datastore_dsn)
+        saving.execute(_INSERT, ["0.s"])
+        saving.commit()
+        assert await reading.keys() == ["0.s"]
+        beating.execute("SELECT txid_current()")
+        saving.execute(_UPDATE, ["11.1", "0.s"])
+        beating.execute(heartbeat)
+        beating.commit()
+        assert await reading.keys() == [""]
+        saving.commit()
+        assert await reading.keys() == ["0.s"]
+        assert await reading.keys() == []
+        assert reading.cursor.holes == ()
+
+
+class Reading:
+    """A reader that connects anew for every page."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        self.cursor = Cursor()
+
+    async def keys(self) -> list[str]:
+        async with Journal.open(self.dsn) as journal:
+            page = await journal.page(self.cursor)
+        self.cursor = self.cursor.advance((row.seq for row in page.rows), page.bound)
+        self.cursor = self.cursor.settle(page.xmin)
+        return [row.key for row in page.rows]
+
+
 @pytest.mark.parametrize("size", [1_000_000, 100])
 async def test_pages_are_bounded_by_bytes(datastore_dsn: str, size: int) -> None:
     await asyncio.to_thread(install, datastore_dsn, site="s")
@@ -187,7 +230,7 @@ async def test_pages_are_bounded_by_bytes(datastore_dsn: str, size: int) -> None
             pages += 1
             assert sum(len(row.changed.get("V", "")) for row in page.rows) <= 8_000_000
             values += sum("V" in row.changed for row in page.rows)
-            cursor = cursor.advance((row.seq for row in page.rows), page.xmax)
+            cursor = cursor.advance((row.seq for row in page.rows), page.bound)
             if not page.more:
                 break
     assert values == 30

@@ -15,6 +15,7 @@ class Journal(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.next_xid, self.next_seq = 100, 1
+        self.latest_ended = 99
         self.open: dict[int, list[int]] = {}
         self.committed: set[int] = set()
         self.read: list[int] = []
@@ -35,7 +36,9 @@ class Journal(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(data=st.data(), keep=st.booleans())
     def end(self, data: st.DataObject, keep: bool) -> None:  # noqa: FBT001
-        seqs = self.open.pop(data.draw(st.sampled_from(sorted(self.open))))
+        xid = data.draw(st.sampled_from(sorted(self.open)))
+        seqs = self.open.pop(xid)
+        self.latest_ended = max(self.latest_ended, xid)
         if keep:
             self.committed.update(seqs)
 
@@ -44,6 +47,7 @@ class Journal(RuleBasedStateMachine):
         """Ids of what was not flushed are given out again; seqs up to the last commit are not."""
         self.open.clear()
         self.next_xid = max(100, self.next_xid - ids)
+        self.latest_ended = self.next_xid - 1
         self.next_seq = max([1, self.next_seq - numbers, *(seq + 1 for seq in self.committed)])
 
     @rule(limit=st.integers(1, 5))
@@ -51,9 +55,16 @@ class Journal(RuleBasedStateMachine):
         unread = [seq for seq in sorted(self.committed) if self._is_unread(seq)]
         page = unread[:limit]
         self.read += page
-        self.cursor = self.cursor.advance(page, self.next_xid)
+        xmax = self.latest_ended + 1
+        xmin = min([xmax, *(xid for xid in self.open if xid < xmax)])
+        self.cursor = self.cursor.advance(page, self._draw_bound())
         if len(page) < limit:
-            self.cursor = self.cursor.settle(min(self.open, default=self.next_xid))
+            self.cursor = self.cursor.settle(xmin)
+
+    def _draw_bound(self) -> int:
+        bound = self.latest_ended = self.next_xid
+        self.next_xid += 1
+        return bound
 
     @rule()
     def restart(self) -> None:

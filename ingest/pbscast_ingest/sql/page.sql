@@ -2,6 +2,7 @@
 -- and, after the first, at most %(bytes)s bytes. cursor.py says why nothing can be skipped.
 -- The first record is the header: the snapshot itself, the clock, the number of rows found and of changes that were lost,
 -- and what tells that this is the journal the cursor speaks of: its installation, and the witness.
+-- Where a seq beyond %(top)s was passed over, a transaction id is drawn, after the snapshot was taken: the bound of the hole.
 -- A row travels as one JSON array, which is decoded much faster than five arrays of text; SQL_ASCII checks no bytes.
 WITH unread AS (
     (
@@ -29,7 +30,11 @@ sized AS (
 SELECT
     0::bigint AS seq, 0::bigint AS xid, statement_timestamp() AS at,
     json_build_array(
-        txid_snapshot_xmin(s), txid_snapshot_xmax(s), (SELECT count(*) FROM page),
+        txid_snapshot_xmin(s),
+        CASE
+            WHEN (SELECT max(seq) - %(top)s <> count(*) FROM page WHERE seq > %(top)s) THEN txid_current()
+        END,
+        (SELECT count(*) FROM page),
         CASE WHEN g.is_called THEN g.last_value ELSE 0 END,
         i.incarnation,
         %(top)s = 0 OR EXISTS (SELECT FROM pbscast.journal WHERE seq = %(top)s)
