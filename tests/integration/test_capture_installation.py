@@ -338,6 +338,45 @@ def test_hstore_may_live_anywhere(dsn: str, db: Connection) -> None:
     assert [row["op"] for row in journal(db, "IUDG")] == ["I", "U", "U", "D"]
 
 
+HOSTILE = {
+    "hs_concat": ["public.hstore, text", "text, text"],
+    "hstore_ne": ["public.hstore, text", "text, text"],
+    "delete": ["public.hstore, varchar", "public.hstore, varchar[]"],
+    "slice": ["public.hstore, varchar[]"],
+    "hstore": ["pbs.job", "varchar, text", "varchar[]", "anyelement"],
+    "hstore_to_array": ["pbs.job", "text"],
+}
+"""Better matches than hstore's own for an argument that is not exactly of its type."""
+
+
+def test_a_strangers_functions_beside_hstores_are_never_called(dsn: str, db: Connection) -> None:
+    capture.install(dsn, site="sitea")
+    db.execute(
+        "GRANT CREATE ON SCHEMA public TO PUBLIC; CREATE TABLE public.hits (what text);"
+        "GRANT ALL ON public.hits TO PUBLIC"
+    )
+    with connected(dsn, user="pbscast_reader") as stranger:
+        for name, forms in HOSTILE.items():
+            for form in forms:
+                note = f"INSERT INTO public.hits VALUES ('{name}({form})')"
+                stranger.execute(
+                    f"CREATE FUNCTION public.{name}({form}) RETURNS public.hstore"
+                    f" LANGUAGE plpgsql AS $$BEGIN {note}; RETURN ''; END$$".encode()
+                )
+    with connected(dsn) as connection:
+        connection.execute(
+            "INSERT INTO pbs.job VALUES ('1.s', 1, 10, 33, 0, 'workq', '', 1, 0, 0, 0, 0, 0, '', 0,"
+            " 7, localtimestamp, localtimestamp, 'job_state=>11.Q'::public.hstore)"
+        )
+        Pbs(connection).quick("1.s", svrflags=1)
+        connection.execute("UPDATE pbs.job SET attributes = 'job_state=>11.R'::public.hstore")
+        Pbs(connection).delete("1.s")
+
+    assert db.execute("SELECT what FROM public.hits").fetchall() == []
+    assert [row["op"] for row in journal(db, "IUDG")] == ["I", "U", "U", "D"]
+    assert "FROM PUBLIC" in str(capture.check(dsn).findings)
+
+
 def test_the_superuser_can_be_replaced(dsn: str, db: Connection) -> None:
     db.execute("CREATE ROLE old_pbs SUPERUSER LOGIN; CREATE ROLE new_pbs SUPERUSER LOGIN")
     try:

@@ -46,6 +46,30 @@ def test_an_insert_holds_the_whole_row(pbs: Pbs, db: Connection) -> None:
     assert row["created"] == columns["ji_creattm"]
 
 
+SECRET = ("cookie", "forward_x11_cookie", "security", "cred", "credential_id")
+
+
+def test_what_is_secret_of_a_job_is_in_no_row(pbs: Pbs, db: Connection) -> None:
+    pbs.insert("1.s", job_state="11.Q", **dict.fromkeys(SECRET, "11.hush"))
+    pbs.save("1.s", **dict.fromkeys(SECRET, "11.hushhush"))
+    pbs.save("1.s", job_state="11.R", cookie="11.hushhushhush")
+    pbs.remove(*SECRET)
+    pbs.delete("1.s")
+
+    assert [row["op"] for row in journal(db)] == ["I", "U", "D"]
+    text = str(db.execute("SELECT j::text FROM pbscast.journal AS j").fetchall())
+    assert not any(word in text for word in ("hush", "cookie", "security", "credential"))
+
+
+def test_a_heartbeat_is_written_in_a_subtransaction_like_every_row(
+    pbs: Pbs, db: Connection
+) -> None:
+    pbs.insert("1.s")
+    db.execute("SELECT pbscast.heartbeat()")
+    rows = db.execute("SELECT op::text, xmin::text = xid::text FROM pbscast.journal ORDER BY seq")
+    assert rows.fetchall() == [("I", False), ("H", False)]
+
+
 def test_an_update_holds_what_changed_and_what_it_was(pbs: Pbs, db: Connection) -> None:
     pbs.insert("1.s", job_state="11.Q", substate="11.10", queue="11.workq")
     pbs.save("1.s", job_state="11.R", exec_host="11.n1/0")

@@ -36,9 +36,15 @@ def test_a_database_without_pbs_is_told() -> None:
 
 
 def test_a_moved_hstore_is_a_fault() -> None:
-    assert findings.hstore(SEEN, None).verdict is OK
-    assert findings.hstore(SEEN, "capture_job").verdict is FAIL
-    assert findings.hstore(SEEN._replace(hstore_schema=None), None).verdict is FAIL
+    assert findings.hstore(SEEN, None, None).verdict is OK
+    assert findings.hstore(SEEN, "capture_job", None).verdict is FAIL
+    assert findings.hstore(SEEN._replace(hstore_schema=None), None, None).verdict is FAIL
+
+
+def test_strangers_beside_hstore_are_a_warning() -> None:
+    found = findings.hstore(SEEN, None, "PUBLIC")
+    assert found.verdict is WARN
+    assert found.advice == "REVOKE CREATE ON SCHEMA public FROM PUBLIC"
 
 
 def test_another_release_is_told_from_a_newer_one() -> None:

@@ -75,6 +75,38 @@ def test_the_row_triggers_leave_no_name_to_the_search_path() -> None:
         assert not re.search(r"[=<>|%+*/@]", code), line
 
 
+def _arguments(text: str) -> list[str]:
+    """Those of the call whose opening parenthesis the text follows."""
+    found, depth = [""], 1
+    for part in re.findall(r"'[^']*'|.", text, re.DOTALL):
+        depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(part, 0)
+        if depth == 0:
+            break
+        if part == "," and depth == 1:
+            found.append("")
+        else:
+            found[-1] += part
+    return [argument.strip() for argument in found]
+
+
+def test_every_argument_of_an_hstore_function_has_exactly_its_type() -> None:
+    (text,) = (text for text in statements("install") if "$row_triggers$" in text)
+    calls = list(re.finditer(r"<hstore>\.\w+\(", text))
+    assert len(calls) > 20
+    for call in calls:
+        for argument in _arguments(text[call.end() :]):
+            bare = r"'[^']*'|ARRAY\[.*(?<!text\[)\]|fresh|stale|NEW|OLD|NULL|\d+"
+            assert not re.fullmatch(bare, argument, re.DOTALL), f"{call[0]} {argument}"
+
+
+def test_what_is_secret_of_a_job_is_the_same_list_for_trigger_and_resync() -> None:
+    secrets = "{cookie,forward_x11_cookie,security,cred,credential_id}"
+    (text,) = (text for text in statements("install") if "$row_triggers$" in text)
+    resync = (files("pbscast_ingest") / "sql" / "job.sql").read_text("utf-8")
+    assert f"'{secrets}'::pg_catalog.text[]" in text
+    assert f"delete(attributes, '{secrets}'::text[])" in resync
+
+
 def test_the_printed_sql_can_be_read_anywhere_and_is_whole() -> None:
     text = render_install(Settings("sitea"))
     assert text.isascii()

@@ -50,10 +50,11 @@ def _look_inside(
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, TypeError) as error:
         advice = "run `pbscastd source upgrade`, which makes anew what is missing"
         return [fail("installation", f"parts are missing: {_first_line(error)}", advice)]
-    astray = _ask(connection, "functions", {"hstore": seen.hstore_schema})
+    names = {"hstore": seen.hstore_schema, "reader": installed.reader}
+    astray, creator = _ask(connection, "functions", names)
     reader = _ask(connection, "reader", {"reader": installed.reader})
     return [
-        findings.hstore(seen, astray[0] if installed.script == digest() else None),
+        findings.hstore(seen, astray if installed.script == digest() else None, creator),
         findings.installation(installed),
         *findings.triggers(installed),
         findings.switch(journal),

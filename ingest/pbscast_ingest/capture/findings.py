@@ -89,13 +89,16 @@ def schema(seen: Surroundings, version: str | None) -> Finding:
     return ok("PBS schema", f"version {version}")
 
 
-def hstore(seen: Surroundings, astray: str | None) -> Finding:
-    """Whether hstore is where the triggers look for it."""
+def hstore(seen: Surroundings, astray: str | None, creator: str | None) -> Finding:
+    """Whether hstore is where the triggers look for it, and nobody may put functions beside it."""
     if seen.hstore_schema is None:
         return fail("hstore", "the extension is missing", "PBS cannot work without it either")
     if astray:
         text = f"was moved to schema {seen.hstore_schema} after the installation"
         return fail("hstore", text, _UPGRADE)
+    if creator:
+        text = f"in schema {seen.hstore_schema}, where {creator} may make functions of its own"
+        return warn("hstore", text, f"REVOKE CREATE ON SCHEMA {seen.hstore_schema} FROM {creator}")
     return ok("hstore", f"in schema {seen.hstore_schema}")
 
 

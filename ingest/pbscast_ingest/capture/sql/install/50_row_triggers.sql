@@ -1,10 +1,13 @@
 -- The row trigger function: one text for all six tables, in which <table>, <key> (the expression for
--- the object's name), <created>, <saved>, <context of r> and <hstore> (the schema of the extension)
--- are filled in. What PBS's other columns are called does not matter.
+-- the object's name), <created>, <saved>, <context of r>, <attributes of r> and <hstore> (the schema of
+-- the extension) are filled in. What PBS's other columns are called does not matter.
 --
 -- It runs inside each of PBS's saves, so: nothing leaves the block; no variable is of type hstore
 -- (an unknown type would be an error outside the block); every name is qualified instead of setting
--- search_path, and the hot way is few expressions, because each costs at first use in a transaction.
+-- search_path; every argument of an hstore function has exactly its type, because an overload that
+-- somebody else put into that schema would win over a conversion (the array makes a mere record of a
+-- row, whose own type would fit better); and the hot way is few expressions, because each costs at
+-- first use in a transaction.
 DO $row_triggers$
 DECLARE
     body constant text := $template$
@@ -30,22 +33,22 @@ BEGIN
                    <hstore>.hstore_to_array(<hstore>.hs_concat(<hstore>.slice(c.was, <hstore>.akeys(c.came)),
                                                                <hstore>.slice(d.went, <hstore>.akeys(d.came))))
               FROM <differences of the attributes> AS d,
-                   (SELECT o.was, <hstore>.delete(<hstore>.hstore(fresh), o.was) AS came
-                      FROM (SELECT <hstore>.hstore(stale) AS was OFFSET 0) AS o OFFSET 0) AS c;
+                   (SELECT o.was, <hstore>.delete(<hstore>.hstore((ARRAY[fresh]::pg_catalog.record[])[1]), o.was) AS came
+                      FROM (SELECT <hstore>.hstore((ARRAY[stale]::pg_catalog.record[])[1]) AS was OFFSET 0) AS o OFFSET 0) AS c;
         ELSE
             INSERT INTO pbscast.journal (seq, xid, at, op, kind, key, created, changed, removed, context, before)
             SELECT <what every update holds>,
                    <hstore>.hstore_to_array(<hstore>.slice(d.went, <hstore>.akeys(d.came)))
               FROM <differences of the attributes> AS d
-             WHERE <hstore>.hstore_ne(<hstore>.delete(<hstore>.hs_concat(d.went, d.came), 'mtime'::pg_catalog.text), '');
+             WHERE <hstore>.hstore_ne(<hstore>.delete(<hstore>.hs_concat(d.went, d.came), 'mtime'::pg_catalog.text), ''::<hstore>.hstore);
         END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
         fresh := NEW; fresh.attributes := NULL;
         INSERT INTO pbscast.journal (seq, xid, at, op, kind, key, created, columns, changed)
         VALUES (pg_catalog.nextval('pbscast.journal_seq'), pg_catalog.txid_current(), pg_catalog.clock_timestamp(),
                 'I', '<table>', <key of NEW>, NEW.<created>,
-                <hstore>.hstore_to_array(<hstore>.delete(<hstore>.hstore(fresh), '{attributes,<saved>}'::pg_catalog.text[])),
-                <hstore>.hstore_to_array(NEW.attributes));
+                <hstore>.hstore_to_array(<hstore>.delete(<hstore>.hstore((ARRAY[fresh]::pg_catalog.record[])[1]), '{attributes,<saved>}'::pg_catalog.text[])),
+                <hstore>.hstore_to_array(<attributes of NEW>));
     ELSE
         INSERT INTO pbscast.journal (seq, xid, at, op, kind, key, created, context)
         VALUES (pg_catalog.nextval('pbscast.journal_seq'), pg_catalog.txid_current(), pg_catalog.clock_timestamp(),
@@ -74,20 +77,23 @@ $template$;
                    <hstore>.hstore_to_array(d.came),
                    <hstore>.akeys(<hstore>.delete(d.went, <hstore>.akeys(d.came))),
                    <context of NEW>$held$;
-    -- hs_concat with nothing: unpacks an attribute value once for all that is done with it.
+    -- Either unpacks an attribute value once for all that is done with it; that of a job also leaves out
+    -- what opens doors and is shown to nobody (the same list stands in what reads pbs.job).
+    all_attributes constant text := $attributes$<hstore>.hs_concat(<row>.attributes, ''::<hstore>.hstore)$attributes$;
+    open_attributes constant text := $attributes$<hstore>.delete(<row>.attributes, '{cookie,forward_x11_cookie,security,cred,credential_id}'::pg_catalog.text[])$attributes$;
     differences constant text := $differences$
                    (SELECT u.present, <hstore>.delete(u.present, u.past) AS came, <hstore>.delete(u.past, u.present) AS went
-                      FROM (SELECT <hstore>.hs_concat(NEW.attributes, '') AS present,
-                                   <hstore>.hs_concat(OLD.attributes, '') AS past OFFSET 0) AS u OFFSET 0)$differences$;
+                      FROM (SELECT <attributes of NEW> AS present, <attributes of OLD> AS past OFFSET 0) AS u OFFSET 0)$differences$;
     state_names constant text := $names$'{job_state,substate,Exit_status,Job_Owner,queue,project,Job_Name,history_timestamp,destination,array_id}'::pg_catalog.text[]$names$;
     context_of_new constant text := $context$<hstore>.hstore_to_array(<hstore>.hs_concat(
                        <hstore>.slice(d.present, <state names>),
-                       <hstore>.hstore('ji_svrflags', NEW.ji_svrflags::pg_catalog.text)))$context$;
+                       <hstore>.hstore('ji_svrflags'::pg_catalog.text, NEW.ji_svrflags::pg_catalog.text)))$context$;
     context_of_old constant text := $context$<hstore>.hstore_to_array(<hstore>.hs_concat(
                        <hstore>.slice(OLD.attributes, pg_catalog.array_cat(<state names>,
                            ARRAY(SELECT name FROM <hstore>.skeys(OLD.attributes) AS name
                                   WHERE pg_catalog.left(name, 15) OPERATOR(pg_catalog.=) 'resources_used.'))),
-                       <hstore>.hstore(ARRAY['ji_svrflags', OLD.ji_svrflags::pg_catalog.text, 'ji_destin', OLD.ji_destin])))$context$;
+                       <hstore>.hstore(ARRAY['ji_svrflags', OLD.ji_svrflags::pg_catalog.text,
+                                                'ji_destin', OLD.ji_destin::pg_catalog.text]::pg_catalog.text[])))$context$;
     -- What the reader says of where a reservation or a node stands, whatever of it changed.
     state_of_resv constant text :=
         $context$ARRAY['ri_state', <row>.ri_state::pg_catalog.text, 'ri_substate', <row>.ri_substate::pg_catalog.text]$context$;
@@ -96,6 +102,7 @@ $template$;
     item  record;
     code  text;
     shown text;
+    given text;
 BEGIN
     FOR item IN
         SELECT * FROM (VALUES ('job',       'ji_jobid',   'ji_creattm',    'ji_savetm'),
@@ -113,6 +120,9 @@ BEGIN
                         CASE item.kind WHEN 'job' THEN context_of_new ELSE replace(shown, '<row>', 'NEW') END);
         code := replace(code, '<context of OLD>',
                         CASE item.kind WHEN 'job' THEN context_of_old ELSE replace(shown, '<row>', 'OLD') END);
+        given := CASE item.kind WHEN 'job' THEN open_attributes ELSE all_attributes END;
+        code := replace(code, '<attributes of NEW>', replace(given, '<row>', 'NEW'));
+        code := replace(code, '<attributes of OLD>', replace(given, '<row>', 'OLD'));
         code := replace(code, '<state names>', state_names);
         code := replace(code, '<key of NEW>', coalesce('NEW.' || item.key, quote_literal('')));
         code := replace(code, '<key of OLD>', coalesce('OLD.' || item.key, quote_literal('')));
