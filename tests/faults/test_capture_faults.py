@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import psycopg
 import pytest
@@ -22,6 +22,7 @@ from harness.capturing import (
 from pbscast_deploy.embedded import PostgresServer
 from pbscast_deploy.simulator.datastore import create_datastore
 from pbscast_ingest import capture
+from pbscast_ingest.capture.script import Settings, install_messages, statements
 
 
 @pytest.fixture
@@ -52,6 +53,32 @@ def all_saves(pbs: Pbs, key: str) -> None:
     assert pbs.value("job_state", key) == "11.R"
     pbs.delete(key)
     pbs.run("TRUNCATE pbs.queue")
+
+
+def _time_of_a_save_behind(administrator: Connection, dsn: str, messages: Iterable[str]) -> float:
+    for message in messages:
+        administrator.execute(message.encode())
+    with connected(dsn) as connection:
+        pbs = Pbs(connection)
+        pbs.insert("9.s", job_state="11.Q")
+        return pbs.slowest
+
+
+@pytest.mark.parametrize("what", ["install", "uninstall"])
+def test_an_administrator_who_stalls_with_the_locks_is_thrown_out(dsn: str, what: str) -> None:
+    if what == "install":
+        capture.uninstall(dsn)
+        messages = list(install_messages(Settings("sitea")))
+    else:
+        messages = list(statements("uninstall"))[:-1]
+    administrator = connect(dsn)
+    assert _time_of_a_save_behind(administrator, dsn, messages) < 0.5 + BOUND
+    with pytest.raises(psycopg.Error):
+        administrator.execute("COMMIT")
+    administrator.close()
+    with connected(dsn) as db:
+        found = db.execute("SELECT to_regnamespace('pbscast') IS NULL").fetchone()
+        assert found == (what == "install",)
 
 
 DAMAGE = {

@@ -44,11 +44,14 @@ NEWER = [
 ]
 
 
+FOLDERS = ("install", "triggers", "uninstall", "check")
+
+
 def _all_sql() -> dict[str, str]:
     top = files("pbscast_ingest.capture") / "sql"
     found = [item for item in top.iterdir() if item.name.endswith(".sql")]
-    found += [item for name in ("install", "uninstall", "check") for item in (top / name).iterdir()]
-    return {item.name: item.read_text("utf-8") for item in found}
+    found += [item for name in FOLDERS for item in (top / name).iterdir()]
+    return {f"{item}": item.read_text("utf-8") for item in found}
 
 
 @pytest.mark.parametrize("pattern", NEWER)
@@ -111,7 +114,7 @@ def test_the_printed_sql_can_be_read_anywhere_and_is_whole() -> None:
     text = render_install(Settings("sitea"))
     assert text.isascii()
     assert text.rstrip().endswith("COMMIT;")
-    assert all(statement in text for statement in statements("install"))
+    assert all(s in text for s in statements("install") + statements("triggers"))
     assert text.count("\nBEGIN;\n") == 1
     assert render_uninstall().rstrip().endswith("COMMIT;")
 

@@ -20,7 +20,7 @@ from pbscast_ingest.capture.script import (
     DEFAULT_READER,
     JOURNAL_VERSION,
     Settings,
-    install_messages,
+    preparing_messages,
     statements,
 )
 from pbscast_ingest.capture.session import administrator, place
@@ -100,9 +100,10 @@ def _switch(dsn: str, what: str, statement: sql.SQL | sql.Composed) -> None:
 
 
 def _install(connection: psycopg.Connection, settings: Settings, password: str | None) -> None:
-    _run(connection, install_messages(settings))
+    _run(connection, preparing_messages(settings))
     if password is not None:
         _set_password(connection, settings.reader_role, password)
+    _run(connection, statements("triggers"))
     connection.execute("COMMIT")
 
 

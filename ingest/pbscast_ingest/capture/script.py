@@ -43,11 +43,18 @@ def statements(name: str) -> tuple[str, ...]:
 @cache
 def digest() -> str:
     """Tells the installed statements of one release from those of another."""
-    return sha256("".join(statements("install")).encode()).hexdigest()[:16]
+    text = "".join(statements("install") + statements("triggers"))
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def install_messages(settings: Settings) -> Iterator[str]:
     """The messages of an installation without the closing COMMIT, in their order."""
+    yield from preparing_messages(settings)
+    yield from statements("triggers")
+
+
+def preparing_messages(settings: Settings) -> Iterator[str]:
+    """Those of them that take no lock which PBS could feel."""
     begin, *rest = statements("install")
     yield begin
     yield from (_set_local(key, value) for key, value in _variables(settings).items())

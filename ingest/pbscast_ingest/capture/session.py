@@ -35,6 +35,7 @@ _BY_SQLSTATE: Final[dict[str, type[PbscastError]]] = {
     "PBC05": UnsupportedError,
     "PBC06": ConfigError,
     "42501": AccessDeniedError,
+    "25P03": UnavailableError,  # we stalled with locks held, so the server ended the session
 }
 
 
