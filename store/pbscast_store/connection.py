@@ -15,7 +15,10 @@ from pbscast_store.queries import AnyConnection
 from pbscast_store.statements import migrations
 
 COMMAND_TIMEOUT: Final = 60.0
-"""Seconds after which a statement counts as lost."""
+"""Seconds after which a statement of a writer or a migration counts as lost."""
+QUERY_TIMEOUT: Final = 10.0
+"""Seconds for what the pool does: pages by index and leases, so short that a silent network blinds
+nobody for long."""
 CONNECT_TIMEOUT: Final = 10.0
 
 _CLOSE_TIMEOUT: Final = 5.0
@@ -45,7 +48,7 @@ async def open_pool(dsn: str) -> asyncpg.Pool:
             min_size=1,
             max_size=10,
             timeout=CONNECT_TIMEOUT,
-            command_timeout=COMMAND_TIMEOUT,
+            command_timeout=QUERY_TIMEOUT,
             server_settings=_SETTINGS,
             reset=_keep_as_it_is,
         )

@@ -13,6 +13,7 @@ from harness.proxy import cutting_proxy
 
 from pbscast.errors import FencedError, PbscastError, UnavailableError
 from pbscast_deploy.embedded import PostgresServer
+from pbscast_store import connection as pool_settings
 from pbscast_store.drafts import Draft
 from pbscast_store.log import Log
 from pbscast_store.writer import SiteWriter
@@ -204,3 +205,21 @@ async def test_a_database_that_does_not_wait_for_the_disk_is_overruled(
 
     assert await writer._connection.fetchval("SHOW synchronous_commit") == "on"
     await connection.close()
+
+
+async def test_a_silent_network_blinds_no_reader_for_long(
+    own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_settings, "QUERY_TIMEOUT", 0.5)
+    await Log.migrate_at(own_postgres.dsn())
+    socket = f"{own_postgres.directory}/.s.PGSQL.{own_postgres.port}"
+    async with (
+        cutting_proxy(socket) as proxy,
+        Log.open(f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres") as log,
+    ):
+        proxy.delay = 3_600
+        async with asyncio.timeout(10):
+            with pytest.raises(UnavailableError, match="no answer in time"):
+                await log.sites()
+            proxy.delay = 0
+            assert await log.sites() == []
