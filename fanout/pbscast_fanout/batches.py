@@ -35,6 +35,9 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 
 _FLUSH_EVERY: Final = 100
 
+_WRITE_SECONDS: Final = 30.0
+"""A batch that the connection does not take for so long holds up no other site."""
+
 HEADROOM: Final = 2048
 """Bytes of a message that are not the event: NATS counts headers as payload."""
 
@@ -115,17 +118,18 @@ async def _write(
     client = connection.client
     fenced = _fenced(batch[0].record.site, fence)
     try:
-        for number, message in enumerate(batch, 1):
-            headers = {
-                "Nats-Batch-Id": batch_id,
-                "Nats-Batch-Sequence": str(number),
-                "Nats-Msg-Id": message.id,
-                **fenced,
-            }
-            await client.publish(message.subject, message.body, headers=headers)
-            fenced = {}
-            if number % _FLUSH_EVERY == 0:
-                await asyncio.sleep(0)  # the server begins while we still write
+        async with asyncio.timeout(_WRITE_SECONDS):
+            for number, message in enumerate(batch, 1):
+                headers = {
+                    "Nats-Batch-Id": batch_id,
+                    "Nats-Batch-Sequence": str(number),
+                    "Nats-Msg-Id": message.id,
+                    **fenced,
+                }
+                await client.publish(message.subject, message.body, headers=headers)
+                fenced = {}
+                if number % _FLUSH_EVERY == 0:
+                    await asyncio.sleep(0)  # the server begins while we still write
     except (nats.errors.Error, OSError) as error:
         msg = f"NATS does not take messages: {str(error) or type(error).__name__}"
         raise UnavailableError(msg) from error

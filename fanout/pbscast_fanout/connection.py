@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -33,6 +34,11 @@ OLDEST_SERVER: Final = (2, 12)
 
 _PENDING_BYTES: Final = 8 * 1024 * 1024
 _RETRY_SECONDS: Final = 1.0
+_SILENT_SECONDS: Final = 60.0
+
+STUCK_SECONDS: Final = 10.0
+"""After so long without a connection the client is given up for a new one: its own reconnecting
+ends for good, without a word, at errors that it does not foresee."""
 
 _log = structlog.get_logger(__name__)
 
@@ -106,6 +112,23 @@ def _tls(settings: NatsSettings) -> ssl.SSLContext:
     return context
 
 
+class _Warnings:
+    """Logs what goes wrong when it is new, then once a minute while it lasts."""
+
+    def __init__(self, event: str) -> None:
+        self._event = event
+        self._told: dict[str, float] = {}
+
+    def warn(self, error: str) -> None:
+        now = monotonic()
+        if now - self._told.get(error, -_SILENT_SECONDS) >= _SILENT_SECONDS:
+            self._told[error] = now
+            _log.warning(self._event, error=error)
+
+    def over(self) -> None:
+        self._told.clear()
+
+
 class _Troubles:
     """Remembers why connecting failed while it is tried, and logs what happens to it afterwards."""
 
@@ -114,6 +137,7 @@ class _Troubles:
         self._client = client
         self._lost = lost
         self._connected = False
+        self._errors = _Warnings("nats_error")
 
     def callbacks(self) -> dict[str, Any]:
         return {
@@ -128,7 +152,7 @@ class _Troubles:
     async def _error(self, error: Exception) -> None:
         self.last = error
         if self._connected:
-            _log.warning("nats_error", error=str(error) or type(error).__name__)
+            self._errors.warn(str(error) or type(error).__name__)
 
     async def _disconnected(self) -> None:
         self._lost()
@@ -136,6 +160,7 @@ class _Troubles:
             _log.warning("nats_disconnected")
 
     async def _reconnected(self) -> None:
+        self._errors.over()
         _log.info("nats_reconnected")
 
 
@@ -222,14 +247,16 @@ class Connection:
 
     async def keep(self) -> None:
         """Connect, and again whenever the connection is closed, until cancelled; then drain it."""
+        unusable = _Warnings("nats_unusable")
         try:
             while True:
                 try:
                     client = await self.open()
                 except PbscastError as error:
-                    _log.warning("nats_unusable", error=str(error))
+                    unusable.warn(str(error))
                 else:
-                    await _closed(client)
+                    unusable.over()
+                    await _gone(client)
                 await asyncio.sleep(_RETRY_SECONDS)
         finally:
             await self.close()
@@ -269,7 +296,21 @@ def _result(answer: asyncio.Future[Msg], subject: str) -> Msg:
         raise UnavailableError(f"NATS did not answer {subject}: connection lost") from error
 
 
-async def _closed(client: Client) -> None:
+async def _gone(client: Client) -> None:
+    """Return once the client is closed, by us if it gets nowhere."""
     # nats-py does not call closed_cb when a server's refusal ends a reconnect.
-    while not client.is_closed:  # noqa: ASYNC110
+    up = monotonic()
+    while not client.is_closed:
+        if client.is_connected:
+            up = monotonic()
+        elif monotonic() - up >= STUCK_SECONDS:
+            _log.warning("nats_given_up", seconds=round(monotonic() - up))
+            await _give_up(client)
+            return
         await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _give_up(client: Client) -> None:
+    with suppress(nats.errors.Error, OSError):
+        async with asyncio.timeout(_RETRY_SECONDS):
+            await client.close()

@@ -56,37 +56,68 @@ _log = structlog.get_logger(__name__)
 
 
 class Services:
-    """The endpoints of every worker."""
+    """The endpoints of every worker.
+
+    While its log is unusable a worker leaves what needs the log to the others.
+    """
 
     def __init__(
-        self, log: Log, connection: Connection, status: Callable[[], requests.StatusResponse]
+        self,
+        log: Log,
+        connection: Connection,
+        status: Callable[[], requests.StatusResponse],
+        is_log_usable: Callable[[], bool],
     ) -> None:
         self._log = log
         self._connection = connection
         self._status = status
+        self._is_log_usable = is_log_usable
+        self._service: Service | None = None
+        self._is_whole = False
 
     async def run(self) -> NoReturn:
         """Serve until cancelled, on each new connection again."""
         client: Client | None = None
         while True:
-            client = await self._connection.replaced(client)
+            current = await self._current(client)
             try:
-                await self._serve(client)
+                if current is not client:
+                    self._service = None
+                    client = current
+                await self._serve(current, whole=self._is_log_usable())
             except (nats.errors.Error, OSError) as error:
                 _log.warning("services_not_started", error=str(error) or type(error).__name__)
                 client = None
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _serve(self, client: Client) -> None:
-        service = await add_service(
+    async def _current(self, client: Client | None) -> Client:
+        """Return a new connection at once, the same after a while."""
+        try:
+            async with asyncio.timeout(None if client is None else _RETRY_SECONDS):
+                return await self._connection.replaced(client)
+        except TimeoutError:
+            assert client is not None  # noqa: S101 - without one there is no limit
+            return client
+
+    async def _serve(self, client: Client, *, whole: bool) -> None:
+        """Answer from the log just while it can be asked."""
+        if self._service is not None:
+            if whole is self._is_whole or not client.is_connected:
+                return
+            await self._service.stop()
+        self._service, self._is_whole = await self._start(client), whole
+        await self._add(self._service, requests.STATUS, requests.StatusRequest, self._state)
+        if whole:
+            await self._add(self._service, requests.HISTORY, requests.HistoryRequest, self._history)
+            await self._add(self._service, requests.EVENT, requests.EventRequest, self._event)
+
+    async def _start(self, client: Client) -> Service:
+        return await add_service(
             client,
             name=requests.SERVICE,
             version=version("pbscast"),
             description="The event log of PBS sites: history, events in full, state of publishing",
         )
-        await self._add(service, requests.HISTORY, requests.HistoryRequest, self._history)
-        await self._add(service, requests.EVENT, requests.EventRequest, self._event)
-        await self._add(service, requests.STATUS, requests.StatusRequest, self._state)
 
     async def _add(self, service: Service, subject: str, model: type[R], answer: Answer[R]) -> None:
         name = subject.rsplit(".", 1)[1]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
@@ -20,7 +19,6 @@ from pbscast_fanout.streams import ensure_stream
 
 if TYPE_CHECKING:
     from pbscast_fanout.settings import FanoutSettings
-    from pbscast_store.doorbell import Doorbell
     from pbscast_store.log import Log
 
 POLL_SECONDS: Final = 1.0
@@ -46,43 +44,46 @@ class Fanout:
 
     async def run(self) -> None:
         """Run until cancelled, then finish the connection's pending work."""
-        services = Services(self._log, self._connection, self.status)
+        services = Services(
+            self._log, self._connection, self.status, lambda: self._log_error is None
+        )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._connection.keep())
             tasks.create_task(services.run())
             await self._connection.tried()
+            tasks.create_task(self._listen())
             await self._follow_log(tasks)
 
     def status(self) -> StatusResponse:
-        """Return the state of every known site, and what is wrong with NATS or the log."""
-        sites = (publisher.progress.status() for publisher in self._publishers.values())
+        """Return the state of every known site, and what is wrong with NATS or the log.
+
+        Any thread may ask.
+        """
+        sites = (publisher.progress.status() for publisher in list(self._publishers.values()))
         return StatusResponse(
             worker=self._name,
             error=self._connection.error or self._log_error,
             sites=tuple(sorted(sites, key=lambda status: status.site)),
         )
 
-    async def _follow_log(self, tasks: asyncio.TaskGroup) -> None:
+    async def _follow_log(self, tasks: asyncio.TaskGroup) -> NoReturn:
         while True:
             try:
-                async with self._log.watch() as bell:
-                    await self._listen(bell, tasks)
+                await self._survey(tasks)
             except PbscastError as error:
                 if str(error) != self._log_error:
                     _log.warning("log_unusable", error=str(error))
                 self._log_error = str(error)
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _listen(self, bell: Doorbell, tasks: asyncio.TaskGroup) -> None:
-        due = monotonic()
-        while True:
-            if monotonic() >= due:
-                await self._survey(tasks)
-                due = monotonic() + POLL_SECONDS
-            for site in await bell.wait(max(0.0, due - monotonic())):
-                publisher = self._publishers.get(Site(site))
-                if publisher is not None:
-                    publisher.ring()
+    async def _listen(self) -> NoReturn:
+        """Pass the doorbell on; beside the surveys, so that one that hangs does not silence it."""
+        async with self._log.watch() as bell:
+            while True:
+                for site in await bell.wait(POLL_SECONDS):
+                    publisher = self._publishers.get(Site(site))
+                    if publisher is not None:
+                        publisher.ring()
 
     async def _survey(self, tasks: asyncio.TaskGroup) -> None:
         """Ask the log where each site is; take on those that are new."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 RECONNECT_WAIT: Final = 1.0
 PING_INTERVAL: Final = 20
+STUCK: Final = 30.0
+"""Seconds without a connection after which the driver is given up for a new one."""
 _STREAM_NOT_FOUND: Final = 10059
 _REFUSALS: Final = ("authorization violation", "authentication")
 
@@ -218,10 +220,19 @@ class Connection:
 
         Those are 'Slow Consumer' or an expired user, for instance. It does not always tell so.
         """
+        clock = asyncio.get_running_loop().time
+        lost = clock()
         while self._state is ConnectionState.RECONNECTING and self._failure is None:
             await asyncio.sleep(RECONNECT_WAIT)
-            if self.nats.is_closed:
+            if not self.nats.is_closed and clock() - lost > STUCK:
+                await self._give_up()
+            if self.nats.is_closed and self._state is ConnectionState.RECONNECTING:
                 await self._replace()
+
+    async def _give_up(self) -> None:
+        with suppress(nats.errors.Error, OSError):
+            async with asyncio.timeout(RECONNECT_WAIT):
+                await self.nats.close()
 
     async def _replace(self) -> None:
         try:

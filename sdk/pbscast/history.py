@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pbscast.connection import Connection
     from pbscast.events import AnyEvent
 
+_PAUSES: Final = (0.2, 0.5)
+"""Seconds before the second and the third attempt."""
 _ERROR: Final = "Nats-Service-Error"
 _KNOWN: Final[dict[str, type[PbscastError]]] = {
     name: item
@@ -50,6 +53,20 @@ async def read_history(connection: Connection, request: HistoryRequest) -> Async
 
 
 async def _ask(connection: Connection, request: HistoryRequest) -> HistoryResponse:
+    """Ask again where a worker is just losing its log, or none has it back yet."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + connection.timeout
+    for pause in _PAUSES:
+        try:
+            return await _ask_once(connection, request)
+        except UnavailableError:
+            if clock() + pause >= end:
+                raise
+            await asyncio.sleep(pause)
+    return await _ask_once(connection, request)
+
+
+async def _ask_once(connection: Connection, request: HistoryRequest) -> HistoryResponse:
     payload = request.model_dump_json(exclude_defaults=True).encode()
     answer = await connection.request(HISTORY, payload)
     if (refusal := _refusal(answer)) is not None:

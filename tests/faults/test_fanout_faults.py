@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import structlog.testing
 from harness import fanout_process
 from harness.fanning import (
     assert_published,
@@ -19,14 +20,18 @@ from harness.fanning import (
     published_to,
     status_of,
     stored,
+    until,
     write,
 )
 from harness.proxy import cutting_proxy
+from nats.aio.client import Client
+from nats.errors import NoRespondersError
 from nats.js.errors import NotFoundError
 
 from pbscast import wire
-from pbscast.requests import PublisherState
+from pbscast.requests import HISTORY, PublisherState
 from pbscast_deploy.embedded import NatsServer, PostgresServer
+from pbscast_fanout import connection
 from pbscast_store.log import Log
 
 
@@ -167,3 +172,77 @@ async def test_one_sites_trouble_does_not_delay_another(log: Log, nats_url: str)
         await write(log, "siteb", drafts(500))
         await published_to(fanout, "siteb", 501, seconds=5)
     assert len(await stored(nats_url, "pbs.v1.sitea.job.>")) == 1
+
+
+async def test_a_reconnect_that_died_is_replaced(
+    log: Log, own_nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "STUCK_SECONDS", 0.5)
+    await write(log, "sitea", drafts(5))
+    async with fanning(log, own_nats.url) as fanout:
+        await published_to(fanout, "sitea", 5)
+        client = fanout._connection.client
+        await asyncio.to_thread(own_nats.kill)
+        await until(lambda: client.is_reconnecting and client._reconnection_task)
+        assert client._reconnection_task is not None
+        client._reconnection_task.cancel()
+        await asyncio.to_thread(own_nats.start)
+        await write(log, "sitea", drafts(5))
+        await published_to(fanout, "sitea", 10, seconds=10)
+
+
+async def test_an_outage_of_nats_is_logged_once_not_all_the_time(
+    log: Log, own_nats: NatsServer
+) -> None:
+    await write(log, "sitea", drafts(1))
+    async with fanning(log, own_nats.url) as fanout:
+        await published_to(fanout, "sitea", 1)
+        client = fanout._connection.client
+        with structlog.testing.capture_logs() as logged:
+            own_nats.kill()
+            await until(lambda: client._server_pool[0].reconnects >= 5)
+        errors = [entry["error"] for entry in logged if entry["event"] == "nats_error"]
+        assert 1 <= len(errors) == len(set(errors))
+
+
+async def test_who_has_lost_the_log_leaves_requests_to_the_others(
+    own_postgres: PostgresServer, nats_url: str
+) -> None:
+    await Log.migrate_at(own_postgres.dsn())
+    socket = f"{own_postgres.directory}/.s.PGSQL.{own_postgres.port}"
+    async with (
+        cutting_proxy(socket) as proxy,
+        Log.open(own_postgres.dsn()) as log,
+        Log.open(f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres") as lossy,
+        client_of(nats_url) as client,
+    ):
+        await write(log, "sitea", drafts(1))
+
+        async def is_answered() -> bool:
+            try:
+                answer = await client.request(HISTORY, b'{"id":"0.sitea"}', timeout=5)
+            except NoRespondersError:
+                return False
+            return answer.data.startswith(b'{"events":[{')
+
+        async with fanning(lossy, nats_url) as one:
+            await eventually(is_answered, 10)
+            proxy.refusing = True
+            proxy.cut()
+            await until(lambda: one.status().error)
+            proxy.cut()  # one that was just being opened
+            await eventually(lambda: no_one_serves(client), 10)
+            async with fanning(log, nats_url):
+                await eventually(is_answered, 10)
+                for _ in range(30):
+                    assert await is_answered()
+            proxy.refusing = False
+            await eventually(is_answered, 10)
+
+
+async def no_one_serves(client: Client) -> bool:
+    try:
+        await client.request(HISTORY, b'{"id":"0.sitea"}', timeout=5)
+    except NoRespondersError:
+        return True
+    return False
