@@ -115,15 +115,19 @@ class Chronicle:
 
     async def fall(self, cause: str) -> None:
         """Say that the site is down, unless that was the last word."""
-        if self.cursor.up is True:
-            draft = self.tell(EventName.DOWN, LivenessPayload(cause=cause))
-            await self.append([draft], replace(self.cursor, up=False))
+        if drafts := self._falling(cause):
+            await self.append(drafts, replace(self.cursor, up=False))
+
+    def _falling(self, cause: str) -> list[Draft]:
+        if self.cursor.up is not True:
+            return []
+        return [self.tell(EventName.DOWN, LivenessPayload(cause=cause))]
 
     async def darken(self, cause: str, **cursor: Any) -> None:
         """Changes are no longer journaled; the gap is told when it ends, ``down`` at once."""
-        await self.fall(cause)
-        blind = self.cursor.blind or cause
-        await self.append([], replace(self.cursor, blind=blind, **cursor))
+        drafts, blind = self._falling(cause), self.cursor.blind or cause
+        up = False if drafts else self.cursor.up
+        await self.append(drafts, replace(self.cursor, up=up, blind=blind, **cursor))
 
     async def gap(
         self,

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
+import os
+import socket
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pbscast_ingest.faults import DatastoreUnsupportedError, translated
+from pbscast_ingest.faults import (
+    DatastoreError,
+    DatastoreUnavailableError,
+    DatastoreUnsupportedError,
+    translated,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -34,6 +42,41 @@ _SESSION: Final[dict[str, Any]] = {
     "keepalives_count": 4,
     "tcp_user_timeout": 30000,
 }
+
+
+ANSWER_SECONDS: Final = 30.0
+"""A server that does not answer one statement within this is as good as gone."""
+
+
+@contextmanager
+def answering(connection: Connection, where: str) -> Iterator[None]:
+    """Translate the driver's errors inside, and hang up on a server that gives no answer in time.
+
+    The socket is shut down, because a cancelled psycopg waits for the server once more. Raises
+    DatastoreUnavailableError then; the connection is of no more use.
+    """
+    late: list[float] = []
+
+    def hang_up() -> None:
+        late.append(ANSWER_SECONDS)
+        if not connection.closed:
+            with socket.socket(fileno=os.dup(connection.fileno())) as line, suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+
+    timer = asyncio.get_running_loop().call_later(ANSWER_SECONDS, hang_up)
+    try:
+        with translated(where):
+            yield
+    except DatastoreError as error:
+        if (task := asyncio.current_task()) and task.cancelling():
+            # It came before the error, which must not take its place.
+            raise asyncio.CancelledError from error
+        if not late:
+            raise
+        message = f"{where}: no answer within {ANSWER_SECONDS:g} s"
+        raise DatastoreUnavailableError(message) from error
+    finally:
+        timer.cancel()
 
 
 def place(dsn: str) -> str:
@@ -60,7 +103,8 @@ async def connect(dsn: str) -> AsyncIterator[Connection]:
             prepare_threshold=2,
         )
         try:
-            await _prepare(connection, dsn)
+            with answering(connection, place(dsn)):
+                await _prepare(connection, dsn)
             yield connection
         finally:
             await connection.close()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pbscast_ingest.chronicle import Chronicle
+    from pbscast_ingest.cursor import Cursor
     from pbscast_ingest.reader import Page
     from pbscast_store.drafts import Draft
     from pbscast_store.log import Log
@@ -49,7 +50,7 @@ class Follower:
         corrections = await self._corrections(page.rows) if chronicle.cursor.due else {}
         for segment in cut(page.rows, chronicle.pending, self._site, page.now, corrections):
             await self._append(prefix + segment.drafts, segment, page.bound)
-            prefix = await self._resolve(segment)
+            prefix = await self._resolve(segment, page.bound)
         await self._close(page)
         metrics.ROWS.labels(self._site).inc(len(page.rows))
         if beats := [row.at for row in page.rows if row.op == "H"]:
@@ -61,26 +62,24 @@ class Follower:
         await self._append([], segment, page.bound)
 
     async def _append(self, drafts: list[Draft], segment: Segment, bound: int | None) -> None:
-        if not drafts and not segment.seqs:
-            return
-        before = self._chronicle.cursor
-        cursor = before.advance(segment.seqs, bound)
-        if segment.last and cursor.top > before.top:
-            cursor = replace(cursor, witness=witness(segment.last.xid, segment.last.at))
-        await self._chronicle.append(drafts, cursor)
+        if drafts or segment.seqs:
+            cursor = _past(self._chronicle.cursor, segment.seqs, segment.last, bound)
+            await self._chronicle.append(drafts, cursor)
 
-    async def _resolve(self, segment: Segment) -> list[Draft]:
+    async def _resolve(self, segment: Segment, bound: int | None) -> list[Draft]:
         """Deal with the row that a segment stopped at; its events are logged together with it."""
         row = segment.stop
         if row is None:
             return []
-        if segment.error:
-            await self._misunderstood(row, segment.error)
-            return []
-        if row.op == "I":
+        if row.op == "I" and segment.error is None:
             self._chronicle.pending.resume(row.key)
             return await self._resume(row)
-        await self._gap(row)
+        # Whatever is logged of such a row is logged in the append that moves the cursor past it.
+        self._chronicle.cursor = _past(self._chronicle.cursor, [row.seq], row, bound)
+        if segment.error:
+            await self._misunderstood(row, segment.error)
+        else:
+            await self._gap(row)
         return []
 
     async def _misunderstood(self, row: JournalRow, error: Exception) -> None:
@@ -100,15 +99,19 @@ class Follower:
 
     async def _gap(self, row: JournalRow) -> None:
         due, blind = self._chronicle.cursor.due, self._chronicle.cursor.blind
+        # One statement empties all tables (pbs_server -t create), and leaves a row for each.
+        is_told = due is not None and due.get("cause") == TRUNCATED
         since = _moment(row.context.get("since")) or row.at
-        if row.op == "T":
-            # One statement empties them all (pbs_server -t create), and leaves a row for each.
-            if due is None or due.get("cause") != TRUNCATED:
-                await self._chronicle.gap(TRUNCATED, row.at, row.at)
+        if row.op == "T" and not is_told:
+            await self._chronicle.gap(TRUNCATED, row.at, row.at)
+        elif row.op == "T":
+            await self._chronicle.append([])
         elif row.context.get("phase") != "begin":
             await self._chronicle.gap(row.key, self._dark_since(since), row.at)
         elif not blind:
             await self._chronicle.darken(row.key, seen=since.isoformat())
+        else:
+            await self._chronicle.append([])
 
     def _dark_since(self, since: datetime) -> datetime:
         """The marker of an end knows no more than itself; the gap is as old as what began it."""
@@ -146,6 +149,15 @@ class Follower:
     def forget(self) -> None:
         """Drop what was remembered while a resync was due."""
         self._met.clear()
+
+
+def _past(
+    before: Cursor, seqs: Sequence[int], last: JournalRow | None, bound: int | None
+) -> Cursor:
+    cursor = before.advance(seqs, bound)
+    if last and cursor.top > before.top:
+        cursor = replace(cursor, witness=witness(last.xid, last.at))
+    return cursor
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from pydantic_core import from_json
 
 from pbscast_ingest.comparison import TableRow, decode_table_row
-from pbscast_ingest.datastore import Connection, connect, place
+from pbscast_ingest.datastore import Connection, answering, connect, place
 from pbscast_ingest.faults import (
     CaptureMissingError,
     DatastoreUnavailableError,
@@ -21,7 +22,7 @@ from pbscast_ingest.rows import JournalRow, decode_row, text
 from pbscast_ingest.statements import statement
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
     from datetime import datetime
 
     from pbscast.events import Kind
@@ -42,6 +43,10 @@ QUICK_POLL_SECONDS: Final = 0.03
 
 VERSIONS: Final = range(1, 2)
 """Versions of the installed capture that this release reads."""
+
+
+_SCHEMA: Final = re.compile(r"1\.5\.\d+")
+"""The versions of PBS's schema that capture is installed in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +118,11 @@ class Journal:
         """
         async with AsyncExitStack() as stack:
             ringing = await stack.enter_async_context(connect(dsn))
-            with translated(place(dsn)):
+            with answering(ringing, place(dsn)):
                 await ringing.execute("LISTEN pbscast")
             reading = await stack.enter_async_context(connect(dsn))
             trimming = await stack.enter_async_context(connect(dsn))
-            with translated(place(dsn)):
+            with answering(trimming, place(dsn)):
                 await trimming.execute("SET synchronous_commit = off")
             yield cls(dsn, reading, ringing, trimming)
 
@@ -127,7 +132,7 @@ class Journal:
         Raises CaptureMissingError if nothing is, DatastoreUnsupportedError if it is of a version
         we do not know.
         """
-        with translated(self.place):
+        with answering(self._reading, self.place):
             try:
                 cursor = await self._reading.execute(statement("installation"))
             except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
@@ -141,7 +146,7 @@ class Journal:
             )
         found = Installation(text(record[0]), record[1], text(record[2]), text(record[3]))
         self._require(found)
-        with translated(self.place):
+        with answering(self._reading, self.place):
             await self._reading.execute(
                 "SELECT set_config('search_path', quote_ident(%s) || ', pg_catalog', false)",
                 [found.hstore],
@@ -156,14 +161,14 @@ class Journal:
             )
         if not found.hstore:
             raise DatastoreUnsupportedError(f"{self.place}: extension hstore is missing")
-        if not found.schema.startswith("1."):
+        if not _SCHEMA.fullmatch(found.schema):
             raise DatastoreUnsupportedError(
                 f"{self.place}: PBS schema version {found.schema!r} is unknown"
             )
 
     async def health(self, cursor: Cursor) -> Health:
         """Look at the triggers, the switch and the backlog."""
-        with translated(self.place):
+        with answering(self._trimming, self.place):
             answer = await self._trimming.execute(statement("health"), {"top": cursor.top})
             (record,) = await answer.fetchall()
         now, defects, mode, lost, size, rows, seconds = record
@@ -182,7 +187,7 @@ class Journal:
         """Whether the journal still holds the last row that was read: time did not go back."""
         if not cursor.top:
             return True
-        with translated(self.place):
+        with answering(self._reading, self.place):
             answer = await self._reading.execute(statement("witness"), {"seq": cursor.top})
             record = await answer.fetchone()
         return record is not None and witness(record[0], record[1]) == cursor.witness
@@ -196,7 +201,7 @@ class Journal:
 
     async def bound(self) -> int:
         """Return a transaction id: every transaction that has written by now has a lower one."""
-        with translated(self.place):
+        with answering(self._reading, self.place):
             answer = await self._reading.execute("SELECT txid_current()")
             (record,) = await answer.fetchall()
         return int(record[0])
@@ -212,7 +217,7 @@ class Journal:
 
     async def trim(self, floor: int) -> int:
         """Delete rows below floor, one small step; return how many. None are left at 0."""
-        with translated(self.place):
+        with answering(self._trimming, self.place):
             answer = await self._trimming.execute(
                 statement("trim"), {"low": self._trimmed, "floor": floor, "rows": TRIM_ROWS}
             )
@@ -222,18 +227,19 @@ class Journal:
 
     async def heartbeat(self) -> None:
         """Send a row through the journal, so that silence is told from death."""
-        with translated(self.place):
+        with answering(self._trimming, self.place):
             await self._trimming.execute(statement("heartbeat"))
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
         """Open a view in which tables and journal stand still."""
-        with translated(self.place):
-            async with self._reading.transaction():
-                await self._reading.execute(
-                    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
-                )
-                yield Snapshot(self._reading, self.place)
+        with answering(self._reading, self.place):
+            await self._reading.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            yield Snapshot(self._reading, self.place)
+        finally:
+            with answering(self._reading, self.place):
+                await self._reading.execute("ROLLBACK")
 
 
 def witness(xid: int, at: datetime) -> str:
@@ -246,7 +252,7 @@ async def read_page(connection: Connection, where: str, cursor: Cursor, rows: in
 
     Raises DatastoreUnavailableError if the journal was replaced: connect and identify it anew.
     """
-    with translated(where):
+    with answering(connection, where):
         answer = await connection.execute(
             statement("page"),
             {
@@ -285,11 +291,17 @@ class Snapshot:
         """Return unread rows that the snapshot holds."""
         return await read_page(self._connection, self._where, cursor, rows)
 
-    async def rows(self, kind: Kind, object_id: str | None = None) -> AsyncIterator[TableRow]:
+    async def rows(
+        self, kind: Kind, object_id: str | None = None
+    ) -> AsyncGenerator[TableRow, None]:
         """Stream the rows of a PBS table; object_id names the one whose table has no key."""
-        with translated(self._where):
-            async with self._connection.cursor(name="pbscast", binary=True) as cursor:
-                cursor.itersize = TABLE_ROWS
+        async with self._connection.cursor(name="pbscast", binary=True) as cursor:
+            with answering(self._connection, self._where):
                 await cursor.execute(statement(kind.value))
-                async for record in cursor:
+            while records := await self._fetch(cursor):
+                for record in records:
                     yield decode_table_row(kind, object_id, record)
+
+    async def _fetch(self, cursor: psycopg.AsyncServerCursor[Any]) -> list[Any]:
+        with answering(self._connection, self._where):
+            return await cursor.fetchmany(TABLE_ROWS)

@@ -42,8 +42,8 @@ def cut(
 ) -> Iterator[Segment]:
     """Translate rows into segments.
 
-    The caller deals with each stop before it goes on. Corrections belong before the row of that
-    seq.
+    The caller deals with each stop before it goes on. The next segment holds it only if it is the
+    INSERT of a subjob that goes on. Corrections belong before the row of that seq.
     """
     segment = Segment()
     for row in rows:
@@ -53,7 +53,10 @@ def cut(
         if _must_stop(row, pending) or not _take(segment, row, pending, site, now):
             segment.stop = row
             yield segment
+            is_settled = row.op != "I" or segment.error is not None
             segment = Segment()
+            if is_settled:
+                continue
         segment.seqs.append(row.seq)
         segment.last = row
     yield segment

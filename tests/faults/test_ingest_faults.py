@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
 from collections.abc import Callable
 
 import psycopg
@@ -15,6 +18,8 @@ from pbscast.events import EventName
 from pbscast_deploy.embedded import PostgresServer
 from pbscast_deploy.simulator.datastore import create_datastore
 from pbscast_ingest.capture import install
+from pbscast_ingest.cursor import Cursor
+from pbscast_ingest.reader import Journal
 from pbscast_ingest.status import WorkerState
 from pbscast_ingest.worker import SiteWorker
 from pbscast_store.log import Log
@@ -107,6 +112,50 @@ async def test_a_datastore_that_stops_and_starts(
     assert EventName.GAP not in {record.event for record in records}
 
 
+async def test_a_heartbeat_that_was_answered_survives_a_crash(
+    own_postgres: PostgresServer, own_datastore: str
+) -> None:
+    with psycopg.connect(own_datastore, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        connection.execute("SELECT pg_reload_conf()")
+    async with Journal.open(own_datastore) as journal:
+        await journal.heartbeat()
+        page = await journal.page(Cursor())
+        await asyncio.to_thread(own_postgres.kill)
+    await asyncio.to_thread(own_postgres.start)
+    async with Journal.open(own_datastore) as journal:
+        again = await journal.page(Cursor())
+    assert [row.seq for row in page.rows] == [row.seq for row in again.rows] != []
+
+
+async def test_a_datastore_that_hangs(
+    log: Log, own_postgres: PostgresServer, own_datastore: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pbscast_ingest.datastore.ANSWER_SECONDS", 1.0)
+    async with ingesting(log, own_datastore) as worker:
+        await wait_for(log, is_resynced)
+        frozen = _processes(own_postgres)
+        for process in frozen:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            assert "no answer" in await _complaint(worker)
+            await wait_for(log, lambda records: "down" in _events(records, "sitea"))
+        finally:
+            for process in frozen:
+                os.kill(process, signal.SIGCONT)
+        with PbsServer(own_datastore) as pbs:
+            pbs.submit("1.s")
+        records = await wait_for(log, _submitted("1.s"))
+    assert_gapless(records)
+
+
+def _processes(server: PostgresServer) -> list[int]:
+    found = subprocess.run(
+        ["pgrep", "-P", str(server.pid)], capture_output=True, text=True, check=True
+    )
+    return [int(pid) for pid in (server.pid, *found.stdout.split()) if pid]
+
+
 @pytest.mark.parametrize("direction", ["up", "down"])
 async def test_connections_cut_at_any_byte(
     log: Log, own_postgres: PostgresServer, own_datastore: str, direction: str
@@ -178,6 +227,7 @@ async def test_a_log_that_is_restarted(own_postgres: PostgresServer, datastore_d
         ("DROP EXTENSION hstore CASCADE", "hstore"),
         ("DROP SCHEMA pbscast CASCADE", "source install"),
         ("UPDATE pbs.info SET pbs_schema_version = '9.0.0'", "9.0.0"),
+        ("UPDATE pbs.info SET pbs_schema_version = '1.6.0'", "1.6.0"),
         ("UPDATE pbscast.installation SET version = 99", "version 99"),
     ],
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import psycopg
 import pytest
@@ -21,8 +22,10 @@ from harness.pbs import PbsServer
 from pbscast.events import Change, EventName, Finalize, Gap, Kind, Provenance, Reason, Resync
 from pbscast_ingest.capture import install, pause, resume, uninstall
 from pbscast_ingest.worker import SiteWorker
+from pbscast_store.drafts import Draft
 from pbscast_store.log import Log
 from pbscast_store.records import Record
+from pbscast_store.writer import AppendResult, SiteWriter
 
 
 @pytest.fixture
@@ -156,6 +159,33 @@ async def test_a_save_under_way_while_capture_resumes(
         await asyncio.sleep(0.5)
     records = await wait_for(log, _resyncs(2))
     assert _names(records, "1.s") == ["submit", "state"]
+
+
+async def test_a_gap_and_the_move_past_its_marker_are_one_append(
+    log: Log, captured: str, pbs: PbsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that dies after any append leaves nothing to be told twice."""
+    tops: list[tuple[int, bool]] = []
+    append = SiteWriter.append
+
+    async def watched(
+        self: SiteWriter, drafts: Sequence[Draft], cursor: dict[str, Any]
+    ) -> AppendResult:
+        tops.append((cursor["top"], any(draft.event is EventName.GAP for draft in drafts)))
+        return await append(self, drafts, cursor)
+
+    monkeypatch.setattr(SiteWriter, "append", watched)
+    async with ingesting(log, as_reader(captured)):
+        await wait_for(log, is_resynced)
+        await asyncio.to_thread(pause, captured, "maintenance")
+        await wait_for(log, _told("sitea", EventName.DOWN))
+        await asyncio.to_thread(resume, captured)
+        await wait_for(log, _resyncs(2))
+    (told,) = [index for index, (_, is_gap) in enumerate(tops) if is_gap]
+    with psycopg.connect(captured) as connection:
+        marker = connection.execute("SELECT max(seq) FROM pbscast.journal WHERE op = 'G'")
+        (seq,) = marker.fetchone() or (0,)
+    assert tops[told][0] >= seq > tops[told - 1][0]
 
 
 async def test_changes_that_could_not_be_journaled(
