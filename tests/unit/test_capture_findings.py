@@ -80,11 +80,22 @@ def test_the_journal_against_its_cap(size: int, verdict: Verdict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "seconds", "verdict"), [(0, None, OK), (5, 2.0, OK), (5, 601.0, WARN)]
+    ("sessions", "rows", "oldest", "verdict"),
+    [
+        (0, 0, None, WARN),
+        (1, 0, None, OK),
+        (1, 1, 9999.0, OK),
+        (2, 65, 599.0, OK),
+        (2, 65, 601.0, WARN),
+    ],
 )
-def test_the_lag(rows: int, seconds: float | None, verdict: Verdict) -> None:
-    seen = JOURNAL._replace(unread=rows, unread_seconds=seconds)
-    assert findings.lag(seen).verdict is verdict
+def test_reading(sessions: int, rows: int, oldest: float | None, verdict: Verdict) -> None:
+    seen = JOURNAL._replace(sessions=sessions, rows=rows, oldest_seconds=oldest)
+    assert findings.reading("reader", seen).verdict is verdict
+
+
+def test_the_last_heartbeat_is_told() -> None:
+    assert "heartbeat 7 s ago" in findings.reading("r", JOURNAL._replace(beat_seconds=7.0)).text
 
 
 def test_times_are_told_in_words() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import psycopg
 import typer
@@ -14,54 +14,113 @@ from pbscast_deploy.cli.options import Dsn, Site
 from pbscast_deploy.config import check_site_name
 from pbscast_deploy.passfiles import ensure_password
 from pbscast_ingest import capture
-from pbscast_ingest.capture.script import DEFAULT_CAP_BYTES, DEFAULT_READER
+from pbscast_ingest.capture.script import DEFAULT_READER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 app = typer.Typer(help="Capture inside a PBS datastore.", no_args_is_help=True)
 
 PrintSql = Annotated[
     bool, typer.Option("--print-sql", help="Print all that would be run; change nothing.")
 ]
+Reader = Annotated[str, typer.Option(help="Role that pbscastd reads as.")]
+Passfile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Password file of the reader; made with a random password if it does not exist. "
+        "By default pbscast-SITE.pgpass here, which is made only where the role has no password."
+    ),
+]
+NewPassword = Annotated[
+    bool, typer.Option("--new-password", help="Give the reader another password, in a new file.")
+]
+CapMb = Annotated[
+    int | None,
+    typer.Option(min=1, help="Size in MB at which the journal stops growing; 1024 at first."),
+]
+Notify = Annotated[
+    bool | None,
+    typer.Option(
+        "--notify/--no-notify",
+        help="Wake the reader by NOTIFY, as at first; else it looks 30 times a second.",
+    ),
+]
 
 
 @app.command()
-def install(
+def install(  # noqa: PLR0913 - one for each option
     site: Site,
     dsn: Dsn,
     *,
-    reader: Annotated[str, typer.Option(help="Role that pbscastd reads as.")] = DEFAULT_READER,
-    passfile: Annotated[
-        Path | None,
-        typer.Option(
-            help="Password file of the reader; made with a random password if it does not exist. "
-            "By default pbscast-SITE.pgpass here."
-        ),
-    ] = None,
-    cap_mb: Annotated[
-        int, typer.Option(min=1, help="Size in MB at which the journal stops growing.")
-    ] = DEFAULT_CAP_BYTES // 2**20,
-    notify: Annotated[
-        bool,
-        typer.Option(help="Wake the reader by NOTIFY; else it looks 30 times a second."),
-    ] = True,
+    reader: Reader = DEFAULT_READER,
+    passfile: Passfile = None,
+    new_password: NewPassword = False,
+    cap_mb: CapMb = None,
+    notify: Notify = None,
     print_sql: PrintSql = False,
 ) -> None:
-    """Install capture, mend it, or bring it up to this release. Safe to repeat."""
+    """Install capture, mend it, or bring it up to this release. Safe to repeat.
+
+    What is not asked for stays as it is.
+    """
     _check(site, dsn)
+    settings = capture.Settings(site, reader, cap_mb and cap_mb * 2**20, notify)
     if print_sql:
-        settings = capture.Settings(site, reader, cap_mb * 2**20, notify)
         typer.echo(capture.render_install(settings))
         return
+    _put(capture.install, dsn, settings, passfile, new_password=new_password)
+
+
+@app.command()
+def upgrade(
+    site: Site,
+    dsn: Dsn,
+    *,
+    reader: Reader = DEFAULT_READER,
+    passfile: Passfile = None,
+    new_password: NewPassword = False,
+    cap_mb: CapMb = None,
+    notify: Notify = None,
+) -> None:
+    """As install, where capture is installed already; else it refuses."""
+    _check(site, dsn)
+    settings = capture.Settings(site, reader, cap_mb and cap_mb * 2**20, notify)
+    _put(capture.upgrade, dsn, settings, passfile, new_password=new_password)
+
+
+def _put(
+    run: Callable[..., capture.InForce],
+    dsn: str,
+    settings: capture.Settings,
+    passfile: Path | None,
+    *,
+    new_password: bool,
+) -> None:
+    site, reader = settings.site, settings.reader_role
     path = (passfile or Path(f"pbscast-{site}.pgpass")).absolute()
-    password, made = ensure_password(path, reader)
-    capture.install(
+    if new_password and path.exists():
+        raise ConfigError(
+            f"--new-password: {path} exists: move it away, or name another --passfile"
+        )
+    password, made = None, False
+    known = capture.reader_has_password(dsn, reader)
+    if path.exists() or passfile or new_password or not known:
+        password, made = ensure_password(path, reader)
+    found = run(
         dsn,
         site=site,
         reader_role=reader,
         reader_password=password,
-        cap_bytes=cap_mb * 2**20,
-        notify=notify,
+        cap_bytes=settings.cap_bytes,
+        notify=settings.notify,
     )
-    _say_what_next(site, _reader_dsn(dsn, reader, path), path if made else None)
+    _say_what_is_in_force(site, found)
+    if made:
+        typer.echo(f"{site}: the reader's password is in {path}, for pbscastd's eyes alone")
+    if password is None:
+        typer.echo(f"{site}: role {reader} keeps the password it has; name its file in the dsn")
+    _say_what_next(site, _reader_dsn(dsn, reader, path if password is not None else None))
 
 
 @app.command()
@@ -71,15 +130,19 @@ def uninstall(site: Site, dsn: Dsn, *, print_sql: PrintSql = False) -> None:
     if print_sql:
         typer.echo(capture.render_uninstall())
         return
-    capture.uninstall(dsn)
+    removed = capture.uninstall(dsn, site=site)
     typer.echo(f"{site}: capture is removed")
+    if removed.rows:
+        typer.echo(f"{site}: {removed.rows} changes were in the journal, read or not, and are gone")
+    if removed.roles:
+        typer.echo(f"{site}: roles that stay: {', '.join(removed.roles)}")
 
 
 @app.command()
 def check(site: Site, dsn: Dsn) -> None:
     """Say in plain words what is there, what is not, and what to do. Status 1 if anything fails."""
     _check(site, dsn)
-    report = capture.check(dsn)
+    report = capture.check(dsn, site=site)
     for line in report.lines():
         typer.echo(line)
     raise typer.Exit(1 if report.verdict is capture.Verdict.FAIL else 0)
@@ -93,7 +156,7 @@ def pause(
 ) -> None:
     """The kill switch: from now on PBS saves as if nothing were installed. Takes no lock."""
     _check(site, dsn)
-    capture.pause(dsn, why or "paused by an administrator")
+    capture.pause(dsn, why or "paused by an administrator", site=site)
     typer.echo(f"{site}: capture is paused; `pbscastd source resume` takes it up again")
 
 
@@ -101,7 +164,7 @@ def pause(
 def resume(site: Site, dsn: Dsn) -> None:
     """Capture again after a pause; the tables are then compared with the log."""
     _check(site, dsn)
-    capture.resume(dsn)
+    capture.resume(dsn, site=site)
     typer.echo(f"{site}: capture goes on")
 
 
@@ -112,7 +175,8 @@ def _check(site: str, dsn: str) -> None:
     except ValueError as error:
         raise ConfigError(f"--site: {error}") from error
     except psycopg.ProgrammingError as error:
-        raise ConfigError(f"--dsn: not a PostgreSQL connection string: {error}") from error
+        # libpq's message repeats parts of it, maybe of the password.
+        raise ConfigError("--dsn: not a PostgreSQL connection string") from error
     if options.get("password"):
         typer.echo(
             "pbscastd: warning: a password on the command line is visible to everybody on this "
@@ -121,15 +185,23 @@ def _check(site: str, dsn: str) -> None:
         )
 
 
-def _reader_dsn(dsn: str, reader: str, passfile: Path) -> str:
+def _reader_dsn(dsn: str, reader: str, passfile: Path | None) -> str:
     options = conninfo_to_dict(dsn)
     options.pop("password", None)
-    return make_conninfo("", **options | {"user": reader, "passfile": str(passfile)})
+    options.pop("passfile", None)
+    if passfile is not None:
+        options["passfile"] = str(passfile)
+    return make_conninfo("", **options | {"user": reader})
 
 
-def _say_what_next(site: str, dsn: str, made: Path | None) -> None:
-    typer.echo(f"{site}: capture is installed")
-    if made is not None:
-        typer.echo(f"{site}: the reader's password is in {made}, for pbscastd's eyes alone")
+def _say_what_is_in_force(site: str, found: capture.InForce) -> None:
+    doorbell = "with" if found.notify else "without"
+    text = f"journal up to {found.cap_bytes // 2**20} MB, {doorbell} doorbell"
+    typer.echo(f"{site}: capture is installed: {text}")
+    if found.paused:
+        typer.echo(f"{site}: capture is paused; `pbscastd source resume` takes it up again")
+
+
+def _say_what_next(site: str, dsn: str) -> None:
     quoted = dsn.replace("\\", "\\\\").replace('"', '\\"')
     typer.echo(f'\n# for pbscast.toml:\n[[site]]\nname = "{site}"\ndsn = "{quoted}"')

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from pbscast_ingest.capture import findings
+from pbscast_ingest.capture.installation import refuse_another_site
 from pbscast_ingest.capture.report import CheckReport, Finding, fail
 from pbscast_ingest.capture.script import digest
 from pbscast_ingest.capture.session import administrator, place
@@ -17,36 +18,36 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def check(dsn: str, *, read: int = 0) -> CheckReport:
+def check(dsn: str, *, site: str | None = None) -> CheckReport:
     """Say in plain words whether capture works, and what to do where it does not.
 
     Args:
         dsn: of the datastore, as the PBS database user.
-        read: the highest seq that the log has (its cursor's), from which the lag is counted.
+        site: the one that it should be.
 
     Raises:
+        ConflictError: it is another site's.
         PbscastError: the datastore cannot be asked, as `administrator` says.
     """
     with administrator(dsn) as connection:
-        return CheckReport(place(dsn), tuple(_look(connection, read)))
+        refuse_another_site(connection, place(dsn), site)
+        return CheckReport(place(dsn), tuple(_look(connection)))
 
 
-def _look(connection: psycopg.Connection, read: int) -> list[Finding]:
+def _look(connection: psycopg.Connection) -> list[Finding]:
     seen = findings.Surroundings(*_ask(connection, "surroundings"))
     version = _ask(connection, "schema_version") if seen.has_pbs else None
     found = [findings.server(seen), findings.schema(seen, version[0] if version else None)]
     if not seen.has_installation:
         advice = "run `pbscastd source install`"
         return [*found, fail("installation", "capture is not installed", advice)]
-    return found + _look_inside(connection, seen, read)
+    return found + _look_inside(connection, seen)
 
 
-def _look_inside(
-    connection: psycopg.Connection, seen: findings.Surroundings, read: int
-) -> list[Finding]:
+def _look_inside(connection: psycopg.Connection, seen: findings.Surroundings) -> list[Finding]:
     try:
         installed = findings.Installed(*_ask(connection, "installation"))
-        journal = findings.Journal(*_ask(connection, "journal", {"read": read}))
+        journal = findings.Journal(*_ask(connection, "journal", {"reader": installed.reader}))
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, TypeError) as error:
         advice = "run `pbscastd source upgrade`, which makes anew what is missing"
         return [fail("installation", f"parts are missing: {_first_line(error)}", advice)]
@@ -59,7 +60,7 @@ def _look_inside(
         *findings.triggers(installed),
         findings.switch(journal),
         findings.size(journal),
-        findings.lag(journal),
+        findings.reading(installed.reader, journal),
         findings.last_row(journal),
         findings.losses(journal),
         findings.queue(seen),

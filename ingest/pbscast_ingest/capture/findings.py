@@ -18,7 +18,9 @@ _SCHEMA: Final = re.compile(r"1\.5\.\d+")
 _UPGRADE: Final = "run `pbscastd source upgrade`"
 _TABLES: Final = ("job", "queue", "node", "resv", "server", "scheduler")
 _BACKLOG: Final = 600.0
-"""Seconds after which unread changes are a fault of the reader."""
+"""Seconds after which changes that are still there are a fault of the reader."""
+_UNTRIMMED: Final = 64
+"""Rows that may well be left over from the last trimming."""
 _QUEUE: Final = 0.1
 """The fill of the notification queue above which the triggers do not ring."""
 
@@ -55,8 +57,10 @@ class Journal(NamedTuple):
     cap_bytes: int
     oldest_seconds: float | None
     newest_seconds: float | None
-    unread: int
-    unread_seconds: float | None
+    sessions: int
+    """Of the reader."""
+    beat_seconds: float | None
+    """Age of the last heartbeat still in the journal."""
     mode: int
     lost: int
 
@@ -145,14 +149,18 @@ def size(journal: Journal) -> Finding:
     return ok("journal", text)
 
 
-def lag(journal: Journal) -> Finding:
-    """How far the reader is behind."""
-    if not journal.unread or journal.unread_seconds is None:
-        return ok("lag", "everything was read")
-    text = f"{journal.unread} rows unread, the oldest {_ago(journal.unread_seconds)}"
-    if journal.unread_seconds > _BACKLOG:
-        return warn("lag", text, "is pbscastd running, and does it reach the log?")
-    return ok("lag", text)
+def reading(reader: str, journal: Journal) -> Finding:
+    """Whether somebody reads; how much of the journal was read is known to the log alone."""
+    beat = "" if journal.beat_seconds is None else f", last heartbeat {_ago(journal.beat_seconds)}"
+    if not journal.sessions:
+        text = f"{reader} is not connected{beat}"
+        return warn("reading", text, "is pbscastd running, and does it reach this datastore?")
+    text = f"{reader} is connected{beat}"
+    oldest = journal.oldest_seconds or 0.0
+    if journal.rows > _UNTRIMMED and oldest > _BACKLOG:
+        text += f", but {journal.rows} rows are not trimmed, the oldest {_ago(oldest)}"
+        return warn("reading", text, "does pbscastd reach the log?")
+    return ok("reading", text)
 
 
 def last_row(journal: Journal) -> Finding:

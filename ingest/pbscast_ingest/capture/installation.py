@@ -8,7 +8,7 @@ is tried again.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -16,7 +16,6 @@ from psycopg import sql
 from pbscast.errors import ConflictError, NotFoundError, UnavailableError, UsageError
 from pbscast_ingest.capture.holders import describe_holders
 from pbscast_ingest.capture.script import (
-    DEFAULT_CAP_BYTES,
     DEFAULT_READER,
     JOURNAL_VERSION,
     Settings,
@@ -36,62 +35,118 @@ PATIENCE: Final = 30.0
 _PASSING: Final = frozenset({"55P03", "57014", "40P01", "40001", "XX000"})
 
 
+class InForce(NamedTuple):
+    """What an installation runs with."""
+
+    cap_bytes: int
+    notify: bool
+    paused: bool
+
+
+class Removed(NamedTuple):
+    """What a removal took along, and what it had to leave."""
+
+    rows: int
+    """In the journal, never read or not yet trimmed."""
+    roles: tuple[str, ...]
+    """Kept: others own or use them, or they were there before pbscast."""
+
+
 def install(
     dsn: str,
     *,
     site: str,
     reader_role: str = DEFAULT_READER,
     reader_password: str | None = None,
-    cap_bytes: int = DEFAULT_CAP_BYTES,
-    notify: bool = True,
-) -> None:
+    cap_bytes: int | None = None,
+    notify: bool | None = None,
+) -> InForce:
     """Put capture into a datastore, mend it, or bring it up to this release; safe to repeat.
 
     PBS waits 0.15 s at most for it to get its locks, and some milliseconds while it has them. With
-    no password the reader's is left as it is; the server sees the password's verifier only.
+    no password the reader's is left as it is; the server sees the password's verifier only. So are
+    cap and doorbell where they are None.
 
     Raises:
         UnavailableError: others lock PBS's tables, or the server went away; nothing changed.
-        ConflictError: a newer release of pbscast is installed there.
+        ConflictError: a newer release of pbscast is installed there, or it is another site's.
         PbscastError: as `administrator` says.
     """
-    if cap_bytes <= 0 or not site or not reader_role:
+    if (cap_bytes is not None and cap_bytes <= 0) or not site or not reader_role:
         msg = "site and reader role must be named, and the journal's cap be above zero"
         raise UsageError(msg)
     settings = Settings(site, reader_role, cap_bytes, notify)
     with administrator(dsn) as connection:
         _refuse_downgrade(connection, place(dsn))
+        refuse_another_site(connection, place(dsn), site)
         _persist(connection, place(dsn), lambda: _install(connection, settings, reader_password))
+        return _in_force(connection)
 
 
-upgrade = install
-"""Installing over an older release upgrades it in place; the journal and its incarnation stay."""
+def upgrade(
+    dsn: str,
+    *,
+    site: str,
+    reader_role: str = DEFAULT_READER,
+    reader_password: str | None = None,
+    cap_bytes: int | None = None,
+    notify: bool | None = None,
+) -> InForce:
+    """As `install`, over what is there; the journal and its incarnation stay.
+
+    Raises NotFoundError where nothing is installed, else as `install` does.
+    """
+    with administrator(dsn) as connection:
+        if connection.execute("SELECT to_regnamespace('pbscast')").fetchone() == (None,):
+            msg = f"datastore {place(dsn)}: nothing to upgrade, capture is not installed there"
+            raise NotFoundError(msg)
+    return install(
+        dsn,
+        site=site,
+        reader_role=reader_role,
+        reader_password=reader_password,
+        cap_bytes=cap_bytes,
+        notify=notify,
+    )
 
 
-def uninstall(dsn: str) -> None:
+def reader_has_password(dsn: str, role: str) -> bool:
+    """Whether the role is there and has a password. Raises as `administrator` says."""
+    query = "SELECT FROM pg_catalog.pg_authid WHERE rolname = %s AND rolpassword IS NOT NULL"
+    with administrator(dsn) as connection:
+        return connection.execute(query, [role]).fetchone() is not None
+
+
+def uninstall(dsn: str, *, site: str | None = None) -> Removed:
     """Remove capture from a datastore, also where parts of it are missing; safe to repeat.
 
-    What the journal still holds is lost. Raises as `install` does.
+    What the journal still holds is lost. With a site, only that site's. Raises as `install` does.
     """
     with administrator(dsn) as connection:
+        refuse_another_site(connection, place(dsn), site)
+        rows, reader = _count_rows(connection), _installed(connection, "reader")
         _persist(connection, place(dsn), lambda: _run(connection, statements("uninstall")))
+        query = "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = ANY (%s) ORDER BY 1"
+        roles = connection.execute(query, [["pbscast_owner", reader]]).fetchall()
+        return Removed(rows, tuple(role for (role,) in roles))
 
 
-def pause(dsn: str, why: str) -> None:
+def pause(dsn: str, why: str, *, site: str | None = None) -> None:
     """Stop capture at once in all sessions, without a lock; the gap is marked.
 
-    Outlives restarts and upgrades.
+    Outlives restarts and upgrades. With a site, ConflictError if it is another's.
     """
-    _switch(dsn, "pause", sql.SQL("SELECT pbscast.pause({})").format(sql.Literal(why)))
+    _switch(dsn, site, "pause", sql.SQL("SELECT pbscast.pause({})").format(sql.Literal(why)))
 
 
-def resume(dsn: str) -> None:
+def resume(dsn: str, *, site: str | None = None) -> None:
     """Capture again; the marker makes the reader compare everything."""
-    _switch(dsn, "resume", sql.SQL("SELECT pbscast.resume()"))
+    _switch(dsn, site, "resume", sql.SQL("SELECT pbscast.resume()"))
 
 
-def _switch(dsn: str, what: str, statement: sql.SQL | sql.Composed) -> None:
+def _switch(dsn: str, site: str | None, what: str, statement: sql.SQL | sql.Composed) -> None:
     with administrator(dsn) as connection:
+        refuse_another_site(connection, place(dsn), site)
         try:
             connection.execute(statement)
         except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction) as error:
@@ -144,10 +199,40 @@ def _persist(connection: psycopg.Connection, where: str, attempt: Callable[[], N
         delay = min(2 * delay, 2.0)
 
 
+def refuse_another_site(connection: psycopg.Connection, where: str, site: str | None) -> None:
+    """Raise ConflictError if capture is installed there for another site than this; None: any."""
+    found = _installed(connection, "site")
+    if site is not None and found is not None and found != site:
+        raise ConflictError(
+            f"datastore {where} is site {found}, not {site}: wrong --site or --dsn?"
+        )
+
+
 def _refuse_downgrade(connection: psycopg.Connection, where: str) -> None:
-    if connection.execute("SELECT to_regclass('pbscast.installation')").fetchone() == (None,):
-        return
-    row = connection.execute("SELECT version FROM pbscast.installation").fetchone()
-    if row is not None and row[0] > JOURNAL_VERSION:
-        msg = f"datastore {where}: a newer release installed journal version {row[0]}; use that"
+    version = _installed(connection, "version")
+    if version is not None and version > JOURNAL_VERSION:
+        msg = f"datastore {where}: a newer release installed journal version {version}; use that"
         raise ConflictError(msg)
+
+
+def _installed(connection: psycopg.Connection, column: str) -> Any:
+    if connection.execute("SELECT to_regclass('pbscast.installation')").fetchone() == (None,):
+        return None
+    query = sql.SQL("SELECT {} FROM pbscast.installation").format(sql.Identifier(column))
+    row = connection.execute(query).fetchone()
+    return row and row[0]
+
+
+def _in_force(connection: psycopg.Connection) -> InForce:
+    cap_bytes, mode = connection.execute(
+        "SELECT cap_bytes, pbscast.mode() FROM pbscast.control"
+    ).fetchone() or (0, 0)
+    return InForce(cap_bytes, not mode & 2, bool(mode & 1))
+
+
+def _count_rows(connection: psycopg.Connection) -> int:
+    if connection.execute("SELECT to_regclass('pbscast.journal')").fetchone() == (None,):
+        return 0
+    query = "SELECT count(*) FROM pbscast.journal WHERE op IN ('I', 'U', 'D', 'T')"
+    row = connection.execute(query).fetchone()
+    return row[0] if row else 0

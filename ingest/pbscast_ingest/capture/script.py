@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 JOURNAL_VERSION: Final = 1
 """The form of the journal. A datastore with a higher one belongs to a newer release."""
 
-DEFAULT_CAP_BYTES: Final = 1 << 30
 DEFAULT_READER: Final = "pbscast_reader"
 
 
@@ -26,10 +25,11 @@ class Settings:
 
     site: str
     reader_role: str = DEFAULT_READER
-    cap_bytes: int = DEFAULT_CAP_BYTES
+    cap_bytes: int | None = None
     """Size on disk at which the journal stops growing and capture pauses itself."""
-    notify: bool = True
-    """Whether the doorbell is rung; without it the reader polls."""
+    notify: bool | None = None
+    """Whether the doorbell is rung; without it the reader polls. None for either: as it was, in a
+    first installation 1 GiB and rung."""
 
 
 @cache
@@ -78,8 +78,8 @@ def _variables(settings: Settings) -> dict[str, str]:
     return {
         "site": settings.site,
         "reader": settings.reader_role,
-        "cap_bytes": str(settings.cap_bytes),
-        "notify": str(settings.notify).lower(),
+        "cap_bytes": "" if settings.cap_bytes is None else str(settings.cap_bytes),
+        "notify": "" if settings.notify is None else str(settings.notify).lower(),
         "version": str(JOURNAL_VERSION),
         "script": digest(),
     }

@@ -39,6 +39,13 @@ _BY_SQLSTATE: Final[dict[str, type[PbscastError]]] = {
 }
 
 
+# What libpq says repeats parts of it, of the password as well.
+_UNSHOWN: Final = (
+    " (not shown, since it may hold a password): in a URI, special characters of a password are"
+    " written as %XX"
+)
+
+
 @contextmanager
 def administrator(dsn: str) -> Iterator[psycopg.Connection]:
     """A connection in autocommit mode, closed at the end.
@@ -53,8 +60,9 @@ def administrator(dsn: str) -> Iterator[psycopg.Connection]:
     try:
         given = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError as error:
-        msg = f"malformed datastore DSN: {one_line(error)}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"malformed datastore DSN{_UNSHOWN}") from error
+    if any("@" in str(given.get(part) or "") for part in ("host", "port", "dbname")):
+        raise ConfigError(f"malformed datastore DSN{_UNSHOWN}")
     try:
         connection = psycopg.connect(make_conninfo("", **{**_DEFAULTS, **given}), autocommit=True)
     except psycopg.OperationalError as error:
@@ -71,7 +79,8 @@ def place(dsn: str) -> str:
     given = conninfo_to_dict(dsn)
     host = given.get("host") or given.get("hostaddr") or "the local socket"
     port = f":{given['port']}" if given.get("port") else ""
-    return f"{host}{port}/{given.get('dbname') or given.get('user') or ''}"
+    text = f"{host}{port}/{given.get('dbname') or given.get('user') or ''}"
+    return text.rpartition("@")[2]
 
 
 def one_line(error: Exception) -> str:

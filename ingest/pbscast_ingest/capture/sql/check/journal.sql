@@ -4,9 +4,9 @@ SELECT (SELECT count(*) FROM (SELECT FROM pbscast.journal LIMIT 1000000) AS boun
        c.cap_bytes AS cap_bytes,
        (SELECT extract(epoch FROM clock_timestamp() - j.at)::float8 FROM pbscast.journal j ORDER BY j.seq LIMIT 1) AS oldest_seconds,
        (SELECT extract(epoch FROM clock_timestamp() - j.at)::float8 FROM pbscast.journal j ORDER BY j.seq DESC LIMIT 1) AS newest_seconds,
-       (SELECT count(*) FROM (SELECT FROM pbscast.journal j WHERE j.seq > %(read)s::bigint LIMIT 1000000) AS bounded) AS unread,
-       (SELECT extract(epoch FROM clock_timestamp() - j.at)::float8 FROM pbscast.journal j
-         WHERE j.seq > %(read)s::bigint ORDER BY j.seq LIMIT 1) AS unread_seconds,
+       (SELECT count(*) FROM pg_catalog.pg_stat_activity a
+         WHERE a.usename = %(reader)s AND a.datname = current_database()) AS sessions,
+       (SELECT extract(epoch FROM clock_timestamp() - max(j.at))::float8 FROM pbscast.journal j WHERE j.op = 'H') AS beat_seconds,
        pbscast.mode() AS mode,
        coalesce(pg_sequence_last_value('pbscast.gap_seq'), 0) AS lost
   FROM pbscast.control c

@@ -78,6 +78,8 @@ BEGIN
 END
 $form$;
 
+-- What is not asked for stays as it is; 1 GiB at first.
 INSERT INTO pbscast.control (cap_bytes)
-VALUES (current_setting('pbscast.install_cap_bytes')::bigint)
+SELECT coalesce(nullif(current_setting('pbscast.install_cap_bytes'), '')::bigint,
+                (SELECT cap_bytes FROM pbscast.control), 1073741824)
 ON CONFLICT (one) DO UPDATE SET cap_bytes = excluded.cap_bytes;

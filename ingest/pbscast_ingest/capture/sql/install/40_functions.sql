@@ -12,16 +12,16 @@ BEGIN
 END
 $set_mode$;
 
--- A pause outlives an upgrade; the doorbell is as this call wants it.
+-- A pause outlives an upgrade; the doorbell is as this call wants it, or as it was.
 DO $mode$
 DECLARE
-    doorbell integer := CASE WHEN current_setting('pbscast.install_notify')::boolean THEN 0 ELSE 2 END;
-    paused   integer := 0;
+    wanted integer := CASE current_setting('pbscast.install_notify') WHEN 'true' THEN 0 WHEN 'false' THEN 2 END;
+    found  integer := 0;
 BEGIN
     IF to_regprocedure('pbscast.mode()') IS NOT NULL THEN
-        paused := pbscast.mode() & 1;
+        found := pbscast.mode();
     END IF;
-    PERFORM pbscast.set_mode(paused | doorbell);
+    PERFORM pbscast.set_mode((found & 1) | coalesce(wanted, found & 2));
 END
 $mode$;
 
