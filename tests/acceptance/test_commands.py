@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import typer.main
 from psycopg.conninfo import conninfo_to_dict
 
+from pbscast_deploy.cli import app
 from pbscast_deploy.embedded import PostgresServer
 from pbscast_deploy.simulator.datastore import create_datastore
+from pbscast_ingest.capture import install as install_capture
 
 LIMIT = 60.0
 
@@ -51,17 +55,24 @@ def test_install_check_pause_resume_uninstall(datastore_dsn: str, tmp_path: Path
     assert missing.returncode == 1
     assert "source install" in missing.stdout + missing.stderr
 
-    installed = pbscastd("source", "install", *site, cwd=tmp_path)
+    absent = pbscastd("source", "upgrade", *site, cwd=tmp_path)
+    assert_one_line(absent, "not installed")
+    with psycopg.connect(datastore_dsn, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS commands_reader")
+    reader = ("--reader", "commands_reader")
+
+    installed = pbscastd("source", "install", *site, *reader, cwd=tmp_path)
     assert (installed.returncode, installed.stderr) == (0, "")
+    assert "1024 MB, with doorbell" in installed.stdout
     passfile = tmp_path / "pbscast-sitea.pgpass"
     assert passfile.stat().st_mode & 0o777 == 0o600
     settings = tomllib.loads(installed.stdout.partition("# for pbscast.toml:")[2])["site"][0]
     assert settings["name"] == "sitea"
     options = conninfo_to_dict(settings["dsn"])
-    assert (options["user"], options["passfile"]) == ("pbscast_reader", str(passfile))
+    assert (options["user"], options["passfile"]) == ("commands_reader", str(passfile))
     assert "password" not in options
 
-    again = pbscastd("source", "install", *site, cwd=tmp_path)
+    again = pbscastd("source", "upgrade", *site, *reader, cwd=tmp_path)
     assert (again.returncode, again.stderr) == (0, "")
     checked = pbscastd("source", "check", *site, cwd=tmp_path)
     assert (checked.returncode, checked.stderr) == (0, "")
@@ -73,9 +84,80 @@ def test_install_check_pause_resume_uninstall(datastore_dsn: str, tmp_path: Path
     assert "resume" in paused.stdout
     assert pbscastd("source", "resume", *site, cwd=tmp_path).returncode == 0
 
-    assert pbscastd("source", "uninstall", *site, cwd=tmp_path).returncode == 0
+    removed = pbscastd("source", "uninstall", *site, cwd=tmp_path)
+    assert removed.returncode == 0
     assert not has_capture(datastore_dsn)
     assert pbscastd("source", "uninstall", *site, cwd=tmp_path).returncode == 0
+
+
+def verifier(dsn: str, role: str) -> str:
+    with psycopg.connect(dsn, client_encoding="utf8") as connection:
+        query = "SELECT rolpassword FROM pg_authid WHERE rolname = %s"
+        (found,) = connection.execute(query, [role]).fetchone() or ("",)
+        return str(found)
+
+
+def test_a_password_changes_only_when_asked(own_postgres: PostgresServer, tmp_path: Path) -> None:
+    dsn = create_datastore(own_postgres.dsn())
+    site = ("--site", "sitea", "--dsn", dsn)
+    assert pbscastd("source", "install", *site, cwd=tmp_path).returncode == 0
+    first = verifier(dsn, "pbscast_reader")
+    assert first.startswith("SCRAM-SHA-256$")
+
+    # Run again in another directory, where the password's file is not.
+    other = tmp_path / "other"
+    other.mkdir()
+    again = pbscastd("source", "install", *site, cwd=other)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "keeps the password it has" in again.stdout
+    assert "passfile" not in again.stdout
+    assert (list(other.iterdir()), verifier(dsn, "pbscast_reader")) == ([], first)
+
+    asked = pbscastd("source", "install", *site, "--new-password", cwd=other)
+    assert asked.returncode == 0
+    assert (other / "pbscast-sitea.pgpass").exists()
+    assert verifier(dsn, "pbscast_reader") != first
+    refused = pbscastd("source", "install", *site, "--new-password", cwd=other)
+    assert_one_line(refused, "exists")
+
+
+@pytest.mark.parametrize("command", ["install", "upgrade", "check", "pause", "resume", "uninstall"])
+def test_another_sites_datastore_is_refused(
+    command: str, datastore_dsn: str, tmp_path: Path
+) -> None:
+    install_capture(datastore_dsn, site="siteb")
+    site = ("--site", "sitea", "--dsn", datastore_dsn)
+    assert_one_line(pbscastd("source", command, *site, cwd=tmp_path), "is site siteb, not sitea")
+    assert has_capture(datastore_dsn)
+    assert list(tmp_path.iterdir()) == []
+
+
+NAMED = re.compile(r"`pbscastd ([a-z]+(?: [a-z]+)*)")
+
+
+def test_every_command_that_is_named_exists() -> None:
+    root = Path(__file__).parents[2]
+    named = {
+        (path.name, words)
+        for part in ("sdk", "store", "ingest", "fanout", "deploy")
+        for pattern in ("*.py", "*.sql", "*.md")
+        for path in (root / part).rglob(pattern)
+        for words in NAMED.findall(path.read_text(encoding="utf-8"))
+    }
+    assert {words for _, words in named} >= {"source install", "source upgrade", "log migrate"}
+    for name, words in named:
+        assert exists(words.split()), f"{name}: pbscastd {words}"
+
+
+def exists(words: list[str]) -> bool:
+    command = typer.main.get_command(app)
+    for word in words:
+        if not hasattr(command, "commands"):
+            return True
+        if word not in command.commands:
+            return False
+        command = command.commands[word]
+    return True
 
 
 def test_print_sql_shows_everything_and_changes_nothing(datastore_dsn: str, tmp_path: Path) -> None:
@@ -95,7 +177,7 @@ def test_print_sql_shows_everything_and_changes_nothing(datastore_dsn: str, tmp_
     assert has_capture(datastore_dsn)
 
 
-@pytest.mark.parametrize("command", ["install", "check", "uninstall", "pause", "resume"])
+@pytest.mark.parametrize("command", ["install", "upgrade", "check", "uninstall", "pause", "resume"])
 def test_unreachable_datastore(command: str, tmp_path: Path) -> None:
     dsn = "host=127.0.0.1 port=9 dbname=pbs_datastore user=postgres"
     result = pbscastd("source", command, "--site", "sitea", "--dsn", dsn, cwd=tmp_path)
@@ -131,11 +213,14 @@ def test_unknown_schema_version(datastore_dsn: str, tmp_path: Path) -> None:
     [
         ("site a", "host=x", "--site: 'site a' is no site name"),
         ("sitea", "hots=x", "--dsn: not a PostgreSQL connection string"),
+        ("sitea", "host=h password=open S3SAME", "--dsn: not a PostgreSQL connection string"),
+        ("sitea", "postgresql://pbs:se/S3SAME@h/x", "malformed datastore DSN"),
     ],
 )
 def test_malformed_options(site: str, dsn: str, fault: str, tmp_path: Path) -> None:
     result = pbscastd("source", "install", "--site", site, "--dsn", dsn, cwd=tmp_path)
     assert_one_line(result, fault)
+    assert "S3SAME" not in result.stdout + result.stderr
 
 
 def test_run_says_what_is_wrong_with_its_configuration(tmp_path: Path) -> None:

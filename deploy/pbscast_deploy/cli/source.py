@@ -9,7 +9,7 @@ import psycopg
 import typer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pbscast.errors import ConfigError
+from pbscast.errors import ConfigError, PbscastError
 from pbscast_deploy.cli.options import Dsn, Site
 from pbscast_deploy.config import check_site_name
 from pbscast_deploy.passfiles import ensure_password
@@ -107,14 +107,19 @@ def _put(
     known = capture.reader_has_password(dsn, reader)
     if path.exists() or passfile or new_password or not known:
         password, made = ensure_password(path, reader)
-    found = run(
-        dsn,
-        site=site,
-        reader_role=reader,
-        reader_password=password,
-        cap_bytes=settings.cap_bytes,
-        notify=settings.notify,
-    )
+    try:
+        found = run(
+            dsn,
+            site=site,
+            reader_role=reader,
+            reader_password=password,
+            cap_bytes=settings.cap_bytes,
+            notify=settings.notify,
+        )
+    except PbscastError as error:
+        if made and not error.transient:  # else it may have been set all the same
+            path.unlink()
+        raise
     _say_what_is_in_force(site, found)
     if made:
         typer.echo(f"{site}: the reader's password is in {path}, for pbscastd's eyes alone")
