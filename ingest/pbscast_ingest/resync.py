@@ -1,6 +1,7 @@
 """Making the projection agree with the datastore again, after a gap and at first contact.
 
-Tables and journal are read in one REPEATABLE READ snapshot. First the journal: every row the
+The projection is read before, for a large one takes longer than the datastore lets a transaction
+idle. Tables and journal are read in one REPEATABLE READ snapshot. First the journal: every row the
 snapshot holds is logged as itself, so no state that was journaled is lost to the comparison, and
 the cursor then says exactly what the snapshot holds. Then the tables: they hold what the projection
 should, and each difference is logged with provenance ``resync``. The ``resync`` event and the end
@@ -10,13 +11,15 @@ longer differs.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from pbscast.events import Kind, ResyncPayload
 from pbscast_ingest.comparison import Shown, appeared, changed, is_same, shown, vanished
-from pbscast_ingest.translation import KINDS
+from pbscast_ingest.translation import KINDS, object_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -44,39 +47,57 @@ class Resync:
         self._follower = follower
         self._site = chronicle.site
         self._due = chronicle.cursor.due
+        self._touched: defaultdict[Kind, set[str]] = defaultdict(set)
+        """Objects of which the journal told after the projection was read."""
         self._drafts: list[Draft] = []
         self._appeared = self._changed = self._vanished = 0
 
     async def run(self, journal: Journal) -> None:
         """Compare and log. Raises DatastoreError, or what the log raises; then it is still due."""
+        await self._chronicle.flush()
+        known = {kind: await self._known(kind) for kind in KINDS.values()}
         async with journal.snapshot() as snapshot:
             now = await self._drain(snapshot)
-            for kind in KINDS.values():
-                await self._compare(snapshot, kind, now)
+            for kind, shown_before in known.items():
+                await self._compare(snapshot, kind, shown_before, now)
+        await self._flush()
+        for kind, left in known.items():
+            await self._bury(kind, left.keys() | self._touched[kind], now)
         await self._flush()
         await self._finish(now)
+
+    async def _known(self, kind: Kind) -> dict[str, Shown]:
+        async with aclosing(self._log.objects(self._site, kind)) as states:
+            return {state.id: shown(state) async for state in states}
 
     async def _drain(self, snapshot: Snapshot) -> datetime:
         while True:
             page = await snapshot.page(self._chronicle.cursor)
+            for row in page.rows:
+                if row.kind in KINDS:
+                    self._touched[KINDS[row.kind]].add(object_id(row, self._site))
             await self._follower.take(page)
             if not page.more:
                 await self._chronicle.flush()
                 return page.now
 
-    async def _compare(self, snapshot: Snapshot, kind: Kind, now: datetime) -> None:
-        known = {state.id: shown(state) async for state in self._log.objects(self._site, kind)}
+    async def _compare(
+        self, snapshot: Snapshot, kind: Kind, known: dict[str, Shown], now: datetime
+    ) -> None:
+        """Leave in known, and in what was touched, only the objects that have no row."""
         name = self._site if kind is Kind.SERVER else None
-        async for row in snapshot.rows(kind, name):
-            await self._compare_row(row, known.pop(row.id, None), now)
-        # The DELETE of a subjob that waits is known; its end is told when its time has come.
-        await self._bury(kind, {name for name in known if name not in self._chronicle.pending}, now)
+        async with aclosing(snapshot.rows(kind, name)) as rows:
+            async for row in rows:
+                before = known.pop(row.id, None)
+                if row.id in self._touched[kind]:
+                    self._touched[kind].discard(row.id)
+                    await self._compare_row(row, now)
+                elif before is None or not is_same(row, before):
+                    await self._compare_row(row, now)
 
-    async def _compare_row(self, row: TableRow, known: Shown | None, now: datetime) -> None:
-        if known is not None and is_same(row, known):
-            return
-        state = await self._log.object(self._site, row.kind, row.id) if known else None
-        if state is None:
+    async def _compare_row(self, row: TableRow, now: datetime) -> None:
+        state = await self._log.object(self._site, row.kind, row.id)
+        if state is None or state.gone:
             self._appeared += 1
             await self._add(appeared(row, now))
         elif state.born and row.created and state.born != row.created:
@@ -88,12 +109,15 @@ class Resync:
             await self._add(drafts)
 
     async def _bury(self, kind: Kind, names: Collection[str], now: datetime) -> None:
-        if not names:
+        # The DELETE of a subjob that waits is known; its end is told when its time has come.
+        lost = {name for name in names if name not in self._chronicle.pending}
+        if not lost:
             return
-        async for state in self._log.objects(self._site, kind):
-            if state.id in names:
-                self._vanished += 1
-                await self._add([vanished(state, now)])
+        async with aclosing(self._log.objects(self._site, kind)) as states:
+            async for state in states:
+                if state.id in lost:
+                    self._vanished += 1
+                    await self._add([vanished(state, now)])
 
     async def _add(self, drafts: list[Draft]) -> None:
         self._drafts += drafts

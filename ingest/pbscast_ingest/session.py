@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pbscast_ingest.chronicle import Chronicle
     from pbscast_ingest.reader import Health, Installation, Journal, Page
+    from pbscast_ingest.retry import Retry
     from pbscast_ingest.status import Monitor
     from pbscast_store.log import Log
 
@@ -93,7 +94,9 @@ class Session:
             await chronicle.gap(chronicle.cursor.blind, begin, health.now)
         if not chronicle.cursor.blind:
             chronicle.cursor = replace(chronicle.cursor, seen=health.now.isoformat())
-            await chronicle.rise(health.now)
+            # After a fault in a resync the site is up once that is done.
+            if chronicle.cursor.up is None or chronicle.cursor.due is None:
+                await chronicle.rise(health.now)
         self._show(health)
 
     def _is_quiet(self) -> bool:
@@ -119,13 +122,18 @@ class Session:
             journal_bytes=health.bytes,
         )
 
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Follow the journal until stopping is set. Raises DatastoreError or what the log does."""
+    async def run(self, stopping: asyncio.Event, retry: Retry) -> None:
+        """Follow the journal until stopping is set; retry forgets its failures once all is well.
+
+        Raises DatastoreError or what the log raises.
+        """
         helpers = [asyncio.create_task(self._tend()), asyncio.create_task(self._trim())]
         try:
             page = await self._journal.page(self._chronicle.cursor)
             while not stopping.is_set():
                 page = await self._step(page)
+                if self._chronicle.cursor.due is None:
+                    retry.reset()
                 # Between two appends, never in one: an append that is cut short is in doubt.
                 for helper in helpers:
                     if helper.done():
@@ -187,6 +195,8 @@ class Session:
         self._monitor.turn(WorkerState.RESYNCING)
         await Resync(self._log, self._chronicle, self._follower).run(self._journal)
         self._next_resync = monotonic() + RESYNC_SHARE * (monotonic() - begun)
+        if not self._chronicle.cursor.blind:
+            await self._chronicle.rise(datetime.now(UTC))
         self._monitor.turn(state, position=self._chronicle.position)
 
     async def _rest(self) -> None:

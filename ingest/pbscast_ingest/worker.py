@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from pbscast.errors import FencedError, PbscastError
+from pbscast.errors import FencedError, PbscastError, UnavailableError
 from pbscast_ingest import metrics
 from pbscast_ingest.chronicle import Chronicle
 from pbscast_ingest.faults import DatastoreError
@@ -61,6 +62,8 @@ class SiteWorker:
                 retry.reset()
             except FencedError as error:
                 self._monitor.fault(error, WorkerState.STANDBY)
+                # The site's new holder may be one of our own name: not to take turns in haste.
+                await self._pause(self._ttl / 3)
             except PbscastError as error:
                 self._monitor.fault(error, WorkerState.WAITING)
                 await self._pause(retry.fail())
@@ -99,8 +102,7 @@ class SiteWorker:
                 async with Journal.open(self._dsn) as journal:
                     session = Session(self._log, chronicle, journal, self._monitor)
                     await session.greet()
-                    retry.reset()
-                    await session.run(self._stopping)
+                    await session.run(self._stopping, retry)
             except DatastoreError as error:
                 self._monitor.fault(error, WorkerState.CONNECTING)
                 # A cut that heals at the first attempt is nobody's news.
@@ -110,7 +112,8 @@ class SiteWorker:
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
 
 @asynccontextmanager
@@ -126,9 +129,27 @@ async def _renewing(writer: SiteWriter, ttl: float) -> AsyncIterator[None]:
 
 
 async def _renew(writer: SiteWriter, ttl: float) -> None:
+    """Renew for ever. Raises UnavailableError if that fails until the term is nearly over."""
+    renewed = monotonic()
     while True:
         await asyncio.sleep(ttl / 3)
-        await writer.renew()
+        begun = monotonic()
+        try:
+            await _renew_once(writer, ttl / 3)
+        except UnavailableError:
+            if monotonic() - renewed >= ttl * 2 / 3:
+                raise
+        else:
+            renewed = begun
+
+
+async def _renew_once(writer: SiteWriter, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await writer.renew()
+    except TimeoutError as error:
+        line = f"lease of {writer.site}: no answer within {seconds:g} s"
+        raise UnavailableError(line) from error
 
 
 def _innermost(error: BaseException) -> BaseException:

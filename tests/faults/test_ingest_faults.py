@@ -14,6 +14,7 @@ from harness.ingesting import assert_gapless, ingesting, is_resynced, wait_for
 from harness.pbs import PbsServer
 from harness.proxy import cutting_proxy
 
+from pbscast.errors import UnavailableError
 from pbscast.events import EventName
 from pbscast_deploy.embedded import PostgresServer
 from pbscast_deploy.simulator.datastore import create_datastore
@@ -24,6 +25,7 @@ from pbscast_ingest.status import WorkerState
 from pbscast_ingest.worker import SiteWorker
 from pbscast_store.log import Log
 from pbscast_store.records import Record
+from pbscast_store.writer import SiteWriter
 
 
 @pytest.fixture
@@ -65,6 +67,7 @@ async def test_transaction_ids_given_out_again_after_a_crash(
     log: Log, own_postgres: PostgresServer, own_datastore: str
 ) -> None:
     """The id of a transaction that rolled back comes again when PostgreSQL is killed."""
+    _flush_late(own_datastore)
     async with ingesting(log, own_datastore):
         await wait_for(log, is_resynced)
         with PbsServer(own_datastore) as pbs:
@@ -84,6 +87,13 @@ async def test_transaction_ids_given_out_again_after_a_crash(
     assert_gapless(records)
     assert _events(records, "1.s") == ["submit", "state", "finalize"]
     assert _events(records, "2.s") == ["submit", "state", "finalize"]
+
+
+def _flush_late(dsn: str) -> None:
+    """What no commit waits for is not flushed soon."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        connection.execute("SELECT pg_reload_conf()")
 
 
 def _next_id(connection: psycopg.Connection) -> int:
@@ -115,9 +125,7 @@ async def test_a_datastore_that_stops_and_starts(
 async def test_a_heartbeat_that_was_answered_survives_a_crash(
     own_postgres: PostgresServer, own_datastore: str
 ) -> None:
-    with psycopg.connect(own_datastore, autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
-        connection.execute("SELECT pg_reload_conf()")
+    _flush_late(own_datastore)
     async with Journal.open(own_datastore) as journal:
         await journal.heartbeat()
         page = await journal.page(Cursor())
@@ -200,6 +208,41 @@ async def test_a_second_worker_takes_over_from_a_dead_one(log: Log, datastore_ds
     assert_gapless(records)
     for number in range(50):
         assert _events(records, f"{number}.s") == ["submit", "state", "finalize"]
+
+
+async def test_two_workers_of_one_name_do_not_take_turns_in_haste(
+    log: Log, datastore_dsn: str
+) -> None:
+    await asyncio.to_thread(install, datastore_dsn, site="sitea")
+    async with ingesting(log, datastore_dsn, ttl=1.5), ingesting(log, datastore_dsn, ttl=1.5):
+        await wait_for(log, is_resynced)
+        (before,) = await log.sites()
+        await asyncio.sleep(2)
+        (after,) = await log.sites()
+    assert after.epoch - before.epoch <= 8
+
+
+async def test_one_renewal_that_fails_costs_nothing(
+    log: Log, datastore_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(install, datastore_dsn, site="sitea")
+    renew, failed, renewed = SiteWriter.renew, asyncio.Event(), asyncio.Event()
+
+    async def fail_once(self: SiteWriter) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise UnavailableError("log: gone for a moment")
+        await renew(self)
+        renewed.set()
+
+    monkeypatch.setattr(SiteWriter, "renew", fail_once)
+    async with ingesting(log, datastore_dsn, ttl=1.5) as worker:
+        await wait_for(log, is_resynced)
+        (before,) = await log.sites()
+        await renewed.wait()
+        (after,) = await log.sites()
+        assert worker.status.error is None
+    assert after.epoch == before.epoch
 
 
 async def test_a_log_that_is_restarted(own_postgres: PostgresServer, datastore_dsn: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,13 +19,14 @@ from harness.ingesting import (
     wait_for,
 )
 from harness.pbs import PbsServer
+from psycopg.conninfo import make_conninfo
 
 from pbscast.events import Change, EventName, Finalize, Gap, Kind, Provenance, Reason, Resync
 from pbscast_ingest.capture import install, pause, resume, uninstall
 from pbscast_ingest.worker import SiteWorker
 from pbscast_store.drafts import Draft
 from pbscast_store.log import Log
-from pbscast_store.records import Record
+from pbscast_store.records import ObjectState, Record
 from pbscast_store.writer import AppendResult, SiteWriter
 
 
@@ -259,6 +261,36 @@ async def test_a_subjob_that_runs_again_lives_on(
     assert isinstance(again, Change)
     assert (again.changed, again.removed) == ({"exec_host": "n2"}, ("session_id",))
     assert _last_end(records, "1[2].s").reason is Reason.DELETED
+
+
+async def test_a_resync_of_a_projection_that_takes_longer_than_a_transaction_may_idle(
+    log: Log, captured: str, pbs: PbsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pbs.submit("1.s")
+    pbs.submit("2.s")
+    objects = Log.objects
+
+    async def slowly(self: Log, site: str, kind: str) -> AsyncGenerator[ObjectState, None]:
+        async with aclosing(objects(self, site, kind)) as states:
+            async for state in states:
+                yield state
+                # Told by the journal after the comparison has read the projection.
+                pbs.save("1.s", "R/42")
+                await asyncio.sleep(0.6)
+
+    impatient = make_conninfo(
+        as_reader(captured), options="-c idle_in_transaction_session_timeout=500"
+    )
+    async with ingesting(log, impatient):
+        await wait_for(log, is_resynced)
+        monkeypatch.setattr(Log, "objects", slowly)
+        await asyncio.to_thread(pause, captured, "maintenance")
+        pbs.delete("2.s")
+        await asyncio.to_thread(resume, captured)
+        records = await wait_for(log, _resyncs(2))
+    assert _names(records, "1.s") == ["submit", "state"]
+    assert _names(records, "2.s") == ["submit", "finalize"]
+    assert _names(records, "sitea").count("resync") == 2
 
 
 async def test_a_resync_that_was_cut_short_is_made_again(
