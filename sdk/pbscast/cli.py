@@ -104,7 +104,9 @@ def watch_command(  # noqa: PLR0913 - one parameter for each option of the comma
     queue: Annotated[Many, typer.Option(help="Only jobs in this queue.")] = None,
     state: Annotated[
         list[JobState] | None,
-        typer.Option(help="Only events after which the job is in this state."),
+        typer.Option(
+            help="Only events after which the job is in this state.", case_sensitive=False
+        ),
     ] = None,
     event: Annotated[
         list[EventName] | None, typer.Option(help="Only these events: submit, state, finalize …")

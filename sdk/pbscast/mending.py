@@ -29,7 +29,8 @@ async def mend(connection: Connection, hole: Hole) -> list[Recorded]:
             Recorded(wire.decode(message.data), message.data)
             async for message in find_messages(connection, hole)
         ]
-    if not found:
+    # The stream may hold but the later part: only the log knows whether that is all.
+    if len(found) < hole.before - hole.after - 1:
         with suppress(PbscastError):
             request = HistoryRequest(id=hole.id, kind=hole.kind, site=hole.site)
             found = [item async for item in read_history(connection, request) if _is_in(item, hole)]

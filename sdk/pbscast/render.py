@@ -37,6 +37,8 @@ _BAD_REASONS: Final = frozenset({"failed", "terminated", "rejected", "vanished"}
 _WIDTHS: Final = {"site": 8, "id": 16, "name": 15, "owner": 10, "queue": 10, "event": 8}
 _STATE_WIDTH: Final = 6
 _MOST_NAMES: Final = 4
+_DULL: Final = frozenset({"mtime"})
+"""What changes with everything else."""
 
 
 def render(event: AnyEvent, *, with_date: bool = False, arrow: str = "→") -> Text:
@@ -89,12 +91,21 @@ def _detail(event: AnyEvent) -> str:
         case Change():
             return _change(event)
         case Gap():
-            return event.cause
+            return _gap(event)
         case Resync():
             found = f"appeared {event.appeared} changed {event.changed} vanished {event.vanished}"
             return f"{event.cause}: {found}"
         case Liveness():
             return event.cause or ""
+
+
+def _gap(event: Gap) -> str:
+    with_date = event.begin is not None and event.begin.date() != event.time.date()
+    begin, end = (
+        "?" if time is None else _clock(time, with_date=with_date)
+        for time in (event.begin, event.end)
+    )
+    return f"{begin} to {end}: {event.cause}"
 
 
 def _finalize(event: Finalize) -> str:
@@ -108,7 +119,8 @@ def _change(event: Change) -> str:
     substate = "" if event.substate is None else str(event.substate)
     if event.event in ("submit", "create", "state"):
         return substate
-    names = [*event.changed, *(f"-{name}" for name in event.removed)]
+    changed = (name for name in event.changed if name not in _DULL)
+    names = [*changed, *(f"-{name}" for name in event.removed)]
     more = "" if len(names) <= _MOST_NAMES else f" +{len(names) - _MOST_NAMES}"
     return f"{substate} {' '.join(names[:_MOST_NAMES])}{more}".strip()
 

@@ -142,11 +142,6 @@ class Watch:
         """With ``until_finished``, the ids that have not ended yet."""
         return [] if self._endings is None else self._endings.pending
 
-    @property
-    def is_live(self) -> bool:
-        """Whether all that was stored when the watch began has been told."""
-        return self._is_live
-
     async def _origin(self) -> Origin:
         start = self._start
         if isinstance(start, Since):

@@ -24,8 +24,6 @@ from pbscast.events import HEADER_FIELDS, AnyEvent, Change, Finalize, Gap, Liven
 if TYPE_CHECKING:
     from pbscast.events import Event, Payload
 
-CONTENT_TYPE = "application/cloudevents+json"
-
 
 class Mark(BaseModel):
     """The message that ends each published batch of a site."""

@@ -96,7 +96,7 @@ async def test_lines_for_people(publisher: Publisher, nats_url: str) -> None:
     site = SiteLog("sitea")
     evil = site.job("19.sitea", "submit", state="Q", name="\x1b[31mred\nalert", substate=10)
     run_ = site.job("19.sitea", name="good", old_state="Q", state="R", substate=42)
-    modify = site.job("19.sitea", "modify", changed={"walltime": "01:00"})
+    modify = site.job("19.sitea", "modify", changed={"mtime": "1", "walltime": "01:00"})
     ended = site.job("19.sitea", "finalize", reason="failed", exit_status=1)
     await publisher.publish(evil, run_, modify, ended)
     status, out, _ = await run(
@@ -111,6 +111,17 @@ async def test_lines_for_people(publisher: Publisher, nats_url: str) -> None:
         f"09:00:03 sitea    19.sitea         -               {common} modify   R      walltime",
         f"09:00:04 sitea    19.sitea         -               {common} finalize F      {end}",
     ]
+
+
+async def test_states_in_either_case(publisher: Publisher, nats_url: str) -> None:
+    site = SiteLog("sitea")
+    messages = [*site.life("19.sitea")]
+    await publisher.publish(*messages)
+    _, out, _ = await run(
+        *("watch", "19", "--state", "r", "--from-start", "--until-finished", "--json"),
+        *("--servers", nats_url),
+    )
+    assert out.splitlines() == bodies(messages[1])
 
 
 async def test_since_and_last(publisher: Publisher, nats_url: str) -> None:

@@ -330,6 +330,22 @@ async def test_a_hole_is_filled_from_the_log(publisher: Publisher, client: Clien
         assert await take_bodies(watch, 10) == bodies(*messages)
 
 
+async def test_a_hole_of_which_the_stream_holds_a_part_is_filled_from_the_log(
+    publisher: Publisher, client: Client
+) -> None:
+    site = SiteLog("sitea")
+    messages = [
+        site.job("1.sitea", "submit"),
+        site.job("1.sitea", "modify"),
+        site.job("1.sitea", "modify", owner=""),
+        site.job("1.sitea"),
+    ]
+    await serve_history(publisher, messages)
+    async with client.watch(owners="alice") as watch:
+        await publisher.publish(messages[0], *messages[2:], site.mark())
+        assert await take(watch, 3) == events(messages[0], messages[1], messages[3])
+
+
 async def test_a_hole_that_the_filter_makes_is_filled_from_the_stream(
     publisher: Publisher, client: Client
 ) -> None:

@@ -6,16 +6,19 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from harness.stream import SiteLog
 
 from pbscast import errors, wire
 from pbscast.errors import DecodeError, InvalidJobId, InvalidSubject, PbscastError
 from pbscast.events import (
     AnyEvent,
     Change,
+    EventName,
     Finalize,
     FinalizePayload,
     Gap,
     GapPayload,
+    Kind,
     Liveness,
     LivenessPayload,
     Payload,
@@ -26,6 +29,7 @@ from pbscast.events import (
     unescape,
 )
 from pbscast.ids import JobId, split_subjob
+from pbscast.render import render
 from pbscast.states import JobState, visible_state
 from pbscast.subjects import (
     covers,
@@ -276,3 +280,20 @@ def test_a_change_keeps_every_field() -> None:
         }
     )
     assert wire.decode(wire.encode_event(event)) == event
+
+
+@pytest.mark.parametrize(("dated", "shape"), [(False, "%H:%M:%S"), (True, "%Y-%m-%d %H:%M:%S")])
+def test_a_gap_says_from_when_to_when(*, dated: bool, shape: str) -> None:
+    now = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+    begin = now - timedelta(days=2 if dated else 0, seconds=21)
+    site = SiteLog("sitea")
+    known = GapPayload(begin=begin, end=now, cause="pause")
+    unknown = GapPayload(cause="error")
+    first, second = (
+        wire.decode(site.event(Kind.SITE, "sitea", EventName.GAP, payload).body)
+        for payload in (known, unknown)
+    )
+    told = render(first.model_copy(update={"time": now})).plain
+    begins, ends = (time.astimezone().strftime(shape) for time in (begin, now))
+    assert told.endswith(f"{begins} to {ends}: pause")
+    assert render(second).plain.endswith("? to ?: error")
