@@ -68,6 +68,7 @@ class Reader:
         self._last: Delivery | None = None
         self._proving = False
         self._trusted = True
+        self._refilled = False
         self._closed = False
         self._caught_up = False
         self._signs: deque[Sign] = deque()
@@ -80,6 +81,17 @@ class Reader:
         self._connection.listen(self._on_connection)
         self._consumer = await self._make(self._start_config())
         self._began = self._consumer.created
+
+    @property
+    def stale_before(self) -> datetime | None:
+        """What is older was published before the reading began.
+
+        Set once the stream has proved to be another than the one that reading began with: it will
+        have been filled again.
+        """
+        if not self._refilled or self._began is None:
+            return None
+        return self._began - REWIND
 
     async def close(self) -> None:
         """Let go of everything held on the server; a waiting ``receive`` returns CLOSED."""
@@ -152,6 +164,8 @@ class Reader:
     async def _resume(self) -> None:
         if not self._trusted and await self._is_cut():
             self._signs.append(Sign.CUT)
+        if not self._refilled and (self._last is None or not self._trusted):
+            self._refilled = await self._is_new()
         config, proving = self._resume_config()
         self._consumer = await self._make(config)
         self._trusted, self._proving = True, proving
@@ -210,6 +224,15 @@ class Reader:
         except (nats.errors.Error, OSError, TimeoutError):
             return True
         return info.state.first_seq > self._last.sequence + 1
+
+    async def _is_new(self) -> bool:
+        """Whether the stream was made after reading began; where we may not ask, say no."""
+        try:
+            info = await self._connection.nats.jetstream().stream_info(STREAM)
+        except (nats.errors.Error, OSError, TimeoutError):
+            return False
+        made, began = info.created, self._began
+        return made is not None and began is not None and made > began
 
     def _on_connection(self) -> None:
         if self._consumer is not None:

@@ -221,7 +221,14 @@ class Watch:
             return False
         if isinstance(self._start, Since) and not self._is_live and event.time < self._start.time:
             return False
-        return self._criteria.matches(event)
+        return self._criteria.matches(event) and not self._is_stale(event)
+
+    def _is_stale(self, event: AnyEvent) -> bool:
+        """Whether a lost stream that was filled again tells of what was before the watch."""
+        if not isinstance(self._start, Now) or self._reader is None:
+            return False
+        limit = self._reader.stale_before
+        return limit is not None and event.time < limit
 
     def _hold(self, event: AnyEvent, body: bytes) -> None:
         """Keep each object's newest event, but a life's finalize before what follows it."""

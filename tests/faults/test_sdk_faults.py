@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from harness.proxy import CuttingProxy, cutting_proxy
@@ -94,7 +95,8 @@ async def test_a_connection_cut_at_any_byte_loses_and_repeats_nothing(
 
 async def test_a_stream_that_lost_its_tail_and_was_refilled(publisher: Publisher) -> None:
     """A crash without fsync: sequence numbers are used again, for other messages."""
-    site, other = SiteLog("sitea"), SiteLog("siteb")
+    site = SiteLog("sitea", begin=datetime.now(UTC))
+    other = SiteLog("siteb", begin=datetime.now(UTC))
     batch = lives(site, 10)
     async with (
         pbscast.connect(str(publisher.client.connected_url.geturl())) as client,  # type: ignore[union-attr]
@@ -110,7 +112,7 @@ async def test_a_stream_that_lost_its_tail_and_was_refilled(publisher: Publisher
 
 
 async def test_a_stream_that_lost_its_tail_and_stays_short(publisher: Publisher) -> None:
-    site = SiteLog("sitea")
+    site = SiteLog("sitea", begin=datetime.now(UTC))
     batch = lives(site, 10)
     async with (
         pbscast.connect(str(publisher.client.connected_url.geturl())) as client,  # type: ignore[union-attr]
@@ -123,6 +125,27 @@ async def test_a_stream_that_lost_its_tail_and_stays_short(publisher: Publisher)
         await publisher.publish(*batch[:6], message := site.job("1.siteb"))
         # Position 51 follows 50 at once: the repeats before it are dropped, nothing is missing.
         assert await take(watch, 1) == events([message])
+
+
+@pytest.mark.parametrize("heard", [0, 50])
+async def test_a_lost_stream_filled_again_tells_nothing_old_as_live(
+    publisher: Publisher, heard: int
+) -> None:
+    site = SiteLog("sitea", begin=datetime.now(UTC))
+    old = SiteLog("siteb", begin=datetime.now(UTC) - timedelta(days=2))
+    batch = lives(site, 10)
+    async with (
+        pbscast.connect(str(publisher.client.connected_url.geturl())) as client,  # type: ignore[union-attr]
+        client.watch() as watch,
+    ):
+        if heard:
+            await publisher.publish(*batch)
+            assert await take(watch, heard) == events(batch)
+        await publisher.jetstream.delete_stream(STREAM)
+        await publisher.create()
+        await publisher.publish(*lives(old, 5), *batch, last := site.job("1.sitea"))
+        missing = events([*batch, last])[heard:]
+        assert await take(watch, len(missing)) == missing
 
 
 async def test_retention_while_away_is_said(proxy: CuttingProxy, publisher: Publisher) -> None:

@@ -46,6 +46,7 @@ class SiteLog:
 
     site: str
     position: int = 0
+    begin: datetime = BEGIN
     heads: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
     def job(self, job_id: str, event: str = "state", **payload: Any) -> Message:
@@ -83,7 +84,7 @@ class SiteLog:
         body = wire.encode(
             site=self.site,
             position=self.position,
-            time=BEGIN + timedelta(seconds=self.position),
+            time=self.begin + timedelta(seconds=self.position),
             kind=kind,
             object_id=name,
             incarnation=incarnation,
