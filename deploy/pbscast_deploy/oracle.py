@@ -18,6 +18,8 @@ _SUSPENDED: Final = 0x200
 _WORKSTATION_BUSY: Final = 0x4000
 _NOT_RUNNING: Final = "QHWT"
 _CONTINUED_WITHIN: Final = timedelta(milliseconds=100)
+_NEXT_WITHIN: Final = timedelta(seconds=2)
+"""The same where nothing was saved in between: as long as a commit may take."""
 _SUBJOB: Final = re.compile(r"\d+\[\d+\]")
 _PARENT: Final = re.compile(r"\d+\[\]")
 
@@ -83,6 +85,8 @@ class Oracle:
     lives: dict[tuple[str, int], Life] = field(default_factory=dict)
     """(job id, incarnation 1, 2, 3 …) → life."""
     commits: int = 0
+    _deletion: int = 0
+    """Number of the last commit that was a DELETE."""
     _newest: dict[str, int] = field(default_factory=dict)
     _last: dict[str, Saved] = field(default_factory=dict)
 
@@ -109,7 +113,8 @@ class Oracle:
         if job in self._newest and _SUBJOB.match(job):
             life = self._current(job)
             deleted = self._last[job]
-            soon = saved.at - deleted.at <= _CONTINUED_WITHIN
+            is_next = self._deletion == self.commits - 1
+            soon = saved.at - deleted.at <= (_NEXT_WITHIN if is_next else _CONTINUED_WITHIN)
             if deleted.op == "DELETE" and soon and life.ended_at == deleted.at:
                 life.end, life.ended_at, life.present = None, None, True
                 return life
@@ -119,6 +124,7 @@ class Oracle:
     def _delete(self, saved: Saved) -> None:
         life = self._current(saved.job)
         life.present = False
+        self._deletion = self.commits
         if life.end is None:
             last = self._last[saved.job]
             life.end = End(_reason(last), _exit_status(last))

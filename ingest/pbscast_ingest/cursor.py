@@ -97,7 +97,7 @@ class Cursor:
 
     @property
     def floor(self) -> int:
-        """Rows below this are read, need no witness and may be trimmed."""
+        """Rows below this are read and need no witness, all of them."""
         return min(self.top, self.holes[0].low) if self.holes else self.top
 
     def dump(self) -> dict[str, object]:

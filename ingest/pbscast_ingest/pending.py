@@ -1,10 +1,12 @@
 """Deletes of subjobs that may go on: a pure state machine.
 
-PBS deletes the row of a requeued subjob and inserts it anew when it runs again, within a
-millisecond; on a site without history the same DELETE is the subjob's end. So its finalize waits
-until the datastore's clock has moved on by WINDOW, seen in a later row or in the reader's own look
-at the clock, or until the INSERT has come. What waits is part of the cursor: a crash loses nothing,
-and the cut of rows into pages makes no difference.
+PBS deletes the row of a requeued subjob and inserts it anew when it runs again, one statement after
+the other; on a site without history the same DELETE is the subjob's end. So its finalize waits for
+what PBS saves next. PBS saves over one connection and awaits each commit, so between the two rows
+may lie as long as a commit takes: the first row of a PBS table that is later than WINDOW decides,
+the INSERT itself included. Where nothing is saved, LAST_WINDOW on the datastore's clock does. What
+waits is part of the cursor: a crash loses nothing, and the cut of rows into pages makes no
+difference.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     from pbscast_ingest.rows import JournalRow
 
 WINDOW: Final = timedelta(milliseconds=100)
-"""How much later, by the datastore's clock, the INSERT of a subjob that goes on may be."""
+"""Other rows within this of the DELETE, by the datastore's clock, decide nothing."""
+
+LAST_WINDOW: Final = timedelta(seconds=2)
+"""How much later than the DELETE the INSERT of a subjob that goes on may be."""
 
 
 class Waiting(NamedTuple):
@@ -49,10 +54,14 @@ class Pending:
         self._waiting[finalize.id] = Waiting(finalize, now)
         return True
 
-    def pass_row(self, at: datetime) -> list[Draft]:
-        """Return, oldest first, the finalizes that a row of this time leaves no hope."""
+    def pass_row(self, row: JournalRow) -> list[Draft]:
+        """Return, oldest first, the finalizes that a row leaves no hope."""
+        window = WINDOW if row.op in "IUD" else LAST_WINDOW
         return self._release(
-            name for name, item in self._waiting.items() if at - item.finalize.time > WINDOW
+            name
+            for name, item in self._waiting.items()
+            if row.at - item.finalize.time
+            > (LAST_WINDOW if self.continues(row) and row.key == name else window)
         )
 
     def pass_time(self, now: datetime) -> list[Draft]:
@@ -61,7 +70,7 @@ class Pending:
         To be called when there was nothing more to read.
         """
         return self._release(
-            name for name, item in self._waiting.items() if now - item.since > WINDOW
+            name for name, item in self._waiting.items() if now - item.since > LAST_WINDOW
         )
 
     def __contains__(self, job_id: str) -> bool:

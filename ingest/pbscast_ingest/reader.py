@@ -215,14 +215,16 @@ class Journal:
                     return True
         return False
 
-    async def trim(self, floor: int) -> int:
-        """Delete rows below floor, one small step; return how many. None are left at 0."""
+    async def trim(self, cursor: Cursor) -> int:
+        """Delete rows that a durable cursor has read, one small step; return how many.
+
+        None are left at 0. The row ``top`` stays.
+        """
+        values = {"low": self._trimmed, "top": cursor.top, "rows": TRIM_ROWS, **_holes(cursor)}
         with answering(self._trimming, self.place):
-            answer = await self._trimming.execute(
-                statement("trim"), {"low": self._trimmed, "floor": floor, "rows": TRIM_ROWS}
-            )
+            answer = await self._trimming.execute(statement("trim"), values)
             gone = [record[0] for record in await answer.fetchall()]
-        self._trimmed = max(gone, default=floor)
+        self._trimmed = min(cursor.floor, max(gone, default=cursor.top))
         return len(gone)
 
     async def heartbeat(self) -> None:
@@ -247,6 +249,13 @@ def witness(xid: int, at: datetime) -> str:
     return f"{xid}@{at.isoformat()}"
 
 
+def _holes(cursor: Cursor) -> dict[str, list[int]]:
+    return {
+        "lows": [hole.low for hole in cursor.holes],
+        "highs": [hole.high for hole in cursor.holes],
+    }
+
+
 async def read_page(connection: Connection, where: str, cursor: Cursor, rows: int) -> Page:
     """Take a page under the connection's snapshot; cursor.py says why nothing can be skipped.
 
@@ -255,13 +264,7 @@ async def read_page(connection: Connection, where: str, cursor: Cursor, rows: in
     with answering(connection, where):
         answer = await connection.execute(
             statement("page"),
-            {
-                "top": cursor.top,
-                "lows": [hole.low for hole in cursor.holes],
-                "highs": [hole.high for hole in cursor.holes],
-                "rows": rows,
-                "bytes": PAGE_BYTES,
-            },
+            {"top": cursor.top, **_holes(cursor), "rows": rows, "bytes": PAGE_BYTES},
             binary=True,
         )
         head, *records = await answer.fetchall()

@@ -48,7 +48,7 @@ def cut(
     segment = Segment()
     for row in rows:
         if pending:
-            segment.drafts += pending.pass_row(row.at)
+            segment.drafts += pending.pass_row(row)
         segment.drafts += corrections.get(row.seq, ())
         if _must_stop(row, pending) or not _take(segment, row, pending, site, now):
             segment.stop = row

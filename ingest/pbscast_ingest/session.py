@@ -53,7 +53,7 @@ class Session:
         self._doorbell = True
         self._after: tuple[object, int] | None = None
         self._next_resync = 0.0
-        self._floor = 0
+        self._trimmed = 0
         self._lost_at = -QUIET_SECONDS
         self._trimmable = asyncio.Event()
 
@@ -163,9 +163,7 @@ class Session:
         await self._follower.take(page)
         if not page.more:
             await self._chronicle.flush()
-        floor = self._chronicle.durable.floor
-        if floor > self._floor:
-            self._floor = floor
+        if self._chronicle.durable.top > self._trimmed:
             self._trimmable.set()
         if self._health is not None:
             health, self._health = self._health, None
@@ -218,8 +216,9 @@ class Session:
         while True:
             await self._trimmable.wait()
             self._trimmable.clear()
-            floor = self._floor
-            while gone := await self._journal.trim(floor):
+            durable = self._chronicle.durable
+            self._trimmed = durable.top
+            while gone := await self._journal.trim(durable):
                 metrics.TRIMMED.labels(self._chronicle.site).inc(gone)
             await asyncio.sleep(TRIM_SECONDS)
 

@@ -293,6 +293,22 @@ async def test_a_resync_of_a_projection_that_takes_longer_than_a_transaction_may
     assert _names(records, "sitea").count("resync") == 2
 
 
+async def test_a_subjob_goes_on_although_the_commit_of_its_delete_was_slow(
+    log: Log, pbs: PbsServer, worker: SiteWorker
+) -> None:
+    pbs.submit("1[2].s", "R/42")
+    with pbs.connection.transaction():
+        pbs.delete("1[2].s")
+        await asyncio.sleep(0.3)
+    pbs.connection.execute("SELECT pbscast.heartbeat()")
+    pbs.submit("1[2].s", "R/41")
+    pbs.delete("1[2].s")
+    await asyncio.sleep(0.2)
+    pbs.submit("2.s")
+    records = await wait_for(log, _told("2.s", EventName.SUBMIT))
+    assert _names(records, "1[2].s") == ["submit", "state", "finalize"]
+
+
 async def test_a_resync_that_was_cut_short_is_made_again(
     log: Log, captured: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,6 @@ import pytest
 from harness.ingesting import (
     as_reader,
     assert_gapless,
-    every_record,
     expected_lives,
     ingesting,
     is_resynced,
@@ -60,7 +59,7 @@ async def test_a_trace_that_was_over_before_ingest_came(
         await replay.run(speed=None)
     async with ingesting(log, as_reader(datastore_dsn), site):
         await wait_for(log, is_resynced, site)
-    records = await every_record(log, site)
+        records = await wait_for(log, lambda found: _has_ended(oracle, found), site)
     assert_gapless(records)
     assert lives_of(records) == expected_lives(oracle)
 

@@ -152,7 +152,7 @@ def test_purging_and_a_subjob_s_flip_to_f_are_no_second_end() -> None:
     assert not life.present
 
 
-@pytest.mark.parametrize(("pause", "incarnations"), [(0.001, 1), (0.1, 1), (0.2, 2)])
+@pytest.mark.parametrize(("pause", "incarnations"), [(0.001, 1), (0.1, 1), (2, 1), (2.1, 2)])
 def test_a_subjob_that_is_inserted_at_once_goes_on(pause: float, incarnations: int) -> None:
     job = "1[1].s"
     oracle = expect(
@@ -160,12 +160,26 @@ def test_a_subjob_that_is_inserted_at_once_goes_on(pause: float, incarnations: i
             saved("INSERT", "Q/10", job=job),
             saved("DELETE", job=job, after=1),
             saved("INSERT", "Q/10", job=job, after=1 + pause),
-            saved("UPDATE", "R/41", job=job, after=2),
+            saved("UPDATE", "R/41", job=job, after=4),
         ]
     )
     assert len(oracle.lives) == incarnations
     assert oracle.lives[job, incarnations].visible == [("Q", 10), ("R", 41)]
     assert oracle.lives[job, incarnations].end is None
+
+
+@pytest.mark.parametrize(("pause", "incarnations"), [(0.1, 1), (0.2, 2)])
+def test_a_subjob_that_is_inserted_after_another_save(pause: float, incarnations: int) -> None:
+    job = "1[1].s"
+    oracle = expect(
+        [
+            saved("INSERT", "Q/10", job=job),
+            saved("DELETE", job=job, after=1),
+            saved("INSERT", "Q/10", job="2.s", after=1.05),
+            saved("INSERT", "Q/10", job=job, after=1 + pause),
+        ]
+    )
+    assert sum(name == job for name, _ in oracle.lives) == incarnations
 
 
 def test_an_id_that_comes_back_is_another_incarnation() -> None:
