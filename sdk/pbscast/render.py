@@ -19,7 +19,7 @@ from pbscast.events import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-_STYLES: Final = {
+STATE_STYLES: Final = {
     "Q": "yellow",
     "H": "magenta",
     "W": "magenta",
@@ -33,7 +33,8 @@ _STYLES: Final = {
     "F": "bright_black",
     "M": "cyan",
 }
-_BAD_REASONS: Final = frozenset({"failed", "terminated", "rejected", "vanished"})
+"""The colour of each visible state."""
+BAD_REASONS: Final = frozenset({"failed", "terminated", "rejected", "vanished"})
 _WIDTHS: Final = {"site": 8, "id": 16, "name": 15, "owner": 10, "queue": 10, "event": 8}
 _STATE_WIDTH: Final = 6
 _MOST_NAMES: Final = 4
@@ -56,7 +57,7 @@ def render(event: AnyEvent, *, with_date: bool = False, arrow: str = "→") -> T
     for column, text in cells.items():
         line.append(" " + printable(text).ljust(_WIDTHS[column]), _cell_style(column))
     state = _state(event, arrow)
-    line.append(" " + state.ljust(_STATE_WIDTH), _STYLES.get(about.state or "", ""))
+    line.append(" " + state.ljust(_STATE_WIDTH), STATE_STYLES.get(about.state or "", ""))
     if detail := _detail(event):
         line.append(" " + printable(detail), _detail_style(event))
     line.rstrip()
@@ -126,6 +127,6 @@ def _change(event: Change) -> str:
 
 
 def _detail_style(event: AnyEvent) -> str:
-    if isinstance(event, Gap) or (isinstance(event, Finalize) and event.reason in _BAD_REASONS):
+    if isinstance(event, Gap) or (isinstance(event, Finalize) and event.reason in BAD_REASONS):
         return "red"
     return "green" if isinstance(event, Finalize) else ""

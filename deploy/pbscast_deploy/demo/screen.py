@@ -15,27 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from pbscast.events import Finalize, Reason
+from pbscast.events import Finalize
+from pbscast.render import BAD_REASONS, STATE_STYLES
 
 if TYPE_CHECKING:
     from pbscast.events import Event
     from pbscast_deploy.tally import JobView, Tally
 
-_COLOURS: Final = {
-    "Q": "cyan",
-    "H": "yellow",
-    "W": "yellow",
-    "T": "magenta",
-    "M": "magenta",
-    "R": "green",
-    "B": "green",
-    "S": "yellow",
-    "U": "yellow",
-    "E": "blue",
-    "X": "blue",
-    "F": "bright_black",
-}
-_GOOD: Final = {Reason.FINISHED, Reason.MOVED}
 _PLAIN_WIDTH: Final = 130
 _REFRESHES: Final = 8
 _FRAME_ROWS: Final = 14
@@ -140,7 +126,7 @@ def _way(job: JobView) -> Text:
     visible = [now for i, now in enumerate(letters) if i == 0 or letters[i - 1] != now]
     text = Text("… " if len(visible) > _STATES_SHOWN else "")
     for letter in visible[-_STATES_SHOWN:]:
-        text.append(f"{letter} ", style=_COLOURS.get(letter, "white"))
+        text.append(f"{letter} ", style=STATE_STYLES.get(letter, ""))
     return text
 
 
@@ -148,7 +134,7 @@ def _end(job: JobView) -> Text:
     if not job.ends:
         return Text()
     reason, exit_status = job.ends[-1]
-    text = Text(reason.value, style="green" if reason in _GOOD else "red")
+    text = Text(reason.value, style="red" if reason in BAD_REASONS else "green")
     if job.destination:
         text.append(f" to {job.destination}")
     if exit_status is not None:
