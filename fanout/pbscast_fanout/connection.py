@@ -63,7 +63,7 @@ async def connect(settings: NatsSettings, *, name: str, lost: Callable[[], None]
             await client.connect(**_options(settings, name), **troubles.callbacks())
     except (nats.errors.Error, OSError, TimeoutError) as error:
         await client.close()
-        raise _explain(troubles.last or error, settings) from error
+        raise _explain(troubles.cause or error, settings) from error
     troubles.settled()
     try:
         _check_version(client, settings)
@@ -130,10 +130,14 @@ class _Warnings:
 
 
 class _Troubles:
-    """Remembers why connecting failed while it is tried, and logs what happens to it afterwards."""
+    """Remembers why connecting failed while it is tried, and logs what happens to it afterwards.
+
+    A refusal is remembered before all else: nats-server closes with our PING unread, so that the
+    next attempt may get a reset in place of the words.
+    """
 
     def __init__(self, client: Client, lost: Callable[[], None]) -> None:
-        self.last: Exception | None = None
+        self.cause: Exception | None = None
         self._client = client
         self._lost = lost
         self._connected = False
@@ -150,7 +154,8 @@ class _Troubles:
         self._connected = True
 
     async def _error(self, error: Exception) -> None:
-        self.last = error
+        if self.cause is None or not _is_refusal(self.cause):
+            self.cause = error
         if self._connected:
             self._errors.warn(str(error) or type(error).__name__)
 
@@ -166,9 +171,14 @@ class _Troubles:
 
 def _explain(error: Exception, settings: NatsSettings) -> PbscastError:
     text = str(error) or type(error).__name__
-    if "authorization" in text.lower() or "authentication" in text.lower():
+    if _is_refusal(error):
         return AccessDeniedError(f"NATS at {where(settings)} refuses the credentials: {text}")
     return UnavailableError(f"NATS at {where(settings)} cannot be reached: {text}")
+
+
+def _is_refusal(error: Exception) -> bool:
+    text = str(error).lower()
+    return "authorization" in text or "authentication" in text
 
 
 def _check_version(client: Client, settings: NatsSettings) -> None:

@@ -30,6 +30,8 @@ RECONNECT_WAIT: Final = 1.0
 PING_INTERVAL: Final = 20
 STUCK: Final = 30.0
 """Seconds without a connection after which the driver is given up for a new one."""
+_TRIES: Final = 3
+"""How often a server is tried that cuts us off without a word."""
 _STREAM_NOT_FOUND: Final = 10059
 _REFUSALS: Final = ("authorization violation", "authentication")
 
@@ -152,13 +154,14 @@ class Connection:
         return client
 
     async def _connect(self, client: NatsClient, limit: asyncio.Timeout) -> None:
-        untried = len(self._settings.servers)
+        tries = _TRIES * len(self._settings.servers)
 
         async def note(error: Exception) -> None:
-            nonlocal untried
+            nonlocal tries
             self._note(error)
-            untried -= 1
-            if not client.is_connected and (untried == 0 or _is_refusal(error)):
+            # A server that refuses us closes with our PING unread: a reset may hide its words.
+            tries -= 1 if isinstance(error, ConnectionResetError | BrokenPipeError) else _TRIES
+            if not client.is_connected and (tries <= 0 or _is_refusal(error)):
                 # The driver would try for ever; each server has had its say.
                 with suppress(RuntimeError):
                     limit.reschedule(0)
