@@ -15,26 +15,11 @@ from pbscast.events import (
     ObjectPayload,
     Resync,
 )
+from pbscast.palette import BAD_REASONS, STATE_STYLES
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-STATE_STYLES: Final = {
-    "Q": "yellow",
-    "H": "magenta",
-    "W": "magenta",
-    "T": "cyan",
-    "R": "green",
-    "B": "green",
-    "S": "bright_yellow",
-    "U": "bright_yellow",
-    "E": "blue",
-    "X": "bright_black",
-    "F": "bright_black",
-    "M": "cyan",
-}
-"""The colour of each visible state."""
-BAD_REASONS: Final = frozenset({"failed", "terminated", "rejected", "vanished"})
 _WIDTHS: Final = {"site": 8, "id": 16, "name": 15, "owner": 10, "queue": 10, "event": 8}
 _STATE_WIDTH: Final = 6
 _MOST_NAMES: Final = 4

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pbscast.events import Finalize
-from pbscast.render import BAD_REASONS, STATE_STYLES
+from pbscast.palette import BAD_REASONS, STATE_STYLES
 
 if TYPE_CHECKING:
     from pbscast.events import Event

@@ -1,0 +1,187 @@
+"""The steps of a life as people read them: what belongs together stands together. Pure."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from pbscast.events import Change, EventName, Finalize, ObjectPayload
+from pbscast.timeline import Alteration, is_usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pbscast.timeline import Entry
+
+_LONGEST: Final = 72
+"""Letters of a value that are shown."""
+
+_AT_SUBMISSION: Final = (
+    *("Resource_List.select", "Resource_List.walltime", "array_indices_submitted"),
+    *("Hold_Types", "Execution_Time", "depend", "Account_Name", "Priority"),
+)
+_AT_SUBMISSION_DULL: Final = frozenset({("Hold_Types", "n"), ("Priority", "0")})
+_DULL: Final = frozenset(
+    {
+        *("mtime", "job_state", "substate", "queue", "hashname", "run_version", "job_kill_delay"),
+        *("queue_rank", "queue_type", "jobdir", "Stageout_status", "history_timestamp", "server"),
+        *("schedselect", "session_id", "exec_host2", "exec_vnode", "accrue_type", "sampletime"),
+        *("ctime", "qtime", "etime", "stime", "obittime", "array", "array_state_count"),
+    }
+)
+"""PBS's own bookkeeping, and what the state, the queue or the time already says."""
+_TIMES: Final = frozenset({"Execution_Time", "stime", "eligible_until"})
+_HOLDERS: Final = {"u": "user", "o": "operator", "s": "system", "p": "bad password"}
+_USAGE: Final = "resources_used."
+
+
+@dataclass(slots=True)
+class Step:
+    """One event, or several of a kind one after another."""
+
+    event: EventName
+    begin: datetime
+    end: datetime
+    states: list[str] = field(default_factory=list)
+    """The visible states from before to after it, one if it stayed."""
+    substates: list[int] = field(default_factory=list)
+    queues: list[str] = field(default_factory=list)
+    """From which queue to which, of a move."""
+    count: int = 1
+    alterations: list[Alteration] = field(default_factory=list)
+    """Those worth reading."""
+    hidden: int = 0
+    """How many others there were."""
+    finalize: Finalize | None = None
+
+
+def steps_of(entries: Iterable[Entry]) -> list[Step]:
+    """Return the steps, oldest first.
+
+    Consecutive reports of usage become one, and so do consecutive substates of one state in which
+    nothing else worth reading changed.
+    """
+    steps: list[Step] = []
+    queue: str | None = None
+    for entry in entries:
+        step = _step(entry, queue)
+        if steps and _belong_together(steps[-1], step):
+            _merge(steps[-1], step)
+        else:
+            steps.append(step)
+        if isinstance(entry.event, ObjectPayload):
+            queue = entry.event.queue or queue
+    return steps
+
+
+def _step(entry: Entry, queue: str | None) -> Step:
+    event = entry.event
+    step = Step(event.event, event.time, event.time)
+    if isinstance(event, ObjectPayload):
+        old = event.old_state if isinstance(event, Change) else None
+        step.states = [state for state in dict.fromkeys((old, event.state)) if state is not None]
+    if isinstance(event, Change):
+        if event.event in (EventName.SUBMIT, EventName.STATE) and event.substate is not None:
+            step.substates = [event.substate]
+        if event.event is EventName.MOVE:
+            step.queues = [name for name in (queue, event.queue) if name is not None]
+        step.alterations = [item for item in entry.alterations if _is_notable(entry, item)]
+        step.hidden = len(entry.alterations) - len(step.alterations)
+    if isinstance(event, Finalize):
+        step.finalize = event
+    return step
+
+
+def _is_notable(entry: Entry, item: Alteration) -> bool:
+    if entry.event.event is EventName.SUBMIT:
+        return item.name in _AT_SUBMISSION and (item.name, item.new) not in _AT_SUBMISSION_DULL
+    if item.name.startswith(_USAGE):
+        return is_usage(entry)  # else the finalize says it
+    if item.name == "run_count" and item.old is None:
+        return False
+    return item.name not in _DULL and item.old != item.new
+
+
+def _belong_together(one: Step, other: Step) -> bool:
+    if one.event is not other.event:
+        return False
+    if one.event is EventName.USAGE:
+        return True
+    return (
+        one.event is EventName.STATE
+        and other.states in ([], one.states[-1:])
+        and not other.alterations
+    )
+
+
+def _merge(one: Step, other: Step) -> None:
+    one.end = max(one.end, other.end)
+    one.count += other.count
+    one.hidden += other.hidden
+    one.substates += [number for number in other.substates if number not in one.substates[-1:]]
+    merged = {item.name: item for item in one.alterations}
+    for item in other.alterations:
+        first = merged.get(item.name, item)
+        merged[item.name] = item._replace(old=first.old)
+    one.alterations = list(merged.values())
+
+
+def describe(item: Alteration, arrow: str, more: str) -> str:
+    """Return an attribute's change in words: ``Priority 0 → 10``, ``held by user``."""
+    if item.name == "Hold_Types":
+        return _describe_hold(item)
+    name = item.name.removeprefix("Resource_List.").removeprefix(_USAGE)
+    old, new = (shorten(_value(item.name, value), more) for value in (item.old, item.new))
+    if item.new is None:
+        return f"{name} {old} removed" if item.old is not None else f"{name} removed"
+    return f"{name} {new}" if item.old is None else f"{name} {old} {arrow} {new}"
+
+
+def _describe_hold(item: Alteration) -> str:
+    before, after = (_holders(value) for value in (item.old, item.new))
+    set_, gone = after - before, before - after
+    parts = [f"held by {', '.join(sorted(set_))}"] if set_ else []
+    if gone:
+        parts.append(f"hold by {', '.join(sorted(gone))} released")
+    return "; ".join(parts) or ("no hold" if not after else f"held by {', '.join(sorted(after))}")
+
+
+def _holders(value: str | None) -> set[str]:
+    return {_HOLDERS.get(letter, letter) for letter in value or "" if letter != "n"}
+
+
+def _value(name: str, value: str | None) -> str:
+    if value is None:
+        return ""
+    if name in _TIMES and value.isdecimal() and len(value) < 12:
+        return f"{datetime.fromtimestamp(int(value), UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+    return value
+
+
+def shorten(value: str, more: str) -> str:
+    """Return a value, or as much of it as can be shown and how long it is."""
+    if len(value) <= _LONGEST:
+        return value
+    return f"{value[: _LONGEST - 12]}{more} ({len(value)} letters)"
+
+
+def describe_end(end: Finalize) -> str:
+    """Return how a job ended in words: ``failed, exit status 7``, ``moved to workq@siteb``."""
+    words = f"{end.reason} to {end.destination}" if end.destination else str(end.reason)
+    if end.exit_status is None:
+        return words
+    return f"{words}, exit status {end.exit_status}{_signal(end.exit_status)}"
+
+
+def _signal(exit_status: int) -> str:
+    try:
+        return f" ({signal.Signals(exit_status - 256).name})" if exit_status > 256 else ""
+    except ValueError:
+        return f" (signal {exit_status - 256})"
+
+
+def describe_usage(usage: Sequence[tuple[str, str]]) -> str:
+    """Return what was used: ``walltime 00:01:00, mem 6240kb``."""
+    return ", ".join(f"{name} {value}" for name, value in usage)

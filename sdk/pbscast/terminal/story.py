@@ -1,0 +1,163 @@
+"""The story of one job, life after life."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from pbscast.palette import BAD_REASONS, STATE_STYLES
+from pbscast.render import printable
+from pbscast.scale import brief
+from pbscast.terminal.bar import axis, bar, durations, scale_of
+from pbscast.terminal.paper import NARROW
+from pbscast.terminal.steps import Step, describe, describe_end, describe_usage, steps_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from pbscast.events import Finalize
+    from pbscast.terminal.paper import Paper
+    from pbscast.timeline import Course, Handover
+
+_INDENT: Final = 2
+
+
+def tell_course(course: Course, paper: Paper, now: datetime, *, newest_first: bool = False) -> None:
+    """Print one life: its header, bar, durations, and its steps in order."""
+    paper.put(*_header(course, now))
+    if course.spans:
+        scale = scale_of([course], paper.width - _INDENT - 2, now)
+        line = bar(course.spans, scale, paper)
+        if course.end is None:
+            line.append(f" {paper.glyphs.arrow}", "dim")
+        paper.put("", *(Text("  ").append_text(text) for text in (line, *axis(scale, paper))))
+        _put_wrapped(durations(course.durations(now), paper), paper)
+    if course.usage:
+        usage = describe_usage(sorted(course.usage.items()))
+        _put_wrapped(Text("used ", "dim").append(printable(usage), "not dim"), paper)
+    paper.put("")
+    steps = steps_of(course.entries)
+    _put_steps(steps[::-1] if newest_first else steps, paper)
+
+
+def tell_handover(handover: Handover, paper: Paper) -> None:
+    """Print the line that stands between the two lives of a job that moved."""
+    source, target = handover.source, handover.target
+    where = f" ({handover.destination})" if handover.destination else ""
+    text = f" handed over: {source.key.site} {paper.glyphs.arrow} {target.key.site}{where} "
+    line = paper.glyphs.line
+    head = f"{line * 2}{printable(text)}"
+    paper.put("", Text(head.ljust(paper.width - 1, line), "bold cyan"), "")
+
+
+def end_style(end: Finalize) -> str:
+    """Return the colour of an end."""
+    return "red" if end.reason in BAD_REASONS else "green"
+
+
+def _header(course: Course, now: datetime) -> Iterator[Text]:
+    title = Text(printable(course.key.id), "bold")
+    title.append(f"  {printable(course.name or '')}", "bold").append(
+        f"  at {course.key.site}, life {course.key.incarnation}", "not bold"
+    )
+    yield title
+    yield _facts(
+        ("owner", course.owner), ("queue", ", ".join(course.queues)), ("project", course.project)
+    )
+    began = f"{_moment(course.began)}" if course.whole else f"before {_moment(course.began)}"
+    facts = _facts(("began", began), ("ended", _moment(course.ended) if course.ended else None))
+    lasted = brief((course.ended or now) - course.began)
+    yield facts.append(f"  after {lasted}" if course.end else f"  {lasted} ago, goes on", "dim")
+    if course.end is not None:
+        yield Text("  ").append(
+            printable(describe_end(course.end)), f"bold {end_style(course.end)}"
+        )
+
+
+def _facts(*facts: tuple[str, str | None]) -> Text:
+    text = Text("  ")
+    for name, value in facts:
+        if value:
+            text.append("  " if len(text) > _INDENT else "")
+            text.append(f"{name} ", "dim").append(printable(value))
+    return text
+
+
+def _moment(time: datetime) -> str:
+    return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _put_wrapped(text: Text, paper: Paper) -> None:
+    if paper.wraps:
+        paper.console.print(Padding(text, (0, 0, 0, _INDENT)), soft_wrap=False)
+    else:
+        paper.put(Text("  ").append_text(text))
+
+
+def _put_steps(steps: list[Step], paper: Paper) -> None:
+    if not steps:
+        return
+    with_date = steps[0].begin.astimezone().date() != steps[-1].end.astimezone().date()
+    rows = [(_when(step, with_date=with_date), _what(step, paper), step) for step in steps]
+    states = max(len(_states(step, paper)) for step in steps)
+    names = max(len(step.event) for step in steps)
+    heads = [
+        Text(f"  {when}  ", "dim")
+        .append(f"{step.event:{names}}  ", "not dim")
+        .append(_states(step, paper).ljust(states), _state_style(step))
+        for when, _, step in rows
+    ]
+    _lay_out(heads, [what for _, what, _ in rows], paper)
+
+
+def _lay_out(heads: list[Text], details: list[Text], paper: Paper) -> None:
+    if not paper.wraps:
+        for head, detail in zip(heads, details, strict=True):
+            line = head.append("  ").append_text(detail)
+            line.rstrip()
+            paper.put(line)
+    elif paper.width < NARROW:
+        for head, detail in zip(heads, details, strict=True):
+            paper.put(head)
+            if detail:
+                paper.console.print(Padding(detail, (0, 0, 0, 4)), soft_wrap=False)
+    else:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for head, detail in zip(heads, details, strict=True):
+            table.add_row(head, detail)
+        paper.console.print(table, soft_wrap=False)
+
+
+def _when(step: Step, *, with_date: bool) -> str:
+    return f"{step.begin.astimezone():{'%m-%d %H:%M:%S' if with_date else '%H:%M:%S'}}"
+
+
+def _states(step: Step, paper: Paper) -> str:
+    return printable(paper.glyphs.arrow.join(step.states))
+
+
+def _state_style(step: Step) -> str:
+    return STATE_STYLES.get(step.states[-1], "") if step.states else ""
+
+
+def _what(step: Step, paper: Paper) -> Text:
+    glyphs = paper.glyphs
+    if step.finalize is not None:
+        return Text(printable(describe_end(step.finalize)), end_style(step.finalize))
+    text = Text()
+    if step.count > 1 and not step.substates:
+        text.append(f"{step.count} times until {_when(step, with_date=False)}  ", "dim")
+    text.append(glyphs.arrow.join(map(str, step.substates)), "dim")
+    parts = [f"queue {f' {glyphs.arrow} '.join(step.queues)}"] if step.queues else []
+    parts += [describe(item, glyphs.arrow, glyphs.more) for item in step.alterations]
+    for part in parts:
+        text.append("  " if text else "").append(printable(part))
+    if step.hidden:
+        text.append(f"  +{step.hidden}" if text else f"+{step.hidden}", "dim")
+    return text
