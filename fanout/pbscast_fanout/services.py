@@ -139,9 +139,8 @@ class Services:
     async def _find(
         self, request: requests.HistoryRequest, seen: dict[str, int], limit: int
     ) -> list[Record]:
-        return await self._log.history(
-            request.kind, request.id, site=request.site, after=seen, limit=limit
-        )
+        [object_id], site = request.ids, request.sites[0] if request.sites else None
+        return await self._log.history(request.kind, object_id, site=site, after=seen, limit=limit)
 
     async def _event(self, request: requests.EventRequest) -> bytes:
         records = await self._log.read(request.site, request.position - 1, 1)
@@ -160,8 +159,8 @@ class Services:
 
 
 def _unknown(request: requests.HistoryRequest) -> NotFoundError:
-    at = "" if request.site is None else f" at site {request.site}"
-    return NotFoundError(f"the log has no {request.kind} {request.id}{at}")
+    at = f" at site {request.sites[0]}" if request.sites else ""
+    return NotFoundError(f"the log has no {request.kind} {request.ids[0]}{at}")
 
 
 def fitting(bodies: Sequence[bytes], room: int) -> int:

@@ -34,8 +34,11 @@ from pbscast.events import (
     Reason,
     Resync,
 )
+from pbscast.handovers import HandOver
 from pbscast.ids import JobId
+from pbscast.lives import Difference, Life, Standing, Values
 from pbscast.notices import Boundary, Missed, Unreadable
+from pbscast.snapshot import Snapshot
 from pbscast.starts import after, beginning, last, now, since
 from pbscast.states import JobState
 from pbscast.watch import Item, Watch
@@ -49,14 +52,17 @@ __all__ = [
     "ConfigError",
     "ConnectionState",
     "DecodeError",
+    "Difference",
     "EventName",
     "Finalize",
     "Gap",
+    "HandOver",
     "InvalidJobId",
     "Item",
     "JobId",
     "JobState",
     "Kind",
+    "Life",
     "Liveness",
     "Missed",
     "NotFoundError",
@@ -64,10 +70,13 @@ __all__ = [
     "Provenance",
     "Reason",
     "Resync",
+    "Snapshot",
+    "Standing",
     "UnavailableError",
     "Unreadable",
     "UnsupportedError",
     "UsageError",
+    "Values",
     "Watch",
     "after",
     "beginning",

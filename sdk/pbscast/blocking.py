@@ -18,16 +18,29 @@ from pbscast.errors import UsageError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Callable,
+        Coroutine,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
+    from datetime import datetime
     from types import TracebackType
 
     from pbscast.connection import ConnectionState
     from pbscast.events import AnyEvent
+    from pbscast.lives import Difference, Life, Standing
     from pbscast.options import WatchOptions
+    from pbscast.selection import SelectionOptions
+    from pbscast.snapshot import Snapshot as AsyncSnapshot
     from pbscast.watch import Item
     from pbscast.watch import Watch as AsyncWatch
 
 _Result = TypeVar("_Result")
+_Item = TypeVar("_Item")
 
 # On Windows a wait without a limit cannot be interrupted by Ctrl-C.
 _WAIT: Final = 0.5
@@ -90,11 +103,92 @@ class Client:
         """See ``pbscast.Client.watch``."""
         return Watch(self._loop, self._client.watch(job_ids, **options))
 
-    def history(self, job_id: str, *, site: str | None = None) -> Iterator[AnyEvent]:
+    def history(
+        self,
+        ids: str | Iterable[str] | None = None,
+        *,
+        begin: datetime | None = None,
+        end: datetime | None = None,
+        newest_first: bool = False,
+        **selection: Unpack[SelectionOptions],
+    ) -> Iterator[AnyEvent]:
         """See ``pbscast.Client.history``."""
-        events = self._client.history(job_id, site=site)
-        while (event := self._loop.run(_next_of(events))) is not None:
-            yield event
+        return self._iterate(
+            self._client.history(ids, begin=begin, end=end, newest_first=newest_first, **selection)
+        )
+
+    def jobs(
+        self,
+        ids: str | Iterable[str] | None = None,
+        *,
+        begin: datetime | None = None,
+        end: datetime | None = None,
+        newest_first: bool = True,
+        **selection: Unpack[SelectionOptions],
+    ) -> Iterator[Life]:
+        """See ``pbscast.Client.jobs``."""
+        return self._iterate(
+            self._client.jobs(ids, begin=begin, end=end, newest_first=newest_first, **selection)
+        )
+
+    def snapshot(
+        self,
+        ids: str | Iterable[str] | None = None,
+        *,
+        attributes: bool = False,
+        **selection: Unpack[SelectionOptions],
+    ) -> Snapshot:
+        """See ``pbscast.Client.snapshot``."""
+        snapshot = self._client.snapshot(ids, attributes=attributes, **selection)
+        return Snapshot(self._loop, snapshot)
+
+    def at(
+        self,
+        moment: datetime | Mapping[str, int],
+        ids: str | Iterable[str] | None = None,
+        *,
+        attributes: bool = False,
+        **selection: Unpack[SelectionOptions],
+    ) -> Iterator[Standing]:
+        """See ``pbscast.Client.at``."""
+        return self._iterate(self._client.at(moment, ids, attributes=attributes, **selection))
+
+    def difference(
+        self,
+        begin: datetime | Mapping[str, int],
+        end: datetime | Mapping[str, int],
+        ids: str | Iterable[str] | None = None,
+        **selection: Unpack[SelectionOptions],
+    ) -> Iterator[Difference]:
+        """See ``pbscast.Client.difference``."""
+        return self._iterate(self._client.difference(begin, end, ids, **selection))
+
+    def _iterate(self, items: AsyncIterator[_Item]) -> Iterator[_Item]:
+        item: _Item | None
+        while (item := self._loop.run(_next_of(items))) is not None:
+            yield item
+
+
+class Snapshot:
+    """An iterator over standings, as ``pbscast.Snapshot``."""
+
+    def __init__(self, loop: _LoopThread, snapshot: AsyncSnapshot) -> None:
+        self._loop = loop
+        self._snapshot = snapshot
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """See ``pbscast.Snapshot.positions``."""
+        return self._snapshot.positions
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Standing:
+        standing: Standing | None = self._loop.run(_next_of(self._snapshot))
+        if standing is None:
+            raise StopIteration
+        return standing
 
 
 @contextmanager

@@ -28,8 +28,10 @@ from pbscast.errors import (
 )
 from pbscast.events import EventName, Kind
 from pbscast.notices import Boundary, Missed, Unreadable
-from pbscast.options import WatchOptions, plan_history, plan_watch
+from pbscast.options import WatchOptions, plan_watch
 from pbscast.render import render
+from pbscast.requests import HistoryRequest
+from pbscast.selection import request
 from pbscast.settings import CREDS_VARIABLE, SERVERS_VARIABLE
 from pbscast.starts import Start, beginning, last, since
 from pbscast.states import JobState
@@ -167,7 +169,7 @@ def history_command(
     output = _Output(as_json=as_json, with_date=True)
 
     async def tell() -> None:
-        plan_history(job_id, site)
+        request(HistoryRequest, job_id, {"sites": site})
         async with connect(servers, creds) as client:
             await _print_history(client, job_id, site, output)
 
@@ -186,8 +188,8 @@ async def _print_watch(watch: Watch, output: _Output) -> None:
 
 
 async def _print_history(client: Client, job_id: str, site: str | None, output: _Output) -> None:
-    async for event, body in client.history_with_bodies(job_id, site=site):
-        output.put(event, body)
+    async for item in client.history_with_bodies(job_id, sites=site):
+        output.put(item.event, item.body)
 
 
 class _Output:

@@ -6,18 +6,36 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Unpack
 from weakref import WeakSet
 
+from pbscast.asking import pages
 from pbscast.connection import Connection, ConnectionState
 from pbscast.history import read_history
-from pbscast.options import WatchOptions, plan_history, plan_watch
+from pbscast.options import WatchOptions, plan_watch
+from pbscast.requests import (
+    AT,
+    DIFFERENCE,
+    JOBS,
+    AtRequest,
+    AtResponse,
+    DifferenceRequest,
+    DifferenceResponse,
+    HistoryRequest,
+    JobsRequest,
+    JobsResponse,
+    SnapshotRequest,
+)
+from pbscast.selection import SelectionOptions, request
 from pbscast.settings import Settings
+from pbscast.snapshot import Snapshot
 from pbscast.watch import Watch
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from pbscast.events import AnyEvent
     from pbscast.history import Recorded
+    from pbscast.lives import Difference, Life, Standing
 
 
 class Client:
@@ -59,21 +77,124 @@ class Client:
         self._watches.add(watch)
         return watch
 
-    async def history(self, job_id: str, *, site: str | None = None) -> AsyncIterator[AnyEvent]:
+    async def history(
+        self,
+        ids: str | Iterable[str] | None = None,
+        *,
+        begin: datetime | None = None,
+        end: datetime | None = None,
+        newest_first: bool = False,
+        **selection: Unpack[SelectionOptions],
+    ) -> AsyncIterator[AnyEvent]:
         """Yield all that the log holds of a job, oldest first; of an array with its subjobs.
 
-        It is asked page by page. Raises InvalidJobId, NotFoundError, UnavailableError and
-        AccessDeniedError.
+        Instead of ids, or beside them, select jobs by ``sites``, ``names`` (with ``*`` and ``?``),
+        ``owners``, ``projects``, ``queues``, ``states`` (the last one), ``reached`` (any that they
+        were in), ``reasons`` and ``exit_statuses`` of their lives; objects of another ``kind`` too.
+        ``begin`` (included) and ``end`` (not included) bound the events' times.
+
+        A site's events keep the order of their positions; between sites the time decides, but what
+        a job did after a move comes after its finalize at the site it left. It is asked page by
+        page. Raises InvalidJobId, UsageError, NotFoundError (an id or a site of which the log knows
+        nothing), UnavailableError and AccessDeniedError.
         """
-        async for recorded in self.history_with_bodies(job_id, site=site):
+        async for recorded in self.history_with_bodies(
+            ids, begin=begin, end=end, newest_first=newest_first, **selection
+        ):
             yield recorded.event
 
     async def history_with_bodies(
-        self, job_id: str, *, site: str | None = None
+        self,
+        ids: str | Iterable[str] | None = None,
+        *,
+        begin: datetime | None = None,
+        end: datetime | None = None,
+        newest_first: bool = False,
+        **selection: Unpack[SelectionOptions],
     ) -> AsyncIterator[Recorded]:
-        """As ``history``, with each event's CloudEvents JSON as it was on NATS."""
-        async for recorded in read_history(self._connection, plan_history(job_id, site)):
+        """As ``history``: each event, its CloudEvents JSON as it was on NATS, and hand-overs.
+
+        ``Recorded.hand_over`` tells where a job's story goes on at another site.
+        """
+        asked = request(
+            HistoryRequest, ids, selection, begin=begin, end=end, newest_first=newest_first
+        )
+        async for recorded in read_history(self._connection, asked):
             yield recorded
+
+    async def jobs(
+        self,
+        ids: str | Iterable[str] | None = None,
+        *,
+        begin: datetime | None = None,
+        end: datetime | None = None,
+        newest_first: bool = True,
+        **selection: Unpack[SelectionOptions],
+    ) -> AsyncIterator[Life]:
+        """Yield one row for each life that matches, ended or not, the latest begun first.
+
+        The selection is that of ``history``; ``begin`` and ``end`` select lives that lasted into
+        that time. Raises as ``history``.
+        """
+        asked = request(
+            JobsRequest, ids, selection, begin=begin, end=end, newest_first=newest_first
+        )
+        async for page in pages(self._connection, JOBS, asked, JobsResponse):
+            for life in page.lives:
+                yield life
+
+    def snapshot(
+        self,
+        ids: str | Iterable[str] | None = None,
+        *,
+        attributes: bool = False,
+        **selection: Unpack[SelectionOptions],
+    ) -> Snapshot:
+        """Return an async iterator over how all matching objects stand now: those that live.
+
+        An object that is asked for by id is told even if it has ended. ``Snapshot.positions`` says
+        from where to follow them. The selection is that of ``history``; raises as it does.
+        """
+        asked = request(SnapshotRequest, ids, selection, attributes=attributes)
+        return Snapshot(self._connection, asked)
+
+    async def at(
+        self,
+        moment: datetime | Mapping[str, int],
+        ids: str | Iterable[str] | None = None,
+        *,
+        attributes: bool = False,
+        **selection: Unpack[SelectionOptions],
+    ) -> AsyncIterator[Standing]:
+        """Yield how all matching objects stood at a time, or at a position of each site given.
+
+        Those are told that were live then; an object that is asked for by id even if it had ended,
+        in its latest life that had begun. ``states`` are those of that moment. Ordered by site,
+        then by beginning. Raises as ``history``, NotFoundError also where the log begins later,
+        UsageError where it does not go so far.
+        """
+        asked = request(AtRequest, ids, selection, moment=moment, attributes=attributes)
+        async for page in pages(self._connection, AT, asked, AtResponse):
+            for standing in page.objects:
+                yield standing
+
+    async def difference(
+        self,
+        begin: datetime | Mapping[str, int],
+        end: datetime | Mapping[str, int],
+        ids: str | Iterable[str] | None = None,
+        **selection: Unpack[SelectionOptions],
+    ) -> AsyncIterator[Difference]:
+        """Yield what two moments differ in: objects that appeared, ended or changed between them.
+
+        An object whose events in between left nothing changed is not told; one that both appeared
+        and ended is. Both moments are times, or positions of the same sites. ``states`` select
+        objects that stood so at either. Raises as ``at``.
+        """
+        asked = request(DifferenceRequest, ids, selection, begin=begin, end=end)
+        async for page in pages(self._connection, DIFFERENCE, asked, DifferenceResponse):
+            for difference in page.objects:
+                yield difference
 
     async def _close(self) -> None:
         for watch in tuple(self._watches):

@@ -32,7 +32,7 @@ async def mend(connection: Connection, hole: Hole) -> list[Recorded]:
     # The stream may hold but the later part: only the log knows whether that is all.
     if len(found) < hole.before - hole.after - 1:
         with suppress(PbscastError):
-            request = HistoryRequest(id=hole.id, kind=hole.kind, site=hole.site)
+            request = HistoryRequest(ids=(hole.id,), kind=hole.kind, sites=(hole.site,))
             found = [item async for item in read_history(connection, request) if _is_in(item, hole)]
     return found
 

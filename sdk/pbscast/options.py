@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Unpack
 
 from pbscast.criteria import Criteria, CriteriaOptions
 from pbscast.endings import Endings
-from pbscast.errors import InvalidJobId, UsageError
-from pbscast.events import Kind, Site
-from pbscast.ids import JobId
-from pbscast.requests import HistoryRequest
+from pbscast.errors import UsageError
+from pbscast.events import Kind
 from pbscast.starts import Last, Now
 
 if TYPE_CHECKING:
@@ -50,12 +48,3 @@ def plan_watch(
         raise UsageError("until_finished needs the ids of the jobs that are to finish")
     single_site = wanted.sites is not None and len(wanted.sites) == 1
     return WatchPlan(wanted, start or Last(), Endings(wanted.ids, single_site=single_site))
-
-
-def plan_history(job_id: str, site: str | None) -> HistoryRequest:
-    """Check what ``Client.history`` was given. Raises InvalidJobId."""
-    parsed = JobId.parse(job_id)
-    if parsed.server is None:
-        msg = f"{job_id!r} lacks its server: give the id in full, like {parsed}.SERVER"
-        raise InvalidJobId(msg)
-    return HistoryRequest(id=str(parsed), site=None if site is None else Site(site))

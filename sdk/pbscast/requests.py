@@ -9,57 +9,183 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    Field,
+    JsonValue,
+    model_validator,
+)
 
-from pbscast.events import Kind, Position, Site
+from pbscast.events import Position, Site
+from pbscast.lives import Difference, Life, Standing
+from pbscast.messages import Request, Response
+from pbscast.selection import Selection
 
 SERVICE: Final = "pbscast"
 """The name under which NATS lists the services."""
 
 HISTORY: Final = "pbscast.v1.history"
+JOBS: Final = "pbscast.v1.jobs"
+SNAPSHOT: Final = "pbscast.v1.snapshot"
+AT: Final = "pbscast.v1.at"
+DIFFERENCE: Final = "pbscast.v1.difference"
 EVENT: Final = "pbscast.v1.event"
 STATUS: Final = "pbscast.v1.status"
 
 MAX_PAGE: Final = 1000
 """The most events that one answer holds."""
 
-
-class Request(BaseModel):
-    """An unknown field is refused, so that a misspelt filter cannot widen a request."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+MAX_ROWS: Final = 5000
+"""The most lives or objects that one answer holds."""
 
 
-class Response(BaseModel):
-    """Fields that this release does not know are ignored."""
+class Paged(Selection):
+    """A question whose answer comes in pages; one may hold fewer rows than asked for, even none."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    after: str | None = Field(default=None, max_length=65536)
+    """The ``next`` of the page before, all else unchanged; None for the first."""
 
 
-class HistoryRequest(Request):
-    """All that the log holds of one object, oldest first; an array's id covers its subjobs.
+class PageResponse(Response):
+    """What every page has."""
 
-    A site's events come in the order of their positions, those of several sites by time.
+    next: str | None = None
+    """Pass as ``after`` to go on; None: this was the last page."""
+
+
+class Ranged(Paged):
+    """A question about a range of time, by the clocks of the PBS datastores."""
+
+    begin: AwareDatetime | None = None
+    end: AwareDatetime | None = None
+    """Not included."""
+
+    @model_validator(mode="after")
+    def _begins_before_its_end(self) -> Self:
+        if self.begin is not None and self.end is not None and self.begin >= self.end:
+            raise ValueError(f"the range is empty: it begins at {self.begin}, ends at {self.end}")
+        return self
+
+
+class HistoryRequest(Ranged):
+    """The events, within the range, of all objects whose lives match.
+
+    A site's events come in the order of their positions, those of several sites by time. What a job
+    did at the site to which it was moved comes after its finalize at the site that it left.
     """
 
-    id: str = Field(min_length=1, max_length=1024)
-    kind: Kind = Kind.JOB
-    site: Site | None = None
-    """None: at every site."""
-    after: str | None = Field(default=None, max_length=65536)
-    """The ``next`` of the page before; None for the first."""
+    newest_first: bool = False
     limit: int = Field(default=MAX_PAGE, ge=1, le=MAX_PAGE)
 
 
-class HistoryResponse(Response):
+class HistoryResponse(PageResponse):
     """One page; it may hold fewer events than asked for: it has to fit into one message."""
 
     events: tuple[dict[str, JsonValue], ...]
     """CloudEvents objects, the same as on the stream."""
-    next: str | None = None
-    """Pass as ``after`` to go on; None: this was the last page."""
+
+
+class JobsRequest(Ranged):
+    """One row for each life that matches and lasted into the range.
+
+    Lives come by position of their first event within a site, by its time between sites.
+    """
+
+    newest_first: bool = True
+    limit: int = Field(default=MAX_ROWS, ge=1, le=MAX_ROWS)
+
+
+class JobsResponse(PageResponse):
+    """One page."""
+
+    lives: tuple[Life, ...]
+
+
+class SnapshotRequest(Paged):
+    """How all matching objects stand now; those that have ended only where asked for by id."""
+
+    attributes: bool = False
+    """Whether to tell attributes and columns as well."""
+    limit: int = Field(default=MAX_ROWS, ge=1, le=MAX_ROWS)
+
+
+class SnapshotResponse(PageResponse):
+    """One page, by site, then by position of each object's first event."""
+
+    positions: dict[Site, int]
+    """Of each site asked: this page shows its objects as they are after the event there.
+
+    Who follows the stream after the positions of the *first* page misses nothing of any page, and
+    is told again what an object's own position already covers.
+    """
+    objects: tuple[Standing, ...]
+
+
+Moment = AwareDatetime | dict[Site, Annotated[Position, Field(ge=1, lt=2**63)]]
+"""A time, by the clocks of the PBS datastores: up to each object's last event whose time is not
+later. Or a position of each site that is asked about: up to the event there."""
+
+
+def _of_sites(moment: Moment) -> Moment:
+    if isinstance(moment, dict) and not moment:
+        raise ValueError("give a time, or a position of at least one site")
+    return moment
+
+
+GivenMoment = Annotated[Moment, AfterValidator(_of_sites)]
+
+
+class AtRequest(Paged):
+    """How all matching objects stood at a moment: those that were live then.
+
+    An object that is asked for by id is told even if it had ended by then: its latest life that had
+    begun.
+    """
+
+    moment: GivenMoment
+    attributes: bool = False
+    """Whether to tell attributes and columns as well."""
+    limit: int = Field(default=MAX_ROWS, ge=1, le=MAX_ROWS)
+
+
+class AtResponse(PageResponse):
+    """One page, by site, then by position of each object's first event."""
+
+    objects: tuple[Standing, ...]
+
+
+class DifferenceRequest(Paged):
+    """What the events after one moment, up to another, have changed of matching objects.
+
+    ``states`` select objects that stood so at either moment.
+    """
+
+    begin: GivenMoment
+    end: GivenMoment
+    limit: int = Field(default=MAX_PAGE, ge=1, le=MAX_PAGE)
+
+    @model_validator(mode="after")
+    def _goes_forward(self) -> Self:
+        if isinstance(self.begin, datetime) and isinstance(self.end, datetime):
+            forward = self.begin < self.end
+        elif isinstance(self.begin, dict) and isinstance(self.end, dict):
+            if self.begin.keys() != self.end.keys():
+                raise ValueError("begin and end give positions of different sites")
+            forward = all(self.begin[site] <= self.end[site] for site in self.begin)
+        else:
+            raise ValueError("begin and end have to be two times, or positions both")  # noqa: TRY004 - pydantic's way
+        if not forward:
+            raise ValueError("begin has to be before end")
+        return self
+
+
+class DifferenceResponse(PageResponse):
+    """One page, by site, then by position of each object's first event."""
+
+    objects: tuple[Difference, ...]
 
 
 class EventRequest(Request):

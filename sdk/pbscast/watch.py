@@ -204,7 +204,8 @@ class Watch:
         if hole is None:
             return self._tell(event, body)
         mended = await mend(self._connection, hole)
-        return [item for found in [*mended, Recorded(event, body)] for item in self._tell(*found)]
+        found = [*mended, Recorded(event, body)]
+        return [item for told in found for item in self._tell(told.event, told.body)]
 
     def _tell(self, event: AnyEvent, body: bytes) -> list[Received]:
         told = []
@@ -244,9 +245,9 @@ class Watch:
         self._held[key] = Recorded(event, body)
 
     def _go_live(self) -> Iterator[Received]:
-        for event, body in self._held.values():
-            if self._is_wanted(event):
-                yield Received(event, body)
+        for held in self._held.values():
+            if self._is_wanted(held.event):
+                yield Received(held.event, held.body)
         self._held.clear()
         self._is_live = True
         if not isinstance(self._start, Now):

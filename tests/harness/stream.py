@@ -153,10 +153,11 @@ async def serve_history(publisher: Publisher, messages: list[Message], page: int
 
     async def answer(message: Any) -> None:
         request = HistoryRequest.model_validate_json(message.data)
-        known = [item for item in messages if wire.decode(item.body).id == request.id]
+        [wanted] = request.ids
+        known = [item for item in messages if wire.decode(item.body).id == wanted]
         if not known:
             headers = {
-                "Nats-Service-Error": f"NotFoundError: no job {request.id}",
+                "Nats-Service-Error": f"NotFoundError: no job {wanted}",
                 "Nats-Service-Error-Code": "404",
             }
             await publisher.client.publish(message.reply, b"", headers=headers)

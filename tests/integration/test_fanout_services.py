@@ -67,7 +67,7 @@ async def test_history_is_what_the_stream_has(
 ) -> None:
     await write(log, "sitea", drafts(1_000))
     await published_to(fanout, "sitea", 1_000)
-    events, pages = await whole_history(client, id="5.sitea", limit=4)
+    events, pages = await whole_history(client, ids=["5.sitea"], limit=4)
     bodies = [item.body for item in await stored(nats_url, "pbs.v1.sitea.job.*.5/sitea.-.*")]
     assert pages == 3
     assert [json.dumps(event, separators=(",", ":")).encode() for event in events] == bodies
@@ -77,26 +77,26 @@ async def test_history_is_what_the_stream_has(
 async def test_history_crosses_sites_and_covers_subjobs(log: Log, client: Client) -> None:
     await write(log, "sitea", [draft("19.sitea"), draft("6[].sitea"), draft("6[1].sitea")])
     await write(log, "siteb", [draft("19.sitea"), draft("19.sitea")])
-    moved, _ = await whole_history(client, id="19.sitea", limit=1)
+    moved, _ = await whole_history(client, ids=["19.sitea"], limit=1)
     assert [event["id"] for event in moved] == ["sitea:1", "siteb:1", "siteb:2"]
-    array, _ = await whole_history(client, id="6[].sitea")
+    array, _ = await whole_history(client, ids=["6[].sitea"])
     assert [event["subject"] for event in array] == ["6[].sitea", "6[1].sitea"]
-    here, _ = await whole_history(client, id="19.sitea", site="siteb")
+    here, _ = await whole_history(client, ids=["19.sitea"], sites=["siteb"])
     assert [event["id"] for event in here] == ["siteb:1", "siteb:2"]
 
 
 @pytest.mark.parametrize(
     ("request_body", "words"),
     [
-        ({"id": "404.sitea"}, "NotFoundError: the log has no job 404.sitea"),
+        ({"ids": ["404.sitea"]}, "NotFoundError: the log has no job 404.sitea"),
         (
-            {"id": "19.sitea", "site": "siteb"},
+            {"ids": ["19.sitea"], "sites": ["siteb"]},
             "NotFoundError: the log has no job 19.sitea at site siteb",
         ),
     ],
 )
 async def test_the_history_of_an_unknown_job_is_not_found(
-    log: Log, client: Client, request_body: dict[str, str], words: str
+    log: Log, client: Client, request_body: dict[str, list[str]], words: str
 ) -> None:
     await write(log, "sitea", [draft("19.sitea")])
     answer = await ask(client, HISTORY, **request_body)
@@ -109,13 +109,12 @@ async def test_the_history_of_an_unknown_job_is_not_found(
     ("request_body", "words"),
     [
         (b"{", "UsageError: request: Invalid JSON"),
-        (b"{}", "UsageError: id: Field required"),
-        (b'{"id":""}', "UsageError: id: String should have at least 1 character"),
-        (b'{"id":"1.s","limit":0}', "UsageError: limit: Input should be greater"),
-        (b'{"id":"1.s","kind":"cat"}', "UsageError: kind: Input should be 'job'"),
-        (b'{"id":"1.s","sites":["a"]}', "UsageError: sites: Extra inputs are not permitted"),
-        (b'{"id":"1.s","after":"x"}', "UsageError: after: not the `next` of an earlier answer"),
-        (b'{"id":"1\\u0000.s"}', "UsageError: "),
+        (b'{"ids":[""]}', "UsageError: ids.0: String should have at least 1 character"),
+        (b'{"ids":["1.s"],"limit":0}', "UsageError: limit: Input should be greater"),
+        (b'{"kind":"cat"}', "UsageError: kind: Input should be 'job'"),
+        (b'{"id":"1.s"}', "UsageError: id: Extra inputs are not permitted"),
+        (b'{"ids":["1.s"],"after":"x"}', "UsageError: after: not the `next` of an earlier answer"),
+        (b'{"ids":["1\\u0000.s"]}', "UsageError: "),
     ],
 )
 async def test_a_bad_request_is_answered_in_one_line(
@@ -132,7 +131,7 @@ async def test_an_event_that_was_cut_is_available_in_full(log: Log) -> None:
         await write(log, "sitea", [draft("7.sitea", Variable_List='"ü\\' * 60_000)])
         async with fanning(log, server.url) as fanout, client_of(server.url) as client:
             await published_to(fanout, "sitea", 1)
-            [event], _ = await whole_history(client, id="7.sitea")
+            [event], _ = await whole_history(client, ids=["7.sitea"])
             assert event["data"]["omitted"] == ["Variable_List"]
             pieces: list[str] = []
             offset: int | None = 0
@@ -175,6 +174,6 @@ async def test_the_service_can_be_discovered(client: Client) -> None:
 
 async def test_history_decodes(log: Log, client: Client) -> None:
     await write(log, "sitea", [draft("1.sitea", comment="ünïcode")])
-    answer = await ask(client, HISTORY, id="1.sitea")
+    answer = await ask(client, HISTORY, ids=["1.sitea"])
     event = HistoryResponse.model_validate_json(answer.data).events[0]
     assert wire.decode(json.dumps(event)) == (await logged(log, "sitea"))[0].decode()
