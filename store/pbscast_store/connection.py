@@ -11,11 +11,11 @@ import asyncpg
 from pbscast.errors import ConfigError, UnsupportedError
 from pbscast_store import queries
 from pbscast_store.errors import translated
-from pbscast_store.queries import AnyConnection
+from pbscast_store.queries import AnyConnection, Executor
 from pbscast_store.statements import migrations
 
 COMMAND_TIMEOUT: Final = 60.0
-"""Seconds after which a statement of a writer or a migration counts as lost."""
+"""Seconds after which a statement of a writer counts as lost."""
 QUERY_TIMEOUT: Final = 10.0
 """Seconds for what the pool does: pages by index and leases, so short that a silent network blinds
 nobody for long."""
@@ -29,13 +29,13 @@ _SETTINGS: Final = {
 }
 
 
-async def connect(dsn: str) -> asyncpg.Connection:
+async def connect(dsn: str, command_timeout: float | None = COMMAND_TIMEOUT) -> asyncpg.Connection:
     """A connection of the caller's own."""
     with translated(place(dsn)):
         return await asyncpg.connect(
             dsn,
             timeout=CONNECT_TIMEOUT,
-            command_timeout=COMMAND_TIMEOUT,
+            command_timeout=command_timeout,
             server_settings=_SETTINGS,
         )
 
@@ -94,7 +94,7 @@ def check_server(connection: AnyConnection, dsn: str) -> None:
         )
 
 
-async def check_schema(connection: AnyConnection, dsn: str) -> None:
+async def check_schema(connection: Executor, dsn: str) -> None:
     """Raises UnsupportedError unless the schema is the one of this release."""
     found, needed = await installed_version(connection), len(migrations())
     if found < needed:
@@ -112,7 +112,7 @@ def newer_schema(dsn: str, found: int) -> UnsupportedError:
     )
 
 
-async def installed_version(connection: AnyConnection) -> int:
+async def installed_version(connection: Executor) -> int:
     """The number of the last migration that was applied, 0 if none."""
     if not await queries.has_migration_table(connection):
         return 0

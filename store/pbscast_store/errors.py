@@ -22,6 +22,7 @@ _BY_STATE: Final[dict[str, type[PbscastError]]] = {
     "08": UnavailableError,  # connection exception
     "22": UsageError,  # a value that PostgreSQL cannot hold
     "23": ConflictError,  # constraint violated
+    "23514": UnavailableError,  # no partition for the time: the next acquire makes it
     "25006": UnavailableError,  # read-only: a standby, until it is promoted
     "28": AccessDeniedError,  # wrong password, no pg_hba.conf entry
     "3D": ConfigError,  # no such database

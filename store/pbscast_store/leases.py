@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import asyncpg
 
 from pbscast.errors import FencedError, NotFoundError
 from pbscast_store import queries
+from pbscast_store.clock import Clock
 from pbscast_store.errors import translated
+from pbscast_store.planning import Tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +27,13 @@ class Lease:
     ttl: float
     """Seconds of a term."""
     epoch: int
-    position: int
-    """Of the site's last event when the lease was granted."""
+    tail: Tail
+    """Where the log ended when the lease was granted."""
+    logged: datetime
+    """When its last event was logged."""
     cursor: dict[str, object] | None
+    clock: Clock
+    """As the log database's, set whenever it tells the time."""
 
     @classmethod
     async def acquire(cls, pool: asyncpg.Pool, site: str, holder: str, ttl: float) -> Lease | None:
@@ -34,7 +41,8 @@ class Lease:
         with translated(f"lease of {site}"):
             grant = await queries.acquire_lease(pool, site, holder, ttl)
             if grant is not None:
-                return cls(pool, site, ttl, grant.epoch, grant.position, grant.cursor)
+                tail, clock = Tail(site, grant.position, grant.digest), Clock(grant.now)
+                return cls(pool, site, ttl, grant.epoch, tail, grant.logged, grant.cursor, clock)
             if await queries.site_position(pool, site) is None:
                 raise NotFoundError(f"lease of {site}: the log has no such site")
             return None
@@ -42,9 +50,10 @@ class Lease:
     async def renew(self) -> None:
         """Begins a new term now. Raises FencedError if somebody else has acquired the site."""
         with translated(f"lease of {self.site}"):
-            renewed = await queries.renew_lease(self.pool, self.site, self.epoch, self.ttl)
-        if not renewed:
+            now = await queries.renew_lease(self.pool, self.site, self.epoch, self.ttl)
+        if now is None:
             raise FencedError(f"lease of {self.site}: another worker has taken the site")
+        self.clock.set(now)
 
     async def release(self) -> None:
         """Ends the term, if the lease is still ours."""

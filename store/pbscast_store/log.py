@@ -15,7 +15,8 @@ from pbscast_store.doorbell import Doorbell, listening
 from pbscast_store.errors import translated
 from pbscast_store.heads import ObjectKey
 from pbscast_store.leases import Lease
-from pbscast_store.migration import migrate
+from pbscast_store.migration import Migrated, migrate
+from pbscast_store.partitions import Partitions
 from pbscast_store.records import ObjectState, Record, SiteRow
 from pbscast_store.writer import SiteWriter
 
@@ -58,10 +59,12 @@ class Log:
             await close(pool)
 
     @staticmethod
-    async def migrate_at(dsn: str) -> int:
-        """Makes the log's schema, or brings it up to this release; returns its version.
+    async def migrate_at(dsn: str) -> Migrated:
+        """Makes the log's schema, or brings it up to this release.
 
-        Safe to repeat and to run by many at once; needs the right to create a schema.
+        Safe to repeat and to run by many at once, while others read; a step that failed left
+        nothing behind, those before it stand. Writers are fenced off: from then on only those of
+        this release can write. Needs the right to create a schema.
         """
         return await migrate(dsn)
 
@@ -89,13 +92,19 @@ class Log:
         """The right to write a site for `ttl` seconds from now; None while another has it.
 
         `holder` must be unique to the worker: the same holder gets the site again at once, and
-        its earlier writer is fenced off. Raises NotFoundError for a site never registered.
+        its earlier writer is fenced off. Raises NotFoundError for a site never registered, and
+        UnsupportedError if the schema was migrated meanwhile.
         """
         lease = await Lease.acquire(self._pool, site, holder, ttl)
         if lease is None:
             return None
         try:
-            return SiteWriter(lease, await self._connect_writer())
+            # Afterwards, as a migration after the lease would have ended it.
+            with translated(self._place):
+                await check_schema(self._pool, self._dsn)
+            partitions = Partitions(self._pool)
+            await partitions.make()
+            return SiteWriter(lease, await self._connect_writer(), partitions)
         except BaseException:
             with suppress(PbscastError):
                 await lease.release()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -26,7 +26,11 @@ class Grant:
 
     epoch: int
     position: int
+    digest: bytes
+    logged: datetime
     cursor: dict[str, object] | None
+    now: datetime
+    """By the clock of the log database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,13 @@ async def append(
         site,
         epoch,
         position,
-        position + len(plan.events),
+        plan.tail.position,
+        plan.tail.digest,
+        plan.logged,
         json.dumps(cursor),
         plan.events,
         plan.folds,
+        plan.superseded,
     )
     return row is not None
 
@@ -150,17 +157,24 @@ async def acquire_lease(executor: Executor, site: str, holder: str, ttl: float) 
     row = await executor.fetchrow(query("acquire_lease"), site, holder, ttl)
     if row is None:
         return None
-    return Grant(row["epoch"], row["position"], row["cursor"] and json.loads(row["cursor"]))
+    cursor = row["cursor"] and json.loads(row["cursor"])
+    return Grant(row["epoch"], row["position"], row["digest"], row["logged"], cursor, row["now"])
 
 
-async def renew_lease(executor: Executor, site: str, epoch: int, ttl: float) -> bool:
-    """False: the epoch has passed."""
-    return await executor.fetchval(query("renew_lease"), site, epoch, ttl) is not None
+async def renew_lease(executor: Executor, site: str, epoch: int, ttl: float) -> datetime | None:
+    """What time it is by the clock of the log database; None: the epoch has passed."""
+    now: datetime | None = await executor.fetchval(query("renew_lease"), site, epoch, ttl)
+    return now
 
 
 async def release_lease(executor: Executor, site: str, epoch: int) -> None:
     """Nothing if the epoch has passed."""
     await executor.execute(query("release_lease"), site, epoch)
+
+
+async def make_partitions(executor: Executor, ahead: timedelta) -> None:
+    """Those of this month and the time ahead that are missing."""
+    await executor.execute(query("make_partitions"), ahead)
 
 
 async def require_durable_commits(connection: asyncpg.Connection) -> None:
@@ -181,6 +195,16 @@ async def schema_version(executor: Executor) -> int:
 async def lock_migrations(connection: asyncpg.Connection) -> None:
     """Until the transaction ends."""
     await connection.execute(query("lock_migrations"))
+
+
+async def limit_lock_waits(connection: asyncpg.Connection) -> None:
+    """Until the transaction ends."""
+    await connection.execute(query("limit_lock_waits"))
+
+
+async def fence_writers(connection: asyncpg.Connection) -> None:
+    """Every lease that was given before the transaction ends is worth nothing afterwards."""
+    await connection.execute(query("fence_writers"))
 
 
 async def record_migration(connection: asyncpg.Connection, number: int, name: str) -> None:

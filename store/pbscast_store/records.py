@@ -32,6 +32,11 @@ class Record:
     provenance: str
     owner: str | None
     payload: str
+    logged: datetime
+    """When it was logged, by the clock of the log database; never goes back along the positions."""
+    digest: bytes | None
+    """By which it is chained to the event before (`pbscast_store.chain`); None for events that were
+    logged before there was a chain."""
 
     def encode(self) -> bytes:
         """Return the event's CloudEvents JSON, the same bytes at every call."""

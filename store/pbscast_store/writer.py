@@ -15,6 +15,7 @@ from pbscast_store.drafts import Draft
 from pbscast_store.errors import translated
 from pbscast_store.heads import Head, HeadCache, ObjectKey
 from pbscast_store.leases import Lease
+from pbscast_store.partitions import Partitions
 from pbscast_store.planning import Plan, key_of, plan
 
 
@@ -36,13 +37,17 @@ class SiteWriter:
     what was written.
     """
 
-    def __init__(self, lease: Lease, connection: asyncpg.Connection) -> None:
-        self.position = lease.position
+    def __init__(
+        self, lease: Lease, connection: asyncpg.Connection, partitions: Partitions
+    ) -> None:
+        self.position = lease.tail.position
         self.cursor = lease.cursor
         self._lease = lease
         self._connection = connection
+        self._partitions = partitions
         self._heads = HeadCache()
-        self._planned = lease.position
+        self._tail = lease.tail
+        self._logged = lease.logged
         self._planning = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._broken = False
@@ -78,6 +83,7 @@ class SiteWriter:
     async def renew(self) -> None:
         """Keeps the lease for another term. Raises FencedError if another worker has the site."""
         await self._lease.renew()
+        await self._partitions.look()
 
     async def release(self) -> None:
         """Gives the site free for others at once; whoever has it by now keeps it."""
@@ -86,8 +92,12 @@ class SiteWriter:
         await self._lease.release()
 
     async def _plan(self, drafts: Sequence[Draft]) -> Plan:
-        planned = plan(drafts, await self._heads_of(drafts), self._planned)
-        self._planned += len(planned.events)
+        """After all that was planned before, whether or not it has been written by now."""
+        heads = await self._heads_of(drafts)
+        if drafts:
+            self._logged = max(self._logged, self._lease.clock.now())
+        planned = plan(drafts, heads, self._tail, self._logged)
+        self._tail = planned.tail
         self._heads.update(planned.heads)
         return planned
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -33,6 +36,15 @@ async def execute(dsn: str, *statements: str) -> None:
         await connection.close()
 
 
+async def fetch(dsn: str, statement: str) -> list[Any]:
+    """The first column."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        return [row[0] for row in await connection.fetch(statement)]
+    finally:
+        await connection.close()
+
+
 async def test_an_empty_database_says_how_to_make_a_log(log_databases: Databases) -> None:
     with pytest.raises(UnsupportedError, match="no event log here: run `pbscastd log migrate`"):
         async with Log.open(log_databases.create()):
@@ -44,8 +56,9 @@ async def test_many_may_migrate_at_once_and_again(log_databases: Databases) -> N
 
     versions = await asyncio.gather(*(Log.migrate_at(dsn) for _ in range(4)))
 
-    assert set(versions) == {len(migrations())}
-    assert await Log.migrate_at(dsn) == len(migrations())
+    assert {migrated.version for migrated in versions} == {len(migrations())}
+    assert 0 in {migrated.found for migrated in versions}
+    assert await Log.migrate_at(dsn) == (len(migrations()), len(migrations()))
 
 
 async def test_one_step_at_a_time_makes_the_same_schema(
@@ -178,14 +191,17 @@ async def test_hot_statements_use_an_index(log_dsn: str) -> None:
             writer = await log.acquire(site, "one", 60)
             assert writer is not None
             lives = batches(interleaved_lives(site=site), 2500)
-            for _ in range(2):
+            for months in range(2):
+                writer._lease.clock.set(datetime.now(UTC) + months * timedelta(days=31))
                 await writer.append(next(lives), {})
-    await execute(log_dsn, "ANALYZE")
+    filled = await fetch(log_dsn, "SELECT DISTINCT tableoid::regclass::text FROM pbscast_log.event")
+    assert len(filled) == 2
+    await execute(log_dsn, *(f"ANALYZE {table}" for table in [*filled, "pbscast_log.object"]))
 
     plans = {name: await _explain(log_dsn, name, arguments) for name, arguments in _HOT.items()}
 
     for name, index in _INDEXES.items():
-        assert index in plans[name], (name, plans[name])
+        assert re.search(index, plans[name]), (name, plans[name])
         assert "Seq Scan on event" not in plans[name], (name, plans[name])
         assert "Seq Scan on object" not in plans[name], (name, plans[name])
 
@@ -200,10 +216,10 @@ _HOT = {
     "present_objects": "'sitea', 'job'",
 }
 _INDEXES = {
-    "read_events": "event_pkey",
-    "events_at": "event_pkey",
-    "object_places": "event_history",
-    "array_places": "event_history",
+    "read_events": "event_p\\d+_pkey",
+    "events_at": "event_p\\d+_pkey",
+    "object_places": "event_p\\d+_history",
+    "array_places": "event_p\\d+_history",
     "heads": "object_pkey",
     "object": "object_pkey",
     "present_objects": "object_present",

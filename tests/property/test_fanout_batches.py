@@ -25,6 +25,8 @@ RECORD = Record(
     provenance="journal",
     owner="alice",
     payload="{}",
+    logged=datetime(2026, 1, 2, tzinfo=UTC),
+    digest=None,
 )
 
 json_text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=200)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from itertools import pairwise
 
 from harness.drafts import DRAFTS, PlainLog
@@ -12,20 +13,21 @@ from hypothesis import strategies as st
 from pbscast import wire
 from pbscast_store.drafts import Draft
 from pbscast_store.heads import Head, HeadCache, ObjectKey
-from pbscast_store.planning import LARGE, FoldRow, Plan, plan
+from pbscast_store.planning import LARGE, FoldRow, Plan, Tail, plan
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LOGGED = datetime(2026, 11, 22, tzinfo=UTC)
 BATCHES = st.lists(st.lists(DRAFTS, max_size=6), max_size=6)
 
 
 def run(batches: list[list[Draft]]) -> list[Plan]:
     heads: dict[ObjectKey, Head] = {}
     plans: list[Plan] = []
-    position = 0
+    tail = Tail("sitea")
     for batch in batches:
-        plans.append(plan(batch, heads, position))
+        plans.append(plan(batch, heads, tail, LOGGED))
         heads |= plans[-1].heads
-        position += len(plans[-1].events)
+        tail = plans[-1].tail
     return plans
 
 
@@ -84,7 +86,7 @@ def test_one_fold_an_object_carries_its_last_place(batches: list[list[Draft]]) -
         last: dict[tuple[str, str], FoldRow] = {(row.kind, row.id): row for row in planned.folds}
         assert len(last) == len(planned.folds)
         for event in planned.events:
-            assert event.position <= last[event.kind, event.id].position
+            assert event.position <= (last[event.kind, event.id].position or 0)
         assert {row.position for row in planned.folds} <= {row.position for row in planned.events}
 
 

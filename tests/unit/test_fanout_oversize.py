@@ -24,6 +24,8 @@ def record_of(payload: Payload, event: str = "modify") -> Record:
         provenance="journal",
         owner="alice",
         payload=wire.encode_payload(payload),
+        logged=datetime(2026, 1, 2, tzinfo=UTC),
+        digest=None,
     )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from harness.ingesting import expected_lives, lives_of
 from harness.journal import Trigger, journal_row
@@ -13,15 +15,16 @@ from pbscast_ingest.finalize import conclude
 from pbscast_ingest.rows import JournalRow
 from pbscast_ingest.translation import translate
 from pbscast_store.drafts import Draft
-from pbscast_store.planning import plan
+from pbscast_store.planning import Tail, plan
 from pbscast_store.records import Record
 
 RUNNING = {"job_state": "11.R", "substate": "11.42", "Job_Owner": "11.alice@h", "queue": "11.workq"}
 
 
 def _log(drafts: list[Draft], site: str) -> list[Record]:
-    rows = plan(drafts, {}, 0).events
-    return [Record(site=site, **row._asdict()) for row in rows]
+    logged = datetime(2026, 11, 22, tzinfo=UTC)
+    rows = plan(drafts, {}, Tail(site), logged).events
+    return [Record(site=site, logged=logged, **row._asdict()) for row in rows]
 
 
 def _update(**values: object) -> JournalRow:

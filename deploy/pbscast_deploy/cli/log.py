@@ -16,5 +16,10 @@ app = typer.Typer(help="The event log's database.", no_args_is_help=True)
 @app.command()
 def migrate(config: Config) -> None:
     """Make the log's tables, or bring them up to this release. Safe to repeat."""
-    asyncio.run(Log.migrate_at(load_settings(config).log.dsn))
-    typer.echo("the log is up to date")
+    found, version = asyncio.run(Log.migrate_at(load_settings(config).log.dsn))
+    if found == version:
+        typer.echo(f"the log is up to date: schema version {version}")
+    elif found == 0:
+        typer.echo(f"the log is made: schema version {version}")
+    else:
+        typer.echo(f"the log is migrated: from schema version {found} to {version}")

@@ -2,4 +2,4 @@
 UPDATE pbscast_log.site
 SET epoch = epoch + 1, holder = $2, lease_expires = clock_timestamp() + make_interval(secs => $3)
 WHERE name = $1 AND (holder IS NULL OR holder = $2 OR lease_expires < clock_timestamp())
-RETURNING epoch, position, cursor;
+RETURNING epoch, position, digest, logged, cursor, clock_timestamp() AS now;

@@ -1,5 +1,7 @@
 -- $1 sites, $2 positions; in the order given
-SELECT e.site, e.position, e."time", e.kind, e.id, e.incarnation, e.revision, e.event, e.provenance, e.owner, e.payload
+SELECT
+    e.site, e.position, e."time", e.kind, e.id, e.incarnation, e.revision, e.event, e.provenance, e.owner, e.payload, e.logged,
+    e.digest
 FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS place (site, position, number)
 CROSS JOIN LATERAL (
     SELECT * FROM pbscast_log.event AS e WHERE e.site = place.site AND e.position = place.position LIMIT 1

@@ -1,5 +1,5 @@
 -- $1 site, $2 after, $3 limit, $4 payload bytes; at least one row if there is one
-SELECT site, position, "time", kind, id, incarnation, revision, event, provenance, owner, payload
+SELECT site, position, "time", kind, id, incarnation, revision, event, provenance, owner, payload, logged, digest
 FROM (
     SELECT *, sum(octet_length(payload)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS bytes
     FROM (

@@ -2,4 +2,4 @@
 UPDATE pbscast_log.site
 SET lease_expires = clock_timestamp() + make_interval(secs => $3)
 WHERE name = $1 AND epoch = $2
-RETURNING epoch;
+RETURNING clock_timestamp();

@@ -1,0 +1,63 @@
+"""The hash chain of a site: the digest of each event covers all events before it. Pure.
+
+The *canonical form* of an event is the UTF-8 of these texts, joined by single NUL bytes (no text
+that PostgreSQL holds has one, so two events never have the same form):
+
+    "pbscast-event-1", site, position, time, logged, kind, id, incarnation, revision, event,
+    provenance, owner ("=" and the owner, or nothing where there is none), payload
+
+with numbers in decimal and both times as microseconds since 1970-01-01 00:00 UTC. From it come
+
+    leaf(n)   = SHA-256(canonical form of event n)
+    digest(n) = SHA-256(digest(n - 1) + leaf(n)), where digest(0) is 32 zero bytes
+
+In two levels, so that the chain can still be followed where only the leaf of an event is kept.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Final
+
+GENESIS: Final = bytes(32)
+"""The digest before the first event."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def microseconds(moment: datetime) -> int:
+    """Microseconds since 1970-01-01 00:00 UTC."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def leaf(  # noqa: PLR0913 - the columns of an event
+    *,
+    site: str,
+    position: int,
+    time: int,
+    logged: int,
+    kind: str,
+    object_id: str,
+    incarnation: int,
+    revision: int,
+    event: str,
+    provenance: str,
+    owner: str | None,
+    payload: str,
+) -> bytes:
+    """The hash of an event alone; `time` and `logged` as `microseconds` gives them.
+
+    Raises UnicodeEncodeError for a lone surrogate.
+    """
+    owned = "" if owner is None else f"={owner}"
+    return sha256(
+        f"pbscast-event-1\0{site}\0{position}\0{time}\0{logged}\0{kind}\0{object_id}\0{incarnation}"
+        f"\0{revision}\0{event}\0{provenance}\0{owned}\0{payload}".encode()
+    ).digest()
+
+
+def link(previous: bytes, leaf: bytes) -> bytes:
+    """The digest of the event with this leaf that follows the one with the digest `previous`."""
+    return sha256(previous + leaf).digest()
