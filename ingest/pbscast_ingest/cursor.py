@@ -95,6 +95,10 @@ class Cursor:
             return self
         return replace(self, holes=tuple(hole for hole in self.holes if hole.bound > xmin))
 
+    def has_passed(self, seq: int) -> bool:
+        """Whether nobody will read this row any more, was it read or not there."""
+        return seq <= self.top and not any(hole.low <= seq <= hole.high for hole in self.holes)
+
     @property
     def floor(self) -> int:
         """Rows below this are read and need no witness, all of them."""

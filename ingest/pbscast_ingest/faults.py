@@ -6,6 +6,7 @@
         ├── DatastoreRefusedError       (AccessDeniedError) password, pg_hba.conf, a right
         ├── DatastoreUnsupportedError   (UnsupportedError) too old, no hstore, no known schema
         ├── DatastoreNotNamedError      (ConfigError) the connection string is malformed
+        ├── JournalSilentError          (UnavailableError) heartbeats do not come through
         └── CaptureMissingError         (NotFoundError) changes are not being journaled
 
 A worker retries all of them for ever; a command says the line and gives up.
@@ -50,6 +51,10 @@ class DatastoreUnsupportedError(DatastoreError, UnsupportedError):
 
 class DatastoreNotNamedError(DatastoreError, ConfigError):
     """The connection string is malformed."""
+
+
+class JournalSilentError(DatastoreError, UnavailableError):
+    """The datastore answers, but no heartbeat comes through its journal: connect anew."""
 
 
 class CaptureMissingError(DatastoreError, NotFoundError):

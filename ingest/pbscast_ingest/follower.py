@@ -13,7 +13,6 @@ from pbscast_ingest import metrics
 from pbscast_ingest.comparison import TableRow, changed
 from pbscast_ingest.corrections import correct
 from pbscast_ingest.reader import witness
-from pbscast_ingest.rows import JournalRow
 from pbscast_ingest.segments import Segment, cut
 from pbscast_ingest.translation import KINDS, object_id, translate
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from pbscast_ingest.chronicle import Chronicle
     from pbscast_ingest.cursor import Cursor
     from pbscast_ingest.reader import Page
+    from pbscast_ingest.rows import JournalRow
     from pbscast_store.drafts import Draft
     from pbscast_store.log import Log
 
@@ -39,10 +39,13 @@ class Follower:
         self._chronicle = chronicle
         self._site = chronicle.site
         self._met: set[tuple[str, str]] = set()
+        self.beats: list[JournalRow] = []
+        """The heartbeats that came; whoever takes note of them empties it."""
 
     async def take(self, page: Page) -> None:
         """Log what a page says and move the cursor past it."""
         chronicle = self._chronicle
+        self.beats += [row for row in page.rows if row.op == "H"]
         if chronicle.cursor.due and chronicle.cursor.due.get("skip"):
             await self._skip(page)
             return
@@ -53,8 +56,6 @@ class Follower:
             prefix = await self._resolve(segment, page.bound)
         await self._close(page)
         metrics.ROWS.labels(self._site).inc(len(page.rows))
-        if beats := [row.at for row in page.rows if row.op == "H"]:
-            metrics.HEARTBEAT.labels(self._site).set(beats[-1].timestamp())
 
     async def _skip(self, page: Page) -> None:
         """Pass over rows of a restored journal: nobody can say which of them were read before."""

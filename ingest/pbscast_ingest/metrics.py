@@ -16,6 +16,11 @@ JOURNAL_BYTES: Final = Gauge(
 )
 LEASE: Final = Gauge("pbscast_ingest_lease_held", "1 while this process holds the site", ["site"])
 UP: Final = Gauge("pbscast_ingest_up", "1 while the datastore answers and capture works", ["site"])
+SILENT: Final = Gauge(
+    "pbscast_ingest_silent",
+    "1 while the datastore answers and no heartbeat comes through its journal",
+    ["site"],
+)
 HEARTBEAT: Final = Gauge(
     "pbscast_ingest_heartbeat_timestamp_seconds",
     "Datastore clock of the last heartbeat that came through the journal",

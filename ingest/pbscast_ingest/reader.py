@@ -227,10 +227,20 @@ class Journal:
         self._trimmed = min(cursor.floor, max(gone, default=cursor.top))
         return len(gone)
 
-    async def heartbeat(self) -> None:
-        """Send a row through the journal, so that silence is told from death."""
+    @property
+    def is_connected(self) -> bool:
+        """Whether an error of heartbeat or trim was the statement's, not the connection's."""
+        return not (self._trimming.closed or self._trimming.broken)
+
+    async def heartbeat(self) -> int | None:
+        """Send a row through the journal, so that silence is told from death.
+
+        Returns its seq, None if the journal had no room for it.
+        """
         with answering(self._trimming, self.place):
-            await self._trimming.execute(statement("heartbeat"))
+            answer = await self._trimming.execute(statement("heartbeat"))
+            (record,) = await answer.fetchall()
+        return None if record[1] is None else int(record[1])
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:

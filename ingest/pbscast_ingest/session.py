@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from pbscast_ingest import metrics
+from pbscast_ingest.faults import DatastoreError, JournalSilentError
 from pbscast_ingest.follower import Follower
 from pbscast_ingest.reader import POLL_SECONDS, QUICK_POLL_SECONDS
 from pbscast_ingest.resync import Resync
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pbscast_ingest.chronicle import Chronicle
+    from pbscast_ingest.cursor import Cursor
     from pbscast_ingest.reader import Health, Installation, Journal, Page
     from pbscast_ingest.retry import Retry
     from pbscast_ingest.status import Monitor
+    from pbscast_ingest.watchdog import Watchdog
     from pbscast_store.log import Log
 
 LOOK_SECONDS: Final = 2.0
@@ -39,26 +42,39 @@ PENDING_SECONDS: Final = 0.1
 RESYNC_SHARE: Final = 10
 """Losses that go on mean one resync after another: this much longer is the time between them."""
 
+DELETED: Final = "rows were deleted from the journal before they were read"
+
 
 class Session:
     """Keeps the log of a site up to date while one connection to its datastore lasts."""
 
-    def __init__(self, log: Log, chronicle: Chronicle, journal: Journal, monitor: Monitor) -> None:
+    def __init__(
+        self,
+        log: Log,
+        chronicle: Chronicle,
+        journal: Journal,
+        monitor: Monitor,
+        watchdog: Watchdog,
+    ) -> None:
         self._log = log
         self._chronicle = chronicle
         self._journal = journal
         self._monitor = monitor
+        self._watchdog = watchdog
         self._follower = Follower(log, chronicle)
         self._health: Health | None = None
         self._doorbell = True
         self._after: tuple[object, int] | None = None
         self._next_resync = 0.0
         self._trimmed = 0
+        self._beat_at: datetime | None = None
+        self._complaint = ""
         self._lost_at = -QUIET_SECONDS
         self._trimmable = asyncio.Event()
 
     async def greet(self) -> None:
         """Make sure that this is the journal we know; a gap has been if it is not."""
+        self._watchdog.begin()
         installation = await self._journal.identify()
         health = await self._journal.health(self._chronicle.cursor)
         cursor = self._chronicle.cursor
@@ -75,6 +91,7 @@ class Session:
 
     async def _lose(self, found: Installation, health: Health, cause: str) -> None:
         """Begin anew with a journal that is not the one that was read."""
+        self._watchdog.forget()
         old = self._chronicle.cursor
         await self._chronicle.append(self._chronicle.pending.give_up())
         # The same installation means a backup: its rows are old ones, told before.
@@ -92,7 +109,9 @@ class Session:
         elif chronicle.cursor.blind and not trouble and self._is_quiet():
             begin = _moment(chronicle.cursor.seen)
             await chronicle.gap(chronicle.cursor.blind, begin, health.now)
-        if not chronicle.cursor.blind:
+        if self._watchdog.silence:
+            await chronicle.fall(self._watchdog.silence)
+        elif not chronicle.cursor.blind:
             chronicle.cursor = replace(chronicle.cursor, seen=health.now.isoformat())
             # After a fault in a resync the site is up once that is done.
             if chronicle.cursor.up is None or chronicle.cursor.due is None:
@@ -108,19 +127,37 @@ class Session:
             self._lost_at = monotonic()
             await self._chronicle.darken("changes could not be journaled", lost=page.lost)
 
+    async def _hear(self, page: Page) -> None:
+        """Take note of the heartbeats that came; where one was deleted, so may have been others."""
+        beats, self._follower.beats = self._follower.beats, []
+        cursor = self._chronicle.cursor
+        if self._watchdog.read([row.seq for row in beats], cursor, is_end=not page.more):
+            self._lost_at = monotonic()
+            known = [moment for moment in (self._beat_at, _moment(cursor.seen)) if moment]
+            await self._chronicle.darken(DELETED, seen=min(known).isoformat())
+        if beats:
+            self._beat_at = beats[-1].at
+            metrics.HEARTBEAT.labels(self._chronicle.site).set(self._beat_at.timestamp())
+
     def _show(self, health: Health) -> None:
         site, blind = self._chronicle.site, self._chronicle.cursor.blind
+        silence = self._watchdog.silence
         metrics.LAG_ROWS.labels(site).set(health.lag_rows)
         metrics.LAG_SECONDS.labels(site).set(health.lag_seconds)
         metrics.JOURNAL_BYTES.labels(site).set(health.bytes)
         self._monitor.turn(
-            WorkerState.BLIND if blind else WorkerState.FOLLOWING,
-            error=blind or None,
+            self._state(),
+            error=blind or silence or self._complaint or None,
             position=self._chronicle.position,
             lag_rows=health.lag_rows,
             lag_seconds=health.lag_seconds,
             journal_bytes=health.bytes,
         )
+
+    def _state(self) -> WorkerState:
+        if self._chronicle.cursor.blind:
+            return WorkerState.BLIND
+        return WorkerState.SILENT if self._watchdog.silence else WorkerState.FOLLOWING
 
     async def run(self, stopping: asyncio.Event, retry: Retry) -> None:
         """Follow the journal until stopping is set; retry forgets its failures once all is well.
@@ -169,6 +206,7 @@ class Session:
             health, self._health = self._health, None
             await self._look(health)
         await self._count_losses(page)
+        await self._hear(page)
         self._monitor.note(position=self._chronicle.position)
         if not page.more:
             self._monitor.note(lag_rows=0, lag_seconds=0.0)
@@ -193,7 +231,7 @@ class Session:
         self._monitor.turn(WorkerState.RESYNCING)
         await Resync(self._log, self._chronicle, self._follower).run(self._journal)
         self._next_resync = monotonic() + RESYNC_SHARE * (monotonic() - begun)
-        if not self._chronicle.cursor.blind:
+        if not (self._chronicle.cursor.blind or self._watchdog.silence):
             await self._chronicle.rise(datetime.now(UTC))
         self._monitor.turn(state, position=self._chronicle.position)
 
@@ -205,12 +243,24 @@ class Session:
 
     async def _tend(self) -> None:
         while True:
-            await self._journal.heartbeat()
+            await self._beat()
             for _ in range(TEND_LOOKS):
                 await asyncio.sleep(LOOK_SECONDS)
                 if self._chronicle.cursor.blind:
                     break
             self._health = await self._journal.health(self._chronicle.cursor)
+
+    async def _beat(self) -> None:
+        """Send a heartbeat. Raises JournalSilentError once too many did not come through."""
+        watchdog, journal = self._watchdog, self._journal
+        try:
+            watchdog.write(await journal.heartbeat())
+        except DatastoreError as error:
+            if not journal.is_connected:
+                raise
+            watchdog.fail(str(error).removeprefix(f"{journal.place}: "))
+        if watchdog.is_due and not self._chronicle.cursor.blind:
+            raise JournalSilentError(f"{journal.place}: {watchdog.silence}")
 
     async def _trim(self) -> None:
         while True:
@@ -218,9 +268,21 @@ class Session:
             self._trimmable.clear()
             durable = self._chronicle.durable
             self._trimmed = durable.top
+            await self._trim_to(durable)
+            await asyncio.sleep(TRIM_SECONDS)
+
+    async def _trim_to(self, durable: Cursor) -> None:
+        """Delete what was read. A journal that does not let us is read all the same, and told."""
+        try:
             while gone := await self._journal.trim(durable):
                 metrics.TRIMMED.labels(self._chronicle.site).inc(gone)
-            await asyncio.sleep(TRIM_SECONDS)
+            self._complaint = ""
+        except DatastoreError as error:
+            if not self._journal.is_connected:
+                raise
+            self._complaint = str(error)
+            self._monitor.complain(error)
+            self._trimmable.set()
 
 
 def _fresh(found: Installation, health: Health) -> dict[str, Any]:

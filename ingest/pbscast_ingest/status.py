@@ -27,6 +27,8 @@ class WorkerState(StrEnum):
     RESYNCING = "resyncing"
     BLIND = "blind"
     """It is connected, but changes are not being journaled."""
+    SILENT = "silent"
+    """It is connected, but no heartbeat comes through the journal: others may not either."""
     STOPPED = "stopped"
 
 
@@ -62,6 +64,7 @@ class Monitor:
         self.status = replace(self.status, **values)
         up = state in (WorkerState.FOLLOWING, WorkerState.RESYNCING)
         metrics.UP.labels(self.status.site).set(up)
+        metrics.SILENT.labels(self.status.site).set(state is WorkerState.SILENT)
 
     def note(self, **values: Any) -> None:
         """Change values of the status, the state staying as it is."""
@@ -69,7 +72,12 @@ class Monitor:
 
     def fault(self, error: PbscastError, state: WorkerState) -> None:
         """Enter a state because of an error. The same one again is logged but once."""
+        self.complain(error)
+        self.turn(state)
+
+    def complain(self, error: PbscastError) -> None:
+        """Tell of an error, as `fault` does, the state staying as it is."""
         metrics.ERRORS.labels(self.status.site, type(error).__name__).inc()
         if str(error) != self.status.error:
             self._log.warning("fault", error=str(error), position=self.status.position)
-        self.turn(state, error=str(error))
+        self.note(error=str(error))

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 from pbscast.errors import FencedError, PbscastError, UnavailableError
 from pbscast_ingest import metrics
 from pbscast_ingest.chronicle import Chronicle
-from pbscast_ingest.faults import DatastoreError
+from pbscast_ingest.faults import DatastoreError, JournalSilentError
 from pbscast_ingest.reader import Journal
 from pbscast_ingest.retry import Retry
 from pbscast_ingest.session import Session
 from pbscast_ingest.status import Monitor, WorkerState, WorkerStatus
+from pbscast_ingest.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -95,18 +96,21 @@ class SiteWorker:
             await writer.release()
 
     async def _stay_connected(self, chronicle: Chronicle) -> None:
-        retry = Retry()
+        retry, watchdog = Retry(), Watchdog()
         while not self._stopping.is_set():
-            self._monitor.turn(WorkerState.CONNECTING, position=chronicle.position)
+            if not watchdog.silence:
+                self._monitor.turn(WorkerState.CONNECTING, position=chronicle.position)
             try:
                 async with Journal.open(self._dsn) as journal:
-                    session = Session(self._log, chronicle, journal, self._monitor)
+                    session = Session(self._log, chronicle, journal, self._monitor, watchdog)
                     await session.greet()
                     await session.run(self._stopping, retry)
             except DatastoreError as error:
-                self._monitor.fault(error, WorkerState.CONNECTING)
+                is_silent = isinstance(error, JournalSilentError)
+                state = WorkerState.SILENT if is_silent else WorkerState.CONNECTING
+                self._monitor.fault(error, state)
                 # A cut that heals at the first attempt is nobody's news.
-                if retry.failures:
+                if retry.failures or is_silent:
                     await chronicle.fall(str(error))
                 await self._pause(retry.fail())
 
