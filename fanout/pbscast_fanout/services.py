@@ -104,7 +104,7 @@ class Services:
         if self._service is not None:
             if whole is self._is_whole or not client.is_connected:
                 return
-            await self._service.stop()
+            await _stop(self._service)
         self._service, self._is_whole = await self._start(client), whole
         await self._add(self._service, requests.STATUS, requests.StatusRequest, self._state)
         if whole:
@@ -192,6 +192,15 @@ def piece(text: str, offset: int, room: int) -> bytes:
     end = offset + max(1, (room - 64) // 4)
     more = end if end < len(text) else None
     return requests.EventResponse(text=text[offset:end], next=more).model_dump_json().encode()
+
+
+async def _stop(service: Service) -> None:
+    """End a service; the library would throw away requests that have come, these are answered."""
+    for endpoint in service._endpoints:  # noqa: SLF001 - nothing else drains it
+        if endpoint._subscription is not None:  # noqa: SLF001 - as above
+            await endpoint._subscription.drain()  # noqa: SLF001 - as above
+    service._endpoints.clear()  # noqa: SLF001 - each has ended
+    await service.stop()
 
 
 def _handler(model: type[R], answer: Answer[R]) -> Callable[[Request], Awaitable[None]]:
