@@ -138,7 +138,7 @@ async def present_objects(
 
 async def sites(executor: Executor) -> list[SiteRow]:
     """All, by name."""
-    return [SiteRow(**row) for row in await executor.fetch(query("sites"))]
+    return [_site_row(row) for row in await executor.fetch(query("sites"))]
 
 
 async def site_position(executor: Executor, site: str) -> int | None:
@@ -222,3 +222,9 @@ def _object_state(row: asyncpg.Record) -> ObjectState:
     values["attributes"] = json.loads(values["attributes"])
     values["columns"] = json.loads(values["columns"])
     return ObjectState(**values)
+
+
+def _site_row(row: asyncpg.Record) -> SiteRow:
+    values: dict[str, Any] = dict(row)
+    values["cursor"] = values["cursor"] and json.loads(values["cursor"])
+    return SiteRow(**values)

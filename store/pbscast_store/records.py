@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pbscast import wire
 from pbscast.subjects import event_subject
@@ -103,3 +103,5 @@ class SiteRow:
     """By the clock of the log database."""
     logged: datetime
     """When the last event was logged, by the clock of the log database."""
+    cursor: dict[str, Any] | None
+    """How far ingest has read the journal, in its own terms; None before the first append."""

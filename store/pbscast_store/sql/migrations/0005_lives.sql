@@ -88,7 +88,7 @@ SET first_position = lived.first_position, began = lived.began, ended = lived.en
 FROM lived
 WHERE object.site = lived.site AND object.kind = lived.kind AND object.id = lived.id AND object.incarnation = lived.incarnation;
 
-CREATE INDEX life_span ON pbscast_log.life USING gist (tstzrange(began, ended, '[)'));
+CREATE INDEX life_span ON pbscast_log.life USING gist (tstzrange(began, ended, '[]'));
 
 CREATE VIEW pbscast_log.lives AS
 SELECT

@@ -1,1 +1,1 @@
-SELECT name, position, epoch, holder, lease_expires, logged FROM pbscast_log.site ORDER BY name;
+SELECT name, position, epoch, holder, lease_expires, logged, cursor FROM pbscast_log.site ORDER BY name;
