@@ -121,6 +121,8 @@ async def _prepare(connection: Connection, dsn: str) -> None:
         raise DatastoreUnsupportedError(
             f"{place(dsn)}: PostgreSQL {version // 10000} is too old: 10 or newer is needed"
         )
+    # Whatever the role or the database would have searched: nobody else's functions.
+    await connection.execute("SET search_path = pg_catalog, pg_temp")
     await connection.execute("SET TimeZone = 'UTC'")
     await connection.execute("SET DateStyle = 'ISO'")
     await connection.execute("SET lock_timeout = '5s'")

@@ -106,6 +106,7 @@ class Journal:
         self._trimming = trimming
         self._trimmed = 0
         self._rows = PAGE_ROWS
+        self._hstore = ""
 
     @classmethod
     @asynccontextmanager
@@ -146,11 +147,7 @@ class Journal:
             )
         found = Installation(text(record[0]), record[1], text(record[2]), text(record[3]))
         self._require(found)
-        with answering(self._reading, self.place):
-            await self._reading.execute(
-                "SELECT set_config('search_path', quote_ident(%s) || ', pg_catalog', false)",
-                [found.hstore],
-            )
+        self._hstore = found.hstore
         return found
 
     def _require(self, found: Installation) -> None:
@@ -244,11 +241,11 @@ class Journal:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
-        """Open a view in which tables and journal stand still."""
+        """Open a view in which tables and journal stand still; identify must have been called."""
         with answering(self._reading, self.place):
             await self._reading.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
-            yield Snapshot(self._reading, self.place)
+            yield Snapshot(self._reading, self.place, self._hstore)
         finally:
             with answering(self._reading, self.place):
                 await self._reading.execute("ROLLBACK")
@@ -296,9 +293,10 @@ async def read_page(connection: Connection, where: str, cursor: Cursor, rows: in
 class Snapshot:
     """The tables and the journal of a datastore at one moment."""
 
-    def __init__(self, connection: Connection, where: str) -> None:
+    def __init__(self, connection: Connection, where: str, hstore: str) -> None:
         self._connection = connection
         self._where = where
+        self._hstore = hstore
 
     async def page(self, cursor: Cursor, rows: int = PAGE_ROWS) -> Page:
         """Return unread rows that the snapshot holds."""
@@ -308,12 +306,17 @@ class Snapshot:
         self, kind: Kind, object_id: str | None = None
     ) -> AsyncGenerator[TableRow, None]:
         """Stream the rows of a PBS table; object_id names the one whose table has no key."""
-        async with self._connection.cursor(name="pbscast", binary=True) as cursor:
+        cursor = self._connection.cursor(name="pbscast", binary=True)
+        try:
             with answering(self._connection, self._where):
-                await cursor.execute(statement(kind.value))
+                await cursor.execute(statement(kind.value, self._hstore))
             while records := await self._fetch(cursor):
                 for record in records:
                     yield decode_table_row(kind, object_id, record)
+        finally:
+            # The server is asked to close it as well, and may hang just now.
+            with answering(self._connection, self._where):
+                await cursor.close()
 
     async def _fetch(self, cursor: psycopg.AsyncServerCursor[Any]) -> list[Any]:
         with answering(self._connection, self._where):

@@ -19,6 +19,7 @@ from harness.ingesting import (
     wait_for,
 )
 from harness.pbs import PbsServer
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pbscast.events import Change, EventName, Finalize, Gap, Kind, Provenance, Reason, Resync
@@ -92,6 +93,42 @@ async def test_first_contact_is_a_resync_without_a_gap(log: Log, datastore_dsn: 
     assert state is not None
     assert state.attributes.items() >= {"Job_Name": "n", "job_state": "E"}.items()
     assert _gaps(records) == []
+
+
+HOSTILE = (
+    "hstore(pbs.job) RETURNS {0}.hstore",
+    "hstore(anyelement) RETURNS {0}.hstore",
+    "hstore_to_array(pbs.job) RETURNS text[]",
+    "delete({0}.hstore, varchar[]) RETURNS {0}.hstore",
+    "txid_current() RETURNS bigint",
+    "statement_timestamp() RETURNS timestamptz",
+    "octet_length(text) RETURNS integer",
+    "pg_total_relation_size(text) RETURNS bigint",
+)
+"""Better matches than what is meant, or found before it where the schema is searched first."""
+
+
+@pytest.mark.parametrize("schema", ["public", 'Odd "schema"'])
+async def test_nobody_elses_functions_are_called(log: Log, datastore_dsn: str, schema: str) -> None:
+    """As anybody may put them beside hstore's where a database was made before PostgreSQL 15."""
+    name = sql.Identifier(schema)
+    with psycopg.connect(datastore_dsn, autocommit=True) as db, PbsServer(datastore_dsn) as pbs:
+        pbs.submit("1.s")
+        install(datastore_dsn, site="sitea")
+        if schema != "public":
+            db.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+            db.execute(sql.SQL("ALTER EXTENSION hstore SET SCHEMA {}").format(name))
+            install(datastore_dsn, site="sitea")
+        for form in HOSTILE:
+            head = sql.SQL("CREATE FUNCTION {0}." + form).format(name)  # type: ignore[arg-type]
+            body = sql.SQL(" LANGUAGE plpgsql AS 'BEGIN RAISE ''called''; END'")
+            db.execute(head + body)
+        database = sql.Identifier(db.info.dbname)
+        searched = sql.SQL("ALTER DATABASE {} SET search_path = {}, pg_catalog")
+        db.execute(searched.format(database, name))
+    async with ingesting(log, as_reader(datastore_dsn)):
+        records = await wait_for(log, is_resynced)
+    assert _names(records, "1.s") == ["submit"]
 
 
 async def test_triggers_that_were_gone(

@@ -9,6 +9,7 @@ import pytest
 
 from pbscast_ingest.capture import Settings, render_install, render_uninstall
 from pbscast_ingest.capture.script import digest, statements
+from pbscast_ingest.statements import statement
 
 # What PostgreSQL 11 to 18 brought and somebody might reach for.
 NEWER = [
@@ -108,6 +109,14 @@ def test_what_is_secret_of_a_job_is_the_same_list_for_trigger_and_resync() -> No
     resync = (files("pbscast_ingest") / "sql" / "job.sql").read_text("utf-8")
     assert f"'{secrets}'::pg_catalog.text[]" in text
     assert f"delete(attributes, '{secrets}'::text[])" in resync
+
+
+@pytest.mark.parametrize("kind", ["job", "node", "queue", "resv", "scheduler", "server"])
+def test_a_resync_names_hstores_functions_by_schema(kind: str) -> None:
+    text = statement(kind, 'Odd "schema"').decode()
+    assert '"Odd ""schema""".hstore_to_array(' in text
+    assert not re.search(r"(?<!\.)\b(hstore|hstore_to_array|delete)\(", text)
+    assert not re.search(r"hstore\(t\)|[-|] ?ARRAY", text)
 
 
 def test_the_printed_sql_can_be_read_anywhere_and_is_whole() -> None:

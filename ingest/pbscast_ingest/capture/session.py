@@ -69,6 +69,8 @@ def administrator(dsn: str) -> Iterator[psycopg.Connection]:
         raise _refused(place(dsn), error) from error
     try:
         with connection:
+            # Nobody else's functions run with a superuser's rights.
+            connection.execute("SET search_path = pg_catalog, pg_temp")
             yield connection
     except psycopg.Error as error:
         raise translated(place(dsn), error) from error

@@ -1,5 +1,5 @@
 SELECT
     ji_jobid AS key, ji_creattm::text AS created,
-    hstore_to_array(delete(attributes, '{cookie,forward_x11_cookie,security,cred,credential_id}'::text[])) AS attributes,
-    hstore_to_array(hstore(t) - ARRAY['attributes', 'ji_savetm']) AS columns
+    <hstore>.hstore_to_array(<hstore>.delete(attributes, '{cookie,forward_x11_cookie,security,cred,credential_id}'::text[])) AS attributes,
+    <hstore>.hstore_to_array(<hstore>.delete(<hstore>.hstore((ARRAY[t]::record[])[1]), '{attributes,ji_savetm}'::text[])) AS columns
 FROM pbs.job AS t

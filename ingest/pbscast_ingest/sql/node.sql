@@ -1,4 +1,4 @@
 SELECT
-    nd_name AS key, nd_creattm::text AS created, hstore_to_array(attributes) AS attributes,
-    hstore_to_array(hstore(t) - ARRAY['attributes', 'nd_savetm']) AS columns
+    nd_name AS key, nd_creattm::text AS created, <hstore>.hstore_to_array(attributes) AS attributes,
+    <hstore>.hstore_to_array(<hstore>.delete(<hstore>.hstore((ARRAY[t]::record[])[1]), '{attributes,nd_savetm}'::text[])) AS columns
 FROM pbs.node AS t

@@ -1,4 +1,4 @@
 SELECT
-    qu_name AS key, qu_creattm::text AS created, hstore_to_array(attributes) AS attributes,
-    hstore_to_array(hstore(t) - ARRAY['attributes', 'qu_savetm']) AS columns
+    qu_name AS key, qu_creattm::text AS created, <hstore>.hstore_to_array(attributes) AS attributes,
+    <hstore>.hstore_to_array(<hstore>.delete(<hstore>.hstore((ARRAY[t]::record[])[1]), '{attributes,qu_savetm}'::text[])) AS columns
 FROM pbs.queue AS t

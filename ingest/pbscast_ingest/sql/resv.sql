@@ -1,4 +1,4 @@
 SELECT
-    ri_resvid AS key, ri_creattm::text AS created, hstore_to_array(attributes) AS attributes,
-    hstore_to_array(hstore(t) - ARRAY['attributes', 'ri_savetm']) AS columns
+    ri_resvid AS key, ri_creattm::text AS created, <hstore>.hstore_to_array(attributes) AS attributes,
+    <hstore>.hstore_to_array(<hstore>.delete(<hstore>.hstore((ARRAY[t]::record[])[1]), '{attributes,ri_savetm}'::text[])) AS columns
 FROM pbs.resv AS t

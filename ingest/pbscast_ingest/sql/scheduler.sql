@@ -1,4 +1,4 @@
 SELECT
-    sched_name AS key, sched_creattm::text AS created, hstore_to_array(attributes) AS attributes,
-    hstore_to_array(hstore(t) - ARRAY['attributes', 'sched_savetm']) AS columns
+    sched_name AS key, sched_creattm::text AS created, <hstore>.hstore_to_array(attributes) AS attributes,
+    <hstore>.hstore_to_array(<hstore>.delete(<hstore>.hstore((ARRAY[t]::record[])[1]), '{attributes,sched_savetm}'::text[])) AS columns
 FROM pbs.scheduler AS t

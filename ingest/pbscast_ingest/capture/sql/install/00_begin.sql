@@ -1,4 +1,6 @@
 BEGIN;
+-- A superuser runs this: nobody else's functions, wherever its search_path leads.
+SET LOCAL search_path = pg_catalog, pg_temp;
 -- Nothing here may keep PBS waiting: a lock that is not free at once makes the whole script fail and
 -- leaves everything as it was; run it again then.
 SET LOCAL lock_timeout = '100ms';

@@ -1,5 +1,6 @@
 -- Removes everything that pbscast put into this datastore, also where parts are missing already.
 BEGIN;
+SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL lock_timeout = '100ms';
 SET LOCAL client_min_messages = warning;
 SELECT pg_advisory_xact_lock(hashtext('pbscast'), hashtext('install'));
