@@ -132,7 +132,8 @@ async def stored(url: str, subject: str = "pbs.v1.>") -> list[Stored]:
     """All that the stream holds on a subject, as any JetStream client reads it."""
     async with client_of(url) as client:
         config = ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.ALL)
-        consumer = await client.jetstream().pull_subscribe(subject, stream="PBS", config=config)
+        stream = client.jetstream(timeout=30)
+        consumer = await stream.pull_subscribe(subject, stream="PBS", config=config)
         messages: list[Stored] = []
         while (await consumer.consumer_info()).num_pending:
             with suppress(NatsTimeout):

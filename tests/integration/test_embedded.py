@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import asyncpg
@@ -96,6 +97,17 @@ def test_committed_data_survive_kill_and_restart(own_postgres: PostgresServer) -
     assert fetch(dsn, b"SELECT n FROM kept") == 42
     own_postgres.restart()
     assert fetch(dsn, b"SELECT n FROM kept") == 42
+
+
+def test_a_kill_spares_no_backend_in_the_midst_of_its_work(own_postgres: PostgresServer) -> None:
+    with closing(psycopg.connect(own_postgres.dsn())) as connection:
+        backend = connection.info.backend_pid
+        connection.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 1000000000)")
+        own_postgres.kill()
+        deadline = time.monotonic() + 10
+        while alive(backend):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def test_settings_and_encoding_are_the_caller_s() -> None:

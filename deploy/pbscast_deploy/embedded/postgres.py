@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -78,6 +79,20 @@ class PostgresServer(EmbeddedServer):
             password = self._password
         login = quote(user) + (f":{quote(password, safe='')}" if password is not None else "")
         return f"postgresql://{login}@127.0.0.1:{self._port}/{quote(database)}"
+
+    def kill(self) -> None:
+        """As a power cut: `kill -9` of the server and of every process of it, at one moment.
+
+        Without their parent PostgreSQL's backends would finish what they are doing.
+        """
+        pid = self.pid
+        if pid is None:
+            return
+        os.kill(pid, signal.SIGSTOP)
+        for child in _children(pid):
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        super().kill()
 
     def _prepare(self) -> None:
         self._bindir = reachable(self._origin or wheel_postgres(), self._account)
@@ -188,6 +203,14 @@ class PostgresServer(EmbeddedServer):
             time.sleep(0.05)
             return attempts
         raise UnavailableError(f"PostgreSQL did not start: {reason}")
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(child) for child in listed.split()]
 
 
 def _free_port() -> int:
