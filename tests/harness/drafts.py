@@ -39,7 +39,12 @@ CHANGES = st.builds(
     removed=st.lists(NAMES, max_size=2).map(tuple),
     columns=st.dictionaries(NAMES, TEXTS, max_size=2),
 )
-FINALIZES = st.builds(FinalizePayload, **STANDINGS, reason=st.sampled_from(Reason))
+FINALIZES = st.builds(
+    FinalizePayload,
+    **STANDINGS,
+    reason=st.sampled_from(Reason),
+    exit_status=st.none() | st.integers(-30, 300),
+)
 
 
 def _draft(payload: st.SearchStrategy[Payload], event: EventName) -> st.SearchStrategy[Draft]:
@@ -71,9 +76,16 @@ DRAFTS = st.one_of(_draft(CHANGES, EventName.SUBMIT), _draft(FINALIZES, EventNam
 
 @dataclass
 class PlainObject:
-    """One object as its events leave it, one event at a time."""
+    """One incarnation of an object as its events leave it, one event at a time."""
 
-    incarnation: int = 0
+    incarnation: int
+    first_position: int
+    began: datetime
+    ended: datetime | None = None
+    gone_at: datetime | None = None
+    reason: str | None = None
+    exit_status: int | None = None
+    reached: list[str] = field(default_factory=list)
     revision: int = 0
     position: int = 0
     born: str | None = None
@@ -83,6 +95,10 @@ class PlainObject:
     attributes: dict[str, str] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
 
+    def leave(self, time: datetime) -> None:
+        self.gone_at = self.gone_at or time
+        self.ended = self.ended or max(time, self.began)
+
 
 @dataclass
 class PlainLog:
@@ -91,6 +107,8 @@ class PlainLog:
     events: list[tuple[Draft, int, int]] = field(default_factory=list)
     """Draft, incarnation, revision."""
     objects: dict[tuple[str, str], PlainObject] = field(default_factory=dict)
+    lives: list[tuple[str, str, PlainObject]] = field(default_factory=list)
+    """Kind, id, incarnation: ended or not, in the order in which they began."""
     dropped: int = 0
 
     def append(self, drafts: Iterable[Draft]) -> None:
@@ -105,19 +123,35 @@ class PlainLog:
             self.dropped += 1
             return
         if known is None or draft.begins:
-            known = self.objects[key] = PlainObject(known.incarnation + 1 if known else 1)
+            known = self._begin(draft, known)
         known.revision += 1
         self.events.append((draft, known.incarnation, known.revision))
         known.position = len(self.events)
         known.born = draft.born or known.born
         known.finalized |= final
         known.gone |= draft.ends
+        if draft.ends:
+            known.leave(draft.time)
+        if isinstance(draft.payload, FinalizePayload):
+            known.ended = max(draft.time, known.began)
+            known.reason, known.exit_status = draft.payload.reason, draft.payload.exit_status
         _fold(known, draft.payload)
+
+    def _begin(self, draft: Draft, before: PlainObject | None) -> PlainObject:
+        if before is not None:
+            before.leave(draft.time)
+        incarnation = before.incarnation + 1 if before else 1
+        begun = PlainObject(incarnation, len(self.events) + 1, draft.time)
+        self.objects[draft.kind, draft.id] = begun
+        self.lives.append((draft.kind, draft.id, begun))
+        return begun
 
 
 def _fold(known: PlainObject, payload: Payload) -> None:
     if isinstance(payload, ObjectPayload):
         known.standing = payload
+        if payload.state is not None and payload.state not in known.reached:
+            known.reached.append(payload.state)
     if isinstance(payload, ChangePayload):
         for name in payload.removed:
             known.attributes.pop(name, None)

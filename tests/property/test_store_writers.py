@@ -10,7 +10,9 @@ from itertools import count
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
+import asyncpg
 import pytest
+from harness.chain import leaf_of
 from harness.drafts import DRAFTS, PlainLog
 from harness.proxy import CuttingProxy, Direction, cutting_proxy
 from hypothesis import HealthCheck, settings
@@ -24,8 +26,10 @@ from hypothesis.stateful import (
 
 from pbscast.errors import FencedError, UnavailableError
 from pbscast.events import Change, ChangePayload, Event
+from pbscast_store import chain
 from pbscast_store.drafts import Draft
 from pbscast_store.log import Log
+from pbscast_store.records import Record
 from pbscast_store.writer import SiteWriter
 
 T = TypeVar("T")
@@ -42,6 +46,7 @@ class World:
     log: Log
     proxied: Log
     proxy: CuttingProxy
+    connection: asyncpg.Connection
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
@@ -60,7 +65,10 @@ async def _open_world(runner: asyncio.Runner, stack: AsyncExitStack, dsn: str) -
     parts = urlsplit(dsn)
     through = f"postgresql://{parts.username or 'postgres'}@127.0.0.1:{proxy.port}{parts.path}"
     log = await stack.enter_async_context(Log.open(dsn))
-    return World(runner, log, await stack.enter_async_context(Log.open(through)), proxy)
+    proxied = await stack.enter_async_context(Log.open(through))
+    connection = await asyncpg.connect(dsn)
+    stack.push_async_callback(connection.close)
+    return World(runner, log, proxied, proxy, connection)
 
 
 def _address(dsn: str) -> tuple[str, int] | str:
@@ -143,6 +151,7 @@ class Writers(RuleBasedStateMachine):
     def teardown(self) -> None:
         self._compare_log()
         self.world.run(self._compare_projection())
+        self.world.run(self._compare_lives())
         for writer in self.writers.values():
             with suppress(UnavailableError):
                 self.world.run(writer.release())
@@ -157,6 +166,57 @@ class Writers(RuleBasedStateMachine):
         epochs = [_epoch(record.decode()) for record in records]
         signed = [epoch for epoch in epochs if epoch is not None]
         assert signed == sorted(signed)
+        self._follow_chain(records)
+
+    def _follow_chain(self, records: list[Record]) -> None:
+        digest = chain.GENESIS
+        for record in records:
+            digest = chain.link(digest, leaf_of(record))
+            assert record.digest == digest
+        site = self.world.run(self._site())
+        assert (site["digest"], site["chained_after"]) == (digest, 0)
+        logged = [record.logged for record in records]
+        assert logged == sorted(logged)
+        assert not logged or site["logged"] == logged[-1]
+
+    async def _site(self) -> asyncpg.Record:
+        row = await self.world.connection.fetchrow(
+            "SELECT * FROM pbscast_log.site WHERE name = $1", self.site
+        )
+        assert row is not None
+        return row
+
+    async def _compare_lives(self) -> None:
+        """By the view: those that have ended are in `life`, the others in the projection."""
+        rows = await self.world.connection.fetch(
+            "SELECT * FROM pbscast_log.lives WHERE site = $1 ORDER BY first_position", self.site
+        )
+        assert [dict(row) for row in rows] == [
+            {
+                "site": self.site,
+                "kind": kind,
+                "id": object_id,
+                "incarnation": plain.incarnation,
+                "first_position": plain.first_position,
+                "last_position": plain.position,
+                "began": plain.began,
+                "ended": plain.ended,
+                "gone": plain.gone_at,
+                "reason": plain.reason,
+                "exit_status": plain.exit_status,
+                "owner": plain.standing.owner,
+                "queue": plain.standing.queue,
+                "project": plain.standing.project,
+                "name": plain.standing.name,
+                "state": plain.standing.state,
+                "reached": plain.reached,
+            }
+            for kind, object_id, plain in self.plain.lives
+        ]
+        ended = await self.world.connection.fetchval(
+            "SELECT count(*) FROM pbscast_log.life WHERE site = $1", self.site
+        )
+        assert ended == sum(plain.ended is not None for *_, plain in self.plain.lives)
 
     async def _compare_projection(self) -> None:
         for (kind, object_id), plain in self.plain.objects.items():
