@@ -1,0 +1,230 @@
+"""One archive: a manifest and its two Parquet files, opened for reading."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+from pyarrow import compute, parquet
+
+from pbscast.errors import DecodeError, NotFoundError
+from pbscast_store.archive.files import reading, sha256
+from pbscast_store.archive.manifest import ArchivedFile, Manifest, read_manifest
+from pbscast_store.archive.selection import Ids, Mention
+from pbscast_store.archive.tables import EVENTS, OBJECTS, entries_of, moments
+from pbscast_store.archive.thinning import Entry
+from pbscast_store.records import Record
+
+_whole: Final[set[tuple[Path, int, int, int]]] = set()
+"""Files, as they were when their SHA-256 was found to be the manifest's."""
+
+
+class Bundle:
+    """Reads an archive; may be called from any thread, one call works at a time.
+
+    Every method raises DecodeError, naming the file, where its contents are not what they were.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        """Raises NotFoundError, UnavailableError, or DecodeError unless both files are whole."""
+        self.path = path
+        self.manifest = manifest
+        contents = manifest.contents
+        check_files(path, manifest)
+        self.site, self.first, self.last = (
+            contents.site,
+            contents.first_position,
+            contents.last_position,
+        )
+        self._lock = threading.Lock()
+        self._events = _open(path, self.manifest.events, EVENTS)
+        self._objects = _open(path, self.manifest.objects, OBJECTS)
+        self._starts = self._first_positions()
+
+    def entries(self, after: int, until: int) -> Iterator[list[Entry]]:
+        """Every position of `(after, until]` that is here, in order, a row group at a time."""
+        for group in range(self._group_of(max(after + 1, self.first)), len(self._starts)):
+            start = self._starts[group]
+            if start > until:
+                return
+            yield self._slice(group, max(after + 1 - start, 0), until + 1 - start)
+
+    def read(self, after: int, limit: int, max_bytes: int) -> tuple[list[Record], int]:
+        """The events in full after a position, and up to where they have been looked for.
+
+        At least one, if there is one; no more than `limit`, nor than `max_bytes` of payload.
+        """
+        page: list[Record] = []
+        used, reached = 0, max(after, self.first - 1)
+        while reached < self.last:
+            group = self._group_of(reached + 1)
+            offset = reached + 1 - self._starts[group]
+            for entry in self._slice(group, offset, offset + limit - len(page)):
+                if isinstance(entry, Record):
+                    used += len(entry.payload.encode())
+                    if page and used > max_bytes:
+                        return page, reached
+                    page.append(entry)
+                reached = entry.position
+            if len(page) == limit:
+                break
+        return page, reached
+
+    def at(self, positions: Sequence[int]) -> list[Record]:
+        """The events in full at these positions (given in order) that are here."""
+        found: list[Record] = []
+        here = [position for position in positions if self.first <= position <= self.last]
+        for group, members in groupby(here, key=self._group_of):
+            rows = [position - self._starts[group] for position in members]
+            entries = self._take(group, rows)
+            found += [entry for entry in entries if isinstance(entry, Record)]
+        return found
+
+    def mentions(self, kind: str, ids: Ids, after: int, until: int) -> list[Mention]:
+        """Where the events in full of these objects stand within `(after, until]`, by position."""
+        found = [
+            mention
+            for group in range(self._objects.num_row_groups)
+            if self._may_mention(group, ids)
+            for mention in self._mentions_in(group, kind, ids, after, until)
+        ]
+        return sorted(found, key=lambda mention: mention.position)
+
+    def all_mentions(self) -> Iterator[list[Mention]]:
+        """The whole index of objects, in its order."""
+        for group in range(self._objects.num_row_groups):
+            with self._reading(self.manifest.objects):
+                table = self._objects.read_row_group(group, use_threads=False)
+            yield _mentions_of(table)
+
+    def _slice(self, group: int, begin: int, end: int) -> list[Entry]:
+        with self._reading(self.manifest.events):
+            table = self._events.read_row_group(group, use_threads=False)
+            return self._checked(table.slice(begin, max(end - begin, 0)), group, begin)
+
+    def _take(self, group: int, rows: Sequence[int]) -> list[Entry]:
+        with self._reading(self.manifest.events):
+            table = self._events.read_row_group(group, use_threads=False).take(pa.array(rows))
+            return list(entries_of(table, self.site))
+
+    def _checked(self, table: pa.Table, group: int, begin: int) -> list[Entry]:
+        entries = list(entries_of(table, self.site))
+        if entries and entries[0].position != self._starts[group] + begin:
+            raise DecodeError(f"{self._file(self.manifest.events)}: positions are missing")
+        return entries
+
+    def _mentions_in(
+        self, group: int, kind: str, ids: Ids, after: int, until: int
+    ) -> list[Mention]:
+        with self._reading(self.manifest.objects):
+            table = self._objects.read_row_group(group, use_threads=False)
+            position = compute.field("position")
+            wanted = (
+                ids.expression()
+                & (compute.field("kind") == kind)
+                & (position > after)
+                & (position <= until)
+            )
+            return _mentions_of(table.filter(wanted))
+
+    def _may_mention(self, group: int, ids: Ids) -> bool:
+        statistics = self._objects.metadata.row_group(group).column(0).statistics
+        if statistics is None or not statistics.has_min_max:
+            return True
+        return ids.may_lie_between(statistics.min, statistics.max)
+
+    def _group_of(self, position: int) -> int:
+        return bisect_right(self._starts, position) - 1
+
+    def _first_positions(self) -> list[int]:
+        """Of the row groups. A writer counts positions without gaps, so sizes say it all."""
+        starts, position = [], self.first
+        for group in range(self._events.num_row_groups):
+            starts.append(position)
+            position += self._events.metadata.row_group(group).num_rows
+        if position != self.last + 1:
+            raise DecodeError(
+                f"{self._file(self.manifest.events)}: holds {position - self.first} events, "
+                f"not {self.manifest.contents.count}"
+            )
+        return starts
+
+    def _file(self, file: ArchivedFile) -> Path:
+        return self.path.with_name(file.name)
+
+    @contextmanager
+    def _reading(self, file: ArchivedFile) -> Iterator[None]:
+        with self._lock, _decoding(self._file(file)):
+            yield
+
+
+def open_bundle(path: Path) -> Bundle:
+    """The archive of a manifest.
+
+    Raises NotFoundError, UnavailableError, DecodeError, and UnsupportedError for a later format.
+    """
+    manifest = read_manifest(path)
+    try:
+        return Bundle(path, manifest)
+    except NotFoundError:
+        if (newer := read_manifest(path)) == manifest:
+            raise
+        # It was written anew between the two readings, and what it named before is gone.
+        return Bundle(path, newer)
+
+
+def check_files(path: Path, manifest: Manifest) -> None:
+    """Raises DecodeError unless both files are, to the byte, what the manifest says."""
+    for file in (manifest.events, manifest.objects):
+        _check_bytes(path.with_name(file.name), file)
+
+
+def _check_bytes(path: Path, file: ArchivedFile) -> None:
+    with reading(path):
+        status = path.stat()
+        state = (path, status.st_ino, status.st_size, status.st_mtime_ns)
+        if status.st_size != file.bytes:
+            raise DecodeError(
+                f"{path}: {status.st_size} bytes, its manifest says {file.bytes}:"
+                " the archive is damaged, put back a copy"
+            )
+        if state in _whole:
+            return
+        if sha256(path) != file.sha256:
+            raise DecodeError(
+                f"{path}: its SHA-256 is not the one of its manifest:"
+                " the archive was changed, put back a copy"
+            )
+    _whole.add(state)
+
+
+def _open(path: Path, file: ArchivedFile, schema: pa.Schema) -> parquet.ParquetFile:
+    where = path.with_name(file.name)
+    with reading(where), _decoding(where):
+        opened = parquet.ParquetFile(where, page_checksum_verification=True)
+        if not opened.schema_arrow.equals(schema):
+            raise DecodeError(f"{where}: other columns than an archive has")
+        return opened
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        reason: Any = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DecodeError(f"{path}: the archive is damaged: {reason}") from error
+
+
+def _mentions_of(table: pa.Table) -> list[Mention]:
+    columns = [
+        moments(table.column(name)) if name == "time" else table.column(name).to_pylist()
+        for name in OBJECTS.names
+    ]
+    return [Mention(*row) for row in zip(*columns, strict=True)]

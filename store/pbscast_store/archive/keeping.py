@@ -1,0 +1,262 @@
+"""Moving what is old from PostgreSQL into archives, and thinning archives that are older still."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import asyncpg
+
+from pbscast.errors import ConflictError, DecodeError, NotFoundError, UnavailableError
+from pbscast_store import chain, queries
+from pbscast_store.archive import catalog
+from pbscast_store.archive.bundles import Bundle, open_bundle
+from pbscast_store.archive.catalog import Partition, Span
+from pbscast_store.archive.files import make_directory
+from pbscast_store.archive.manifest import Manifest, manifest_name, read_manifest
+from pbscast_store.archive.retention import Policy
+from pbscast_store.archive.selection import Mention
+from pbscast_store.archive.thinning import Entry
+from pbscast_store.archive.writing import Source, Usage, remove_leftovers, verify, write
+from pbscast_store.connection import close, connect, place
+from pbscast_store.errors import translated
+from pbscast_store.records import Record
+
+LOCK_MILLISECONDS: Final = 200
+"""For which appends and readers may have to wait behind us, now and then."""
+LOCK_TRIES: Final = 50
+LOCK_PAUSE: Final = 2.0
+"""Seconds between tries, at first; they grow to ten times as much."""
+
+_PAGE: Final = 2000
+_PAGE_BYTES: Final = 4 * 2**20
+_MENTIONS: Final = 8192
+
+Progress = Callable[[str, int], None]
+"""Is told the name of a partition or archive and how many events of it have just been written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was done with the events of one site and partition, or would be."""
+
+    action: Literal["archived", "thinned"]
+    partition: str
+    site: str
+    first: int
+    last: int
+    thinned: int
+    """Usage events that are reduced to their leaves now."""
+    bytes: int
+    """Of the archive; 0 where nothing was written yet."""
+
+
+async def keep(
+    dsn: str, directory: Path, policy: Policy, *, dry_run: bool = False, progress: Progress
+) -> AsyncGenerator[Kept, None]:
+    """Archives every closed partition that the policy lets go, oldest first, then thins archives.
+
+    Each is written, read back and followed along its chain before its partition is dropped, so an
+    interruption at any point loses nothing and leaves nothing twice: call it again. Appends and
+    readers go on, and wait for `LOCK_MILLISECONDS` at a time. Raises ConflictError if somebody else
+    is archiving; DecodeError, and drops nothing, if events do not fit their chain;
+    AccessDeniedError unless the log's role owns its tables; UnavailableError for a full disk, or if
+    readers keep a partition for too long.
+    """
+    connection = await connect(dsn, command_timeout=None)
+    try:
+        with translated(place(dsn)):
+            if not await catalog.try_lock_archiving(connection):
+                raise ConflictError(f"{place(dsn)}: somebody else is archiving it just now")
+            keeper = _Keeper(connection, directory, policy, progress)
+            for step in (keeper.archive(dry_run=dry_run), keeper.thin(dry_run=dry_run)):
+                async with aclosing(step) as kept:
+                    async for one in kept:
+                        yield one
+    finally:
+        await close(connection)
+
+
+class _Keeper:
+    def __init__(
+        self, connection: asyncpg.Connection, directory: Path, policy: Policy, progress: Progress
+    ) -> None:
+        self._connection = connection
+        self._directory = directory
+        self._policy = policy
+        self._progress = progress
+
+    async def archive(self, *, dry_run: bool) -> AsyncGenerator[Kept, None]:
+        for partition in await catalog.partitions(self._connection):
+            spans = await catalog.spans(self._connection, partition)
+            # The archived events of a site are its first ones: what comes later waits.
+            if not self._policy.may_leave(partition, [span.site for span in spans]):
+                return
+            if dry_run:
+                kept = [_planned(partition, span) for span in spans]
+            else:
+                kept = await self._archive(partition, spans)
+            for one in kept:
+                yield one
+
+    async def thin(self, *, dry_run: bool) -> AsyncGenerator[Kept, None]:
+        now = [partition.now for partition in await catalog.partitions(self._connection)]
+        for row in await catalog.archives(self._connection):
+            if not now or not self._policy.thins(row.site, row.last_logged, now[0]):
+                continue
+            path = self._directory / row.manifest
+            manifest = read_manifest(path)
+            if manifest.usage == "full":
+                yield _kept("thinned", manifest if dry_run else await self._thin(path))
+            elif not dry_run:
+                remove_leftovers(path, manifest)
+
+    async def _archive(self, partition: Partition, spans: list[Span]) -> list[Kept]:
+        manifests = [await self._write_once(partition, span) for span in spans]
+        await self._drop(partition, manifests)
+        return [_kept("archived", manifest) for manifest in manifests]
+
+    async def _write_once(self, partition: Partition, span: Span) -> Manifest:
+        """Writes an archive unless an earlier attempt got so far."""
+        path = self._directory / manifest_name(span.site, partition.name)
+        make_directory(path.parent)
+        found = await self._written_before(path, span)
+        if found is not None:
+            return found
+        usage: Usage = "full"
+        if self._policy.thins(span.site, partition.upper, partition.now):
+            usage = "thinned"
+        source = Source(
+            span.site,
+            partition.name,
+            span.first,
+            span.last,
+            await self._digest_of(span.site, span.first - 1),
+            self._pages(partition, span),
+            self._mentions(partition, span),
+        )
+        return await write(self._directory, source, usage)
+
+    async def _written_before(self, path: Path, span: Span) -> Manifest | None:
+        """Raises ConflictError if what is there holds other events."""
+        try:
+            manifest = read_manifest(path)
+        except NotFoundError:
+            return None
+        contents = manifest.contents
+        digest = await self._digest_of(span.site, span.last)
+        found = (contents.site, contents.first_position, contents.last_position, contents.digest)
+        if found != (span.site, span.first, span.last, digest.hex()):
+            raise ConflictError(
+                f"{path}: holds other events than the log: is it the archive of another log, or was"
+                " this one restored? Move it away"
+            )
+        try:
+            verify(path, manifest)
+        except (DecodeError, NotFoundError):
+            return None
+        # A digest says nothing of events that were logged before the chain began.
+        return None if contents.unchained else manifest
+
+    async def _digest_of(self, site: str, position: int) -> bytes:
+        """The chain's digest at a position, wherever that is."""
+        page = await queries.read_events(self._connection, site, position - 1, 1, 1)
+        if page and page[0].position == position:
+            return page[0].digest or chain.GENESIS
+        for row in await catalog.archives(self._connection):
+            if (row.site, row.last_position) == (site, position):
+                return row.digest
+        return chain.GENESIS
+
+    async def _pages(self, partition: Partition, span: Span) -> AsyncGenerator[list[Record], None]:
+        after = span.first - 1
+        while after < span.last:
+            limit = min(_PAGE, span.last - after)
+            page = await queries.read_events(self._connection, span.site, after, limit, _PAGE_BYTES)
+            if not page:
+                return
+            yield page
+            after = page[-1].position
+            self._progress(partition.name, len(page))
+
+    async def _mentions(
+        self, partition: Partition, span: Span
+    ) -> AsyncGenerator[list[Mention], None]:
+        page: list[Mention] = []
+        async with self._connection.transaction(readonly=True):
+            async for mention in catalog.mentions(self._connection, span.site, partition):
+                page.append(mention)
+                if len(page) == _MENTIONS:
+                    yield page
+                    page = []
+        yield page
+
+    async def _drop(self, partition: Partition, manifests: list[Manifest]) -> None:
+        """Registers archives and drops their partition, together.
+
+        Waiting for its locks it makes others wait, hence a moment only and then a pause. What holds
+        the locks are readers of the log, at worst a dump of the database.
+        """
+        pause = LOCK_PAUSE
+        for _ in range(LOCK_TRIES):
+            try:
+                async with self._connection.transaction():
+                    await catalog.lock_briefly(self._connection, LOCK_MILLISECONDS)
+                    for manifest in manifests:
+                        name = manifest_name(manifest.contents.site, partition.name)
+                        await catalog.register(self._connection, manifest.contents, name)
+                    await catalog.drop_partition(self._connection, partition.name)
+            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, LOCK_PAUSE * 10)
+            else:
+                return
+        raise UnavailableError(
+            f"partition {partition.name} is archived but somebody still reads it (a dump?):"
+            " it was not dropped; archive again later"
+        )
+
+    async def _thin(self, path: Path) -> Manifest:
+        bundle = open_bundle(path)
+        contents = bundle.manifest.contents
+        source = Source(
+            contents.site,
+            bundle.manifest.partition,
+            contents.first_position,
+            contents.last_position,
+            bytes.fromhex(contents.previous),
+            self._entries(bundle),
+            _mentions_of(bundle),
+        )
+        return await write(self._directory, source, "thinned")
+
+    async def _entries(self, bundle: Bundle) -> AsyncGenerator[list[Entry], None]:
+        for page in bundle.entries(bundle.first - 1, bundle.last):
+            yield page
+            self._progress(bundle.manifest.partition, len(page))
+
+
+async def _mentions_of(bundle: Bundle) -> AsyncGenerator[list[Mention], None]:
+    for page in bundle.all_mentions():
+        yield page
+
+
+def _planned(partition: Partition, span: Span) -> Kept:
+    return Kept("archived", partition.name, span.site, span.first, span.last, 0, 0)
+
+
+def _kept(action: Literal["archived", "thinned"], manifest: Manifest) -> Kept:
+    contents = manifest.contents
+    return Kept(
+        action,
+        manifest.partition,
+        contents.site,
+        contents.first_position,
+        contents.last_position,
+        manifest.thinned,
+        manifest.events.bytes + manifest.objects.bytes,
+    )

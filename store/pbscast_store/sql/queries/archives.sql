@@ -1,0 +1,3 @@
+SELECT site, first_position, last_position, previous, digest, earliest, latest, last_logged, manifest
+FROM pbscast_log.archive
+ORDER BY site, first_position;

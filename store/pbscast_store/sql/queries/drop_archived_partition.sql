@@ -1,0 +1,1 @@
+SELECT pbscast_log.drop_archived_partition($1);

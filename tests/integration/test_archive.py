@@ -1,0 +1,500 @@
+"""Archiving a log with months behind it: what leaves PostgreSQL is still told, and is the same."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import resource
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from harness.archiving import (
+    DAY,
+    KEEP_NOTHING,
+    THIN_ALL,
+    archive,
+    commented_usage,
+    give_past,
+    kept_in_database,
+    months_ago,
+    whole,
+    write_at,
+    write_months,
+)
+from harness.fanning import assert_published, fanning, published_to, stored
+from harness.servers import Databases
+from harness.suicide import Suicide
+
+from pbscast.errors import (
+    AccessDeniedError,
+    ConfigError,
+    ConflictError,
+    DecodeError,
+    NotFoundError,
+    UnavailableError,
+)
+from pbscast_store import chain
+from pbscast_store.archive import keeping
+from pbscast_store.archive.archives import Archives
+from pbscast_store.archive.keeping import keep
+from pbscast_store.archive.manifest import read_manifest
+from pbscast_store.archive.retention import Policy, Retention
+from pbscast_store.archive.selection import Ids
+from pbscast_store.archive.thinning import Thinned, leaf_of
+from pbscast_store.log import Log
+from pbscast_store.records import Record
+
+SITES = ("sitea", "siteb")
+EACH = 120
+PAST = 3 * EACH
+"""Events of a site that are older than this month."""
+
+
+@pytest.fixture(scope="module")
+def _past_template(log_server: str, _log_template: str) -> Iterator[str]:
+    databases = Databases(log_server)
+    dsn = databases.create(_log_template)
+    asyncio.run(_write_past(dsn))
+    yield urlsplit(dsn).path.removeprefix("/")
+    databases.drop_all()
+
+
+async def _write_past(dsn: str) -> None:
+    async with Log.open(dsn) as log:
+        await write_months(log, dsn, *SITES, each=EACH)
+
+
+@pytest.fixture
+def past_log(log_databases: Databases, _past_template: str) -> str:
+    """A log with three months behind it."""
+    return log_databases.create(_past_template)
+
+
+@asynccontextmanager
+async def archived(dsn: str, directory: Path) -> AsyncIterator[tuple[Log, Archives]]:
+    async with Log.open(dsn, directory) as log:
+        yield log, log._archives
+
+
+async def records_of(dsn: str, directory: Path | None = None) -> dict[str, list[Record]]:
+    async with Log.open(dsn, directory) as log:
+        return {site: await whole(log, site) for site in SITES}
+
+
+async def test_what_was_archived_is_read_as_before(past_log: str, tmp_path: Path) -> None:
+    before = await records_of(past_log)
+
+    kept = await archive(past_log, tmp_path)
+
+    assert [(one.site, one.last - one.first + 1) for one in kept] == [
+        ("sitea", EACH),
+        ("siteb", EACH),
+    ] * 3
+    assert {position for _, position in await kept_in_database(past_log)} == set(
+        range(PAST + 1, PAST + EACH + 1)
+    )
+    after = await records_of(past_log, tmp_path)
+    assert after == before
+    assert [one.encode() for one in after["sitea"]] == [one.encode() for one in before["sitea"]]
+
+
+async def test_pages_of_archives_are_as_promised(past_log: str, tmp_path: Path) -> None:
+    before = (await records_of(past_log))["sitea"]
+    await archive(past_log, tmp_path)
+
+    async with archived(past_log, tmp_path) as (log, _):
+        assert await log.read("sitea", 5, 3) == before[5:8]
+        assert await log.read("sitea", 5, 100, max_bytes=1) == before[5:6]
+        size = sum(len(record.payload.encode()) for record in before[:10])
+        assert await log.read("sitea", 0, 100, max_bytes=size) == before[:10]
+        assert await log.read("sitea", PAST + EACH, 10) == []
+        assert await log.read("nowhere", 0, 10) == []
+
+
+async def test_the_events_of_objects_are_found(past_log: str, tmp_path: Path) -> None:
+    before = (await records_of(past_log))["sitea"]
+    await archive(past_log, tmp_path)
+    wanted = {"7.sitea", "20.sitea", "45.sitea"}
+    expected = [one for one in before[:PAST] if one.kind == "job" and one.id in wanted]
+
+    async with archived(past_log, tmp_path) as (_, archives):
+        for ids in (Ids.any_of(wanted), Ids.any_of(wanted | {"none"})):
+            places = await archives.places("sitea", "job", ids, 0, None, 1000)
+            assert [place.position for place in places] == [one.position for one in expected]
+            assert [place.bytes for place in places] == [
+                len(one.payload.encode()) for one in expected
+            ]
+            assert await archives.events_at(places[::-1]) == expected[::-1]
+        some = await archives.places("sitea", "job", Ids.one("7.sitea"), 8, 50, 1)
+        assert [place.position for place in some] == [28]
+        assert await archives.places("sitea", "node", Ids.one("7.sitea"), 0, None, 9) == []
+
+
+async def test_an_array_is_found_with_its_subjobs(log_dsn: str, tmp_path: Path) -> None:
+    ids = ["2[1].sitea", "2[].sitea", "2[10].sitea", "2.sitea", "21[].sitea", "2[1].other"]
+    async with Log.open(log_dsn) as log:
+        await give_past(log_dsn, 1)
+        moment = months_ago(1) + DAY
+        await write_at(log, "sitea", moment, [commented_usage(job, moment) for job in ids])
+    await archive(log_dsn, tmp_path)
+
+    async with archived(log_dsn, tmp_path) as (_, archives):
+        places = await archives.places("sitea", "job", Ids.array("2[].sitea"), 0, None, 9)
+    assert [place.position for place in places] == [1, 2, 3]
+
+
+async def test_without_its_directory_the_log_says_what_is_missing(
+    past_log: str, tmp_path: Path
+) -> None:
+    await archive(past_log, tmp_path)
+
+    async with Log.open(past_log) as log:
+        with pytest.raises(ConfigError, match=r"events 1 to 120 of sitea .*\[archive\] directory"):
+            await log.read("sitea", 0, 10)
+        assert (await log.read("sitea", PAST, 1))[0].position == PAST + 1
+
+
+async def test_a_log_that_was_open_before_finds_what_was_archived_since(
+    past_log: str, tmp_path: Path
+) -> None:
+    async with archived(past_log, tmp_path) as (log, _):
+        before = await log.read("sitea", 0, 10)
+        await archive(past_log, tmp_path)
+        assert await log.read("sitea", 0, 10) == before
+
+
+async def test_a_partition_stays_until_the_longest_retention_of_its_sites_has_passed(
+    past_log: str, tmp_path: Path
+) -> None:
+    year = Retention(timedelta(days=365), None)
+
+    assert await archive(past_log, tmp_path, Policy(year)) == []
+    assert await archive(past_log, tmp_path, Policy(KEEP_NOTHING.default, {"siteb": year})) == []
+    assert files_in(tmp_path) == []
+
+
+async def test_this_month_is_never_archived(log_dsn: str, tmp_path: Path) -> None:
+    moment = months_ago(0)
+    async with Log.open(log_dsn) as log:
+        await write_at(log, "sitea", moment, [commented_usage("1.sitea", moment)])
+
+    assert await archive(log_dsn, tmp_path) == []
+
+
+async def test_thinned_events_keep_their_place_in_the_chain(past_log: str, tmp_path: Path) -> None:
+    before = (await records_of(past_log))["sitea"]
+    await archive(past_log, tmp_path)
+
+    kept = await archive(past_log, tmp_path, THIN_ALL)
+
+    assert {(one.action, one.thinned > 0) for one in kept} == {("thinned", True)}
+    thinned = {record.position for record in before[:PAST] if record.event == "usage"}
+    async with archived(past_log, tmp_path) as (log, archives):
+        left = [record for record in before if record.position not in thinned]
+        assert await whole(log, "sitea") == left
+        digest = chain.GENESIS
+        async for page in archives.scan("sitea", 0, PAST):
+            for entry in page:
+                assert isinstance(entry, Thinned) == (entry.position in thinned)
+                digest = chain.link(digest, leaf_of(entry))
+        assert digest == before[PAST - 1].digest
+        places = await archives.places("sitea", "job", Ids.one("7.sitea"), 0, None, 99)
+        assert not {place.position for place in places} & thinned
+    assert await archive(past_log, tmp_path, THIN_ALL) == []
+
+
+async def test_thinning_at_once_is_the_same(past_log: str, tmp_path: Path) -> None:
+    kept = await archive(past_log, tmp_path, THIN_ALL)
+
+    assert all(one.action == "archived" and one.thinned for one in kept)
+    assert await archive(past_log, tmp_path, THIN_ALL) == []
+
+
+async def test_a_usage_event_that_says_more_is_kept(log_dsn: str, tmp_path: Path) -> None:
+    moment = months_ago(1) + DAY
+    async with Log.open(log_dsn) as log:
+        await give_past(log_dsn, 1)
+        await write_at(log, "sitea", moment, [commented_usage("1.sitea", moment)])
+
+    (kept,) = await archive(log_dsn, tmp_path, THIN_ALL)
+
+    assert kept.thinned == 0
+    async with archived(log_dsn, tmp_path) as (log, _):
+        assert len(await log.read("sitea", 0, 10)) == 1
+
+
+async def test_a_dry_run_changes_nothing(past_log: str, tmp_path: Path) -> None:
+    before = await kept_in_database(past_log)
+
+    told = [
+        one
+        async for one in keep(
+            past_log, tmp_path, KEEP_NOTHING, dry_run=True, progress=lambda *_: None
+        )
+    ]
+
+    assert len(told) == 6
+    assert await kept_in_database(past_log) == before
+    assert files_in(tmp_path) == []
+
+
+async def test_two_do_not_archive_at_once(past_log: str, tmp_path: Path) -> None:
+    first = keep(past_log, tmp_path, KEEP_NOTHING, progress=lambda *_: None)
+    await anext(first)
+    with pytest.raises(ConflictError, match="somebody else is archiving"):
+        await archive(past_log, tmp_path)
+    await first.aclose()
+
+
+async def test_a_changed_event_is_not_archived(past_log: str, tmp_path: Path) -> None:
+    await execute(
+        past_log,
+        "SET session_replication_role = replica",
+        "UPDATE pbscast_log.event SET owner = 'mallory' WHERE site = 'sitea' AND position = 200",
+    )
+    before = await kept_in_database(past_log)
+
+    with pytest.raises(DecodeError, match="sitea:200 does not fit its digest"):
+        await archive(past_log, tmp_path)
+
+    # The month before was fine.
+    assert await kept_in_database(past_log) == [place for place in before if place[1] > EACH]
+    assert not [name for name in files_in(tmp_path) if name.endswith(".part")]
+
+
+async def test_a_damaged_archive_is_named(past_log: str, tmp_path: Path) -> None:
+    await archive(past_log, tmp_path / "sound")
+    parts = ["json", "full.events.parquet", "full.objects.parquet"]
+
+    for part, damage in itertools.product(parts, ["missing", "truncated", "changed"]):
+        directory = tmp_path / f"{damage}.{part}"
+        shutil.copytree(tmp_path / "sound", directory)
+        (file,) = (directory / "sitea").glob(f"*{months_ago(2):%Y%m}.{part}")
+        _damage(file, damage)
+        async with archived(past_log, directory) as (log, _):
+            with pytest.raises((NotFoundError, DecodeError)) as raised:
+                await log.read("sitea", EACH, 10)
+            assert str(file) in str(raised.value)
+            assert "\n" not in str(raised.value)
+            assert len(await log.read("sitea", 0, 10)) == 10
+
+
+async def test_the_archive_of_another_log_is_refused(
+    past_log: str, log_dsn: str, tmp_path: Path
+) -> None:
+    await archive(past_log, tmp_path)
+    other = log_dsn
+    async with Log.open(other) as log:
+        await write_months(log, other, "sitea", each=EACH)
+    before = await kept_in_database(other)
+
+    with pytest.raises(ConflictError, match="holds other events than the log"):
+        await archive(other, tmp_path)
+
+    assert await kept_in_database(other) == before
+    async with archived(past_log, tmp_path) as (log, _):
+        assert len(await whole(log, "sitea")) == PAST + EACH
+
+
+async def test_a_full_disk_leaves_nothing_half_written(past_log: str, tmp_path: Path) -> None:
+    before = await kept_in_database(past_log)
+
+    with (
+        file_size_limit(2000),
+        pytest.raises(UnavailableError, match=r"parquet: cannot be written"),
+    ):
+        await archive(past_log, tmp_path)
+
+    assert await kept_in_database(past_log) == before
+    assert files_in(tmp_path) == []
+    assert len(await archive(past_log, tmp_path)) == 6
+
+
+async def test_a_reader_delays_the_drop_and_nobody_else(
+    past_log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "LOCK_PAUSE", 0.05)
+    reader = await asyncpg.connect(past_log)
+    async with Log.open(past_log) as log:
+        writer = await log.acquire("sitea", "daemon", 60)
+        assert writer is not None
+        async with reader.transaction():
+            await reader.fetchval("SELECT count(*) FROM pbscast_log.event")
+            archiving = asyncio.create_task(archive(past_log, tmp_path))
+            waits: list[float] = []
+            while len(waits) < 20 or not list((tmp_path / "siteb").glob("*.json")):
+                started = asyncio.get_running_loop().time()
+                await writer.append([commented_usage("1.sitea", months_ago(0))], {})
+                waits.append(asyncio.get_running_loop().time() - started)
+            assert not archiving.done()
+        await archiving
+    await reader.close()
+    assert max(waits) < keeping.LOCK_MILLISECONDS / 1000 + 1
+    assert await records_of(past_log, tmp_path)
+
+
+async def test_a_role_that_does_not_own_the_log_cannot_archive(
+    past_log: str, tmp_path: Path
+) -> None:
+    await execute(
+        past_log,
+        "DROP ROLE IF EXISTS pbscast_test_writer",
+        "CREATE ROLE pbscast_test_writer LOGIN",
+        "SELECT pbscast_log.grant_writer('pbscast_test_writer')",
+    )
+    role = past_log.replace("//postgres@", "//pbscast_test_writer@")
+    before = await kept_in_database(past_log)
+    try:
+        with pytest.raises(AccessDeniedError):
+            await archive(role, tmp_path)
+    finally:
+        await execute(
+            past_log, "DROP OWNED BY pbscast_test_writer", "DROP ROLE pbscast_test_writer"
+        )
+    assert await kept_in_database(past_log) == before
+
+
+async def test_only_what_is_archived_can_be_dropped(past_log: str) -> None:
+    before = await kept_in_database(past_log)
+
+    with pytest.raises(asyncpg.PostgresError, match="in no archive"):
+        await execute(
+            past_log, f"SELECT pbscast_log.drop_archived_partition('event_p{months_ago(3):%Y%m}')"
+        )
+
+    assert await kept_in_database(past_log) == before
+
+
+@pytest.fixture(scope="module")
+def suicide() -> Iterator[Suicide]:
+    """Archives in a process that kills itself at a step."""
+    with Suicide() as suicide:
+        yield suicide
+
+
+@pytest.mark.parametrize(
+    ("step", "when"),
+    [
+        ("writing._write_objects", "before"),
+        ("writing.verify", "before"),
+        ("writing.write_manifest", "before"),
+        ("writing.write_manifest", "after"),
+        ("catalog.drop_partition", "before"),
+        ("keeping._kept", "before"),
+    ],
+)
+async def test_killed_anywhere_it_goes_on(
+    past_log: str, tmp_path: Path, suicide: Suicide, step: str, when: str
+) -> None:
+    before = await records_of(past_log)
+
+    suicide.archive(past_log, tmp_path, "KEEP_NOTHING", step, when)
+    assert await records_of(past_log, tmp_path) == before
+    await archive(past_log, tmp_path)
+
+    assert await records_of(past_log, tmp_path) == before
+    assert len(await kept_in_database(past_log)) == 2 * EACH
+    _only_named_files(tmp_path)
+
+
+async def test_thinning_that_is_killed_goes_on(
+    past_log: str, tmp_path: Path, suicide: Suicide
+) -> None:
+    before = (await records_of(past_log))["sitea"]
+    await archive(past_log, tmp_path)
+    for when in ("before", "after"):
+        suicide.archive(past_log, tmp_path, "THIN_ALL", "writing.write_manifest", when)
+        states = [one for one in before if one.event != "usage"]
+        left = (await records_of(past_log, tmp_path))["sitea"]
+        assert [one for one in left if one.event != "usage"] == states
+
+    await archive(past_log, tmp_path, THIN_ALL)
+
+    _only_named_files(tmp_path)
+    async with archived(past_log, tmp_path) as (_, archives):
+        digest = chain.GENESIS
+        async for page in archives.scan("sitea", 0, PAST):
+            for entry in page:
+                digest = chain.link(digest, leaf_of(entry))
+    assert digest == before[PAST - 1].digest
+
+
+async def test_a_stream_is_filled_anew_from_archives(
+    past_log: str, tmp_path: Path, nats_url: str
+) -> None:
+    await archive(past_log, tmp_path)
+
+    async with (
+        archived(past_log, tmp_path) as (log, _),
+        fanning(log, nats_url, max_age=None) as fanout,
+    ):
+        await published_to(fanout, "sitea", PAST + EACH)
+        await assert_published(nats_url, log, "sitea")
+
+
+async def test_a_stream_is_filled_anew_without_what_was_thinned(
+    past_log: str, tmp_path: Path, nats_url: str
+) -> None:
+    await archive(past_log, tmp_path, THIN_ALL)
+
+    async with (
+        archived(past_log, tmp_path) as (log, _),
+        fanning(log, nats_url, max_age=None) as fanout,
+    ):
+        await published_to(fanout, "sitea", PAST + EACH)
+        bodies = [one.body for one in await stored(nats_url, "pbs.v1.sitea.>") if not one.is_mark]
+        assert bodies == [one.encode() for one in await whole(log, "sitea")]
+
+
+def files_in(directory: Path) -> list[str]:
+    """All below it, by name."""
+    return [path.name for path in directory.rglob("*") if path.is_file()]
+
+
+def _only_named_files(directory: Path) -> None:
+    """No leftovers: what is there is what the manifests name."""
+    for manifest_path in directory.rglob("*.json"):
+        manifest = read_manifest(manifest_path)
+        month = set(manifest_path.parent.glob(f"*{manifest.partition}*"))
+        assert {path.name for path in month} == {
+            manifest_path.name,
+            manifest.events.name,
+            manifest.objects.name,
+        }
+
+
+def _damage(file: Path, how: str) -> None:
+    text = file.read_bytes()
+    if how == "missing":
+        file.unlink()
+    elif how == "truncated":
+        file.write_bytes(text[: len(text) // 2])
+    else:
+        middle = len(text) // 2
+        file.write_bytes(text[:middle] + bytes([text[middle] ^ 0x81]) + text[middle + 1 :])
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """A disk that is full once a file has grown so far."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def execute(dsn: str, *statements: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
