@@ -96,8 +96,10 @@ def ticks(scale: Scale, room: int) -> list[datetime]:
 def brief(length: timedelta) -> str:
     """Return a length of time in two units: ``1d 04h``, ``2h 05m``, ``3m 10s``, ``4.2s``."""
     seconds = length.total_seconds()
-    if seconds < 10:
-        return f"{seconds:.1f}s" if seconds >= 0.05 else "0s"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms" if seconds >= 0.0005 else "0s"
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
     whole = round(seconds)
     for unit, size, lower, lower_size in (
         ("d", 86400, "h", 3600),

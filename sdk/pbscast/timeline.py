@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pbscast.events import Change, EventName, Finalize, ObjectPayload, Reason
+from pbscast.events import Change, EventName, Finalize, ObjectPayload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -178,15 +178,6 @@ class Course:
             yield Alteration(name, self._attributes.pop(name, None), None)
 
 
-class Handover(NamedTuple):
-    """A job went from one site to another and goes on there under the same id."""
-
-    source: Course
-    target: Course
-    destination: str | None
-    """As PBS wrote it, ``queue@server``."""
-
-
 class Timeline:
     """The lives of any number of jobs, folded from their events.
 
@@ -219,34 +210,6 @@ class Timeline:
     def courses(self) -> list[Course]:
         """All of them, by beginning."""
         return sorted(self._courses.values(), key=lambda life: (life.began, life.key))
-
-    @property
-    def handovers(self) -> list[Handover]:
-        """The moves between sites whose both ends are here, by time.
-
-        A moved life goes on in the first one of the same id at another site that began after the
-        moved one did: the two sites' clocks may differ, so the end is no bound.
-        """
-        by_id: dict[str, list[Course]] = {}
-        for life in self.courses:
-            by_id.setdefault(life.key.id, []).append(life)
-        found = [pair for courses in by_id.values() for pair in _handovers(courses)]
-        return sorted(found, key=lambda pair: (pair.target.began, pair.target.key))
-
-
-def _handovers(courses: list[Course]) -> Iterator[Handover]:
-    taken: set[LifeKey] = set()
-    for source in courses:
-        if source.end is None or source.end.reason is not Reason.MOVED:
-            continue
-        target = next((life for life in courses if _continues(life, source, taken)), None)
-        if target is not None:
-            taken.add(target.key)
-            yield Handover(source, target, source.end.destination)
-
-
-def _continues(life: Course, source: Course, taken: set[LifeKey]) -> bool:
-    return life.key.site != source.key.site and life.began >= source.began and life.key not in taken
 
 
 def _key(event: AnyEvent) -> LifeKey:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from pbscast.events import Finalize
+    from pbscast.handovers import HandOver
     from pbscast.terminal.paper import Paper
-    from pbscast.timeline import Course, Handover
+    from pbscast.timeline import Course
 
 _INDENT: Final = 2
 
@@ -44,11 +45,10 @@ def tell_course(course: Course, paper: Paper, now: datetime, *, newest_first: bo
     _put_steps(steps[::-1] if newest_first else steps, paper)
 
 
-def tell_handover(handover: Handover, paper: Paper) -> None:
+def tell_hand_over(hand_over: HandOver, paper: Paper) -> None:
     """Print the line that stands between the two lives of a job that moved."""
-    source, target = handover.source, handover.target
-    where = f" ({handover.destination})" if handover.destination else ""
-    text = f" handed over: {source.key.site} {paper.glyphs.arrow} {target.key.site}{where} "
+    where = f" ({hand_over.destination})" if hand_over.destination else ""
+    text = f" handed over: {hand_over.source} {paper.glyphs.arrow} {hand_over.target}{where} "
     line = paper.glyphs.line
     head = f"{line * 2}{printable(text)}"
     paper.put("", Text(head.ljust(paper.width - 1, line), "bold cyan"), "")

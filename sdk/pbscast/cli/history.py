@@ -1,0 +1,169 @@
+"""``pbscast history``: what became of jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pbscast.cli.gathering import counted
+from pbscast.cli.lines import EventLines
+from pbscast.cli.options import (
+    Creds,
+    ExitStatus,
+    HowEnded,
+    Html,
+    JobIds,
+    Name,
+    Owner,
+    Project,
+    Queue,
+    Reached,
+    Servers,
+    Since,
+    Site,
+    Until,
+)
+from pbscast.cli.running import run, say
+from pbscast.client import connect
+from pbscast.errors import NotFoundError, UsageError
+from pbscast.ids import JobId
+from pbscast.newfile import new_file
+from pbscast.requests import HistoryRequest
+from pbscast.selection import SelectionOptions, request
+from pbscast.story import Story
+from pbscast.terminal.paper import Paper
+from pbscast.terminal.telling import tell
+from pbscast.times import parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from pbscast.client import Client
+    from pbscast.history import Recorded
+
+
+def history_command(  # noqa: PLR0913 - one parameter for each option of the command
+    job_ids: JobIds = None,
+    *,
+    site: Site = None,
+    owner: Owner = None,
+    queue: Queue = None,
+    project: Project = None,
+    name: Name = None,
+    state: Reached = None,
+    reason: HowEnded = None,
+    exit_status: ExitStatus = None,
+    since: Since = None,
+    until: Until = None,
+    newest_first: Annotated[bool, typer.Option("--newest-first", help="The latest first.")] = False,
+    events: Annotated[bool, typer.Option("--events", help="One plain line an event.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One CloudEvents object a line, as on NATS.")
+    ] = False,
+    html: Html = None,
+    servers: Servers = None,
+    creds: Creds = None,
+) -> None:
+    """Tell what became of a job: of an array with its subjobs, of a moved job at each site.
+
+    Without a JOBID: of all jobs for which every given filter holds, a bar each.
+    """
+    selection: SelectionOptions = {
+        "sites": site or None,
+        "owners": owner or None,
+        "queues": queue or None,
+        "projects": project or None,
+        "names": name or None,
+        "reached": state or None,
+        "reasons": reason or None,
+        "exit_statuses": exit_status or None,
+    }
+
+    async def work() -> None:
+        asked = _Question.of(job_ids or [], selection, since, until, newest_first=newest_first)
+        if sum((events, as_json, html is not None)) > 1:
+            raise UsageError("--events, --json and --html exclude one another")
+        if html is not None:
+            await _draw(asked, html, servers, creds)
+            return
+        async with connect(servers, creds) as client:
+            if as_json or events:
+                await _print_events(asked.read(client), EventLines(as_json=as_json, with_date=True))
+            else:
+                await _tell(asked, client)
+
+    run(work())
+
+
+@dataclass(frozen=True)
+class _Question:
+    ids: list[str]
+    selection: SelectionOptions
+    begin: datetime | None
+    end: datetime | None
+    newest_first: bool
+
+    @classmethod
+    def of(
+        cls,
+        job_ids: list[str],
+        selection: SelectionOptions,
+        since: str | None,
+        until: str | None,
+        *,
+        newest_first: bool,
+    ) -> _Question:
+        """Check what is asked. Raises InvalidJobId or UsageError."""
+        ids = [str(JobId.parse(job_id)) for job_id in job_ids]
+        begin = None if since is None else parse_time(since, "--since")
+        end = None if until is None else parse_time(until, "--until")
+        if not ids and begin is None and not any(selection.values()):
+            raise UsageError("of which jobs? Give a JOBID, or at least one filter or --since")
+        request(HistoryRequest, ids or None, selection, begin=begin, end=end)
+        return cls(ids, selection, begin, end, newest_first)
+
+    def read(self, client: Client, *, newest_first: bool | None = None) -> AsyncIterator[Recorded]:
+        """Ask the log."""
+        return client.history_with_bodies(
+            self.ids or None,
+            begin=self.begin,
+            end=self.end,
+            newest_first=self.newest_first if newest_first is None else newest_first,
+            **self.selection,
+        )
+
+    async def story(self, client: Client) -> Story:
+        """Read all of it. Raises NotFoundError if there is nothing."""
+        story = Story(self.ids)
+        async for recorded in counted(self.read(client, newest_first=False), "events"):
+            story.observe(recorded.event, recorded.hand_over)
+        if not story.courses:
+            raise NotFoundError("the log holds no event of such a job")
+        return story
+
+
+async def _print_events(items: AsyncIterator[Recorded], lines: EventLines) -> None:
+    async for recorded in items:
+        lines.put(recorded.event, recorded.body)
+
+
+async def _tell(asked: _Question, client: Client) -> None:
+    story = await asked.story(client)
+    tell(story, Paper(), datetime.now(UTC), newest_first=asked.newest_first)
+
+
+async def _draw(asked: _Question, path: Path, servers: str | None, creds: str | None) -> None:
+    try:
+        from pbscast.plots.history import history_page  # noqa: PLC0415 - plotly is an extra
+    except ModuleNotFoundError as error:
+        raise UsageError("--html needs plotly: pip install 'pbscast[plots]'") from error
+    with new_file(path) as file:
+        async with connect(servers, creds) as client:
+            story = await asked.story(client)
+        for piece in history_page(story, datetime.now(UTC), asked.begin, asked.end):
+            file.write(piece)
+    say(f"{path} is written: {len(story.courses)} lives")

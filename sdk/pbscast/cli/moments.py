@@ -1,0 +1,172 @@
+"""``pbscast at`` and ``pbscast diff``: how jobs stood at a moment, what two moments differ in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pbscast.cli.gathering import counted
+from pbscast.cli.lines import put_object
+from pbscast.cli.options import (
+    AsJson,
+    Creds,
+    Many,
+    Name,
+    Owner,
+    Project,
+    Queue,
+    Servers,
+    Site,
+    Stands,
+    parse_position,
+)
+from pbscast.cli.running import run, say
+from pbscast.client import connect
+from pbscast.errors import UsageError
+from pbscast.ids import JobId
+from pbscast.requests import AtRequest, DifferenceRequest
+from pbscast.selection import SelectionOptions, request
+from pbscast.states import JobState
+from pbscast.terminal.moments import put_difference, put_in_full, put_standings
+from pbscast.terminal.paper import Paper
+from pbscast.times import EXPECTED, parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from datetime import datetime
+
+    from pbscast.lives import Difference, Standing
+
+
+def at_command(  # noqa: PLR0913 - one parameter for each option of the command
+    when: Annotated[
+        Many, typer.Argument(metavar="TIME [JOBID]", help=f"{EXPECTED}; then 19.sitea …")
+    ] = None,
+    *,
+    position: Annotated[
+        Many, typer.Option(metavar="SITE:N", help="Instead of TIME: after this event of the log.")
+    ] = None,
+    site: Site = None,
+    owner: Owner = None,
+    queue: Queue = None,
+    project: Project = None,
+    name: Name = None,
+    state: Stands = None,
+    as_json: AsJson = False,
+    servers: Servers = None,
+    creds: Creds = None,
+) -> None:
+    """Tell how jobs stood at a moment: one in full, or a table of all that lived then."""
+    selection = _selection(site, owner, queue, project, name, state)
+
+    async def work() -> None:
+        words = list(when or ())
+        moment = _positions(position) if position else _time(words, "TIME")
+        ids = [str(JobId.parse(word)) for word in words]
+        request(AtRequest, ids or None, selection, moment=moment)
+        async with connect(servers, creds) as client:
+            standings = client.at(moment, ids or None, attributes=as_json or bool(ids), **selection)
+            if as_json:
+                async for standing in standings:
+                    put_object(standing)
+            else:
+                await _print_standings(standings, ids)
+
+    run(work())
+
+
+def diff_command(  # noqa: PLR0913 - one parameter for each option of the command
+    when: Annotated[
+        Many, typer.Argument(metavar="TIME1 TIME2 [JOBID]", help=f"Each {EXPECTED}.")
+    ] = None,
+    *,
+    position: Annotated[
+        Many, typer.Option(metavar="SITE:N:M", help="Instead of times: two places in the log.")
+    ] = None,
+    site: Site = None,
+    owner: Owner = None,
+    queue: Queue = None,
+    project: Project = None,
+    name: Name = None,
+    state: Stands = None,
+    as_json: AsJson = False,
+    servers: Servers = None,
+    creds: Creds = None,
+) -> None:
+    """Tell what two moments differ in: + appeared, - ended, * both, ~ changed."""
+    selection = _selection(site, owner, queue, project, name, state)
+
+    async def work() -> None:
+        words = list(when or ())
+        begin: datetime | Mapping[str, int]
+        end: datetime | Mapping[str, int]
+        if position:
+            begin, end = _ranges(position)
+        else:
+            begin, end = _time(words, "TIME1"), _time(words, "TIME2")
+        ids = [str(JobId.parse(word)) for word in words]
+        request(DifferenceRequest, ids or None, selection, begin=begin, end=end)
+        async with connect(servers, creds) as client:
+            differences = client.difference(begin, end, ids or None, **selection)
+            if as_json:
+                async for difference in differences:
+                    put_object(difference)
+            else:
+                await _print_differences(differences, ids)
+
+    run(work())
+
+
+async def _print_standings(standings: AsyncIterator[Standing], ids: list[str]) -> None:
+    paper, rows = Paper(), []
+    async for standing in counted(standings, "jobs"):
+        if standing.id in ids:
+            put_in_full(standing, paper)
+        else:
+            rows.append(standing)
+    if rows:
+        put_standings(rows, paper)
+    elif not ids:
+        say("no job that matches lived then")
+
+
+async def _print_differences(differences: AsyncIterator[Difference], ids: list[str]) -> None:
+    paper, count = Paper(), 0
+    async for difference in differences:
+        count += 1
+        put_difference(difference, paper, in_full=difference.after.id in ids)
+    if not count:
+        say("nothing that matches differs")
+
+
+def _selection(
+    site: Many, owner: Many, queue: Many, project: Many, name: Many, state: list[JobState] | None
+) -> SelectionOptions:
+    return {
+        "sites": site or None,
+        "owners": owner or None,
+        "queues": queue or None,
+        "projects": project or None,
+        "names": name or None,
+        "states": state or None,
+    }
+
+
+def _time(words: list[str], which: str) -> datetime:
+    if not words:
+        raise UsageError(f"{which} is missing: {EXPECTED}")
+    return parse_time(words.pop(0), which)
+
+
+def _positions(texts: list[str]) -> dict[str, int]:
+    return dict(map(parse_position, texts))
+
+
+def _ranges(texts: list[str]) -> tuple[dict[str, int], dict[str, int]]:
+    begins, ends = {}, {}
+    for text in texts:
+        place, end = parse_position(text)
+        site, begin = parse_position(place)
+        begins[site], ends[site] = begin, end
+    return begins, ends

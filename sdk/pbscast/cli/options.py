@@ -1,0 +1,54 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pbscast.errors import UsageError
+from pbscast.events import Reason
+from pbscast.settings import CREDS_VARIABLE, SERVERS_VARIABLE
+from pbscast.states import JobState
+from pbscast.times import EXPECTED
+
+Many = list[str] | None
+
+Servers = Annotated[
+    str | None,
+    typer.Option(help=f"NATS servers, comma-separated; default ${SERVERS_VARIABLE}, this machine."),
+]
+Creds = Annotated[
+    str | None, typer.Option(help=f"NATS credentials file; default ${CREDS_VARIABLE}.")
+]
+JobIds = Annotated[Many, typer.Argument(metavar="JOBID", help="19.sitea, 6[].sitea …")]
+Site = Annotated[Many, typer.Option(help="Only this site; may be repeated, as all filters.")]
+Owner = Annotated[Many, typer.Option(help="Only this user's jobs.")]
+Queue = Annotated[Many, typer.Option(help="Only jobs of this queue.")]
+Project = Annotated[Many, typer.Option(help="Only jobs of this project.")]
+Name = Annotated[Many, typer.Option(help="Only jobs of this name; * and ? stand for any.")]
+Reached = Annotated[
+    list[JobState] | None,
+    typer.Option(help="Only jobs that have been in this state.", case_sensitive=False),
+]
+Stands = Annotated[
+    list[JobState] | None,
+    typer.Option(help="Only jobs that stand in this state.", case_sensitive=False),
+]
+HowEnded = Annotated[list[Reason] | None, typer.Option(help="Only jobs that ended like this.")]
+ExitStatus = Annotated[list[int] | None, typer.Option(help="Only jobs with this exit status.")]
+Since = Annotated[str | None, typer.Option(metavar="TIME", help=f"From then on: {EXPECTED}.")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Until then.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+Html = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Draw it on a page; needs no network to view.")
+]
+
+
+def parse_position(text: str) -> tuple[str, int]:
+    """Split ``SITE:N``. Raises UsageError."""
+    site, _, number = text.rpartition(":")
+    if not site or not number.isdecimal() or int(number) < 1:
+        raise UsageError(f"--position: {text!r} is not SITE:N, like sitea:1200")
+    return site, int(number)

@@ -1,0 +1,40 @@
+"""Moments as people type them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from pbscast.errors import UsageError
+
+EXPECTED: Final = "2026-11-22T14:05, 14:05, yesterday 14:05, now, or 90s, 30m, 2h, 1d: ago"
+
+_AGO: Final = re.compile(r"(\d+)([smhd])", re.ASCII)
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_CLOCK: Final = re.compile(r"(?:(today|yesterday)(?:[ T]|$))?(\d\d?:\d\d(?::\d\d)?)?", re.ASCII)
+
+
+def parse_time(text: str, where: str) -> datetime:
+    """Return the moment, in UTC; what has no zone is this machine's local time.
+
+    Raises UsageError that begins with ``where``, the option or argument that it was given to.
+    """
+    now = datetime.now(UTC)
+    try:
+        if text == "now":
+            return now
+        if match := _AGO.fullmatch(text):
+            return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
+        if text and (match := _CLOCK.fullmatch(text)):
+            return _on_day(now, match[1], match[2])
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{where}: not a time: {text!r} (expected {EXPECTED})") from error
+
+
+def _on_day(now: datetime, day: str | None, clock: str | None) -> datetime:
+    date = now.astimezone().date() - timedelta(days=day == "yesterday")
+    hour, _, rest = (clock or "0:00").partition(":")
+    local = datetime.fromisoformat(f"{date}T{int(hour):02}:{rest}")
+    return local.astimezone(UTC)
