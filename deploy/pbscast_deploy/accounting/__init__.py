@@ -1,0 +1,1 @@
+"""PBS's own accounting log, and its comparison with the event log."""

@@ -1,0 +1,158 @@
+"""Lines of PBS's accounting log, ``MM/DD/YYYY hh:mm:ss;type;id;text``, taken apart. Pure.
+
+The types are those of OpenPBS's ``acct.h``. The text is ``name=value`` pairs between blanks (a
+value with blanks stands in quotation marks) but for a few types, where it is prose. PBS writes the
+bytes that it was given: values that are not UTF-8 are escaped as the event log escapes them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from pbscast.errors import DecodeError
+from pbscast.events import escape
+
+_HEAD: Final = re.compile(rb"(\d\d)/(\d\d)/(\d{4}) (\d\d):(\d\d):(\d\d)\Z", re.ASCII)
+_PAIR: Final = re.compile(
+    rb"""(?<!\S)([^\s=]+)=(?:"([^"]*)"(?=\s|\Z)|'([^']*)'(?=\s|\Z)|(\S*))""", re.ASCII
+)
+_PARTS: Final = 4
+
+
+class RecordType(StrEnum):
+    """What a record says, by PBS's letter."""
+
+    QUEUED = "Q"
+    STARTED = "S"
+    PRUNED = "s"
+    """Started for certain, with fewer nodes than it was given at first."""
+    RERUN = "R"
+    CHECKPOINTED = "C"
+    RESTARTED = "T"
+    """Started from a checkpoint."""
+    ENDED = "E"
+    DELETED = "D"
+    """Its deletion was asked for."""
+    ABORTED = "A"
+    LICENSES = "L"
+    MOVED = "M"
+    """To another server."""
+    UPDATED = "u"
+    """A phase of the job ended."""
+    NEXT_PHASE = "c"
+    LAST_PHASE = "e"
+    ALTERED = "a"
+    SUSPENDED = "z"
+    RESUMED = "r"
+    RESV_ENTERED = "U"
+    RESV_CONFIRMED = "Y"
+    RESV_BEGUN = "B"
+    RESV_FINISHED = "F"
+    RESV_REMOVED = "K"
+    """By the server or the scheduler."""
+    RESV_DELETED = "k"
+    PROVISIONING = "P"
+    PROVISIONED = "p"
+
+
+RESV_TYPES: Final = frozenset("UYBFKk")
+_PROSE: Final = frozenset("ALC")
+_ALWAYS: Final = dict.fromkeys("QSTRE", ("user", "jobname", "queue")) | {
+    "R": ("user", "jobname", "queue", "Exit_status"),
+    "E": ("user", "jobname", "queue", "Exit_status"),
+    "M": ("destination",),
+}
+"""What PBS writes into every record of a type: one without it was cut short."""
+
+
+class Place(NamedTuple):
+    """Where a line stands."""
+
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccountingRecord:
+    """One record."""
+
+    place: Place
+    time: datetime
+    """With its zone, in whole seconds of the PBS server's clock."""
+    type: RecordType
+    id: str
+    """The job's or reservation's, ``license`` for licenses."""
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenLine:
+    """A line that is no record, or no longer one."""
+
+    place: Place
+    reason: str
+
+
+class Parts(NamedTuple):
+    """A line taken apart; the time is local time of a zone that the line does not tell."""
+
+    local: datetime
+    type: RecordType
+    id: str
+    fields: dict[str, str]
+
+
+def parse(line: bytes) -> Parts:
+    """Take a line apart (without its line end).
+
+    Raises DecodeError, saying what is wrong, if it is no whole record.
+    """
+    if b"\0" in line:
+        raise DecodeError("holds NUL bytes")
+    parts = line.split(b";", _PARTS - 1)
+    if len(parts) < _PARTS:
+        raise DecodeError(f"cut short: {len(parts)} of {_PARTS} parts between ;")
+    head, letter, name, text = parts
+    local, kind = _parse_time(head), _parse_type(letter)
+    if not name:
+        raise DecodeError("no id")
+    fields = {} if kind in _PROSE else parse_fields(text)
+    missing = [key for key in _ALWAYS.get(kind, ()) if key not in fields]
+    if missing:
+        raise DecodeError(f"cut short: {kind} without {', '.join(missing)}")
+    return Parts(local, kind, escape(name)[0], fields)
+
+
+def _parse_time(head: bytes) -> datetime:
+    match = _HEAD.match(head)
+    if match is None:
+        raise DecodeError(f"no date: {_shown(head)}")
+    month, day, year, hour, minute, second = map(int, match.groups())
+    try:
+        # A leap second is told as the one before: PBS writes what the C library says.
+        return datetime(year, month, day, hour, minute, min(second, 59))  # noqa: DTZ001 - zone unknown
+    except ValueError:
+        raise DecodeError(f"no date: {_shown(head)}") from None
+
+
+def _parse_type(letter: bytes) -> RecordType:
+    try:
+        return RecordType(letter.decode(errors="replace"))
+    except ValueError:
+        raise DecodeError(f"no such type of record: {_shown(letter)}") from None
+
+
+def parse_fields(text: bytes) -> dict[str, str]:
+    """Return name → value of the pairs of a text; what is no pair is passed over."""
+    return {
+        escape(match[1])[0]: escape(match[2] or match[3] or match[4] or b"")[0]
+        for match in _PAIR.finditer(text)
+    }
+
+
+def _shown(raw: bytes) -> str:
+    return repr(raw[:40].decode(errors="backslashreplace"))
