@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
+from pbscast.errors import UnavailableError
 from pbscast_store import queries
 from pbscast_store.connection import (
     check_server,
@@ -75,9 +76,12 @@ async def _patiently_step(connection: asyncpg.Connection, dsn: str, *, fencing: 
         try:
             async with connection.transaction():
                 return await _step(connection, dsn, fencing=fencing)
-        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
             if monotonic() >= until:
-                raise
+                raise UnavailableError(
+                    f"{place(dsn)}: others keep the log's tables in use (long queries, a dump?):"
+                    " the schema is unchanged by this step: migrate again when they have ended"
+                ) from error
         await asyncio.sleep(_PAUSE)
 
 

@@ -21,6 +21,12 @@ from pbscast_deploy.embedded import NatsServer, PostgresServer
 _NUMBERS = itertools.count(1)
 
 
+def as_role(dsn: str, name: str) -> str:
+    """The same URI for role `name` with the password `x`."""
+    parts = urlsplit(dsn)
+    return urlunsplit(parts._replace(netloc=f"{name}:x@{parts.netloc.rpartition('@')[2]}"))
+
+
 @dataclass
 class Databases:
     """Makes databases on one server by copying a template, and drops them again."""

@@ -8,12 +8,11 @@ import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 from harness.jobs import batches, interleaved_lives
-from harness.servers import Databases
+from harness.servers import Databases, as_role
 
 from pbscast.errors import (
     AccessDeniedError,
@@ -156,14 +155,9 @@ async def roles(log_dsn: str) -> AsyncIterator[dict[str, str]]:
             f"CREATE ROLE {name} LOGIN PASSWORD 'x'",
             f"SELECT pbscast_log.grant_{right}('{name}')",
         )
-    yield {right: _as_role(log_dsn, name) for right, name in names.items()}
+    yield {right: as_role(log_dsn, name) for right, name in names.items()}
     for name in names.values():
         await execute(log_dsn, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
-
-
-def _as_role(dsn: str, name: str) -> str:
-    parts = urlsplit(dsn)
-    return urlunsplit(parts._replace(netloc=f"{name}:x@{parts.netloc.rpartition('@')[2]}"))
 
 
 async def test_a_writer_may_write_and_a_reader_read(roles: dict[str, str]) -> None:
