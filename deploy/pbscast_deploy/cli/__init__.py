@@ -13,9 +13,12 @@ from typing import Annotated
 
 import typer
 
-from pbscast.errors import PbscastError
+from pbscast.cli.running import invoke
+from pbscast.errors import ConfigError, PbscastError, UsageError
+from pbscast_deploy.cli.audit import app as audit
 from pbscast_deploy.cli.log import app as log
 from pbscast_deploy.cli.options import Config
+from pbscast_deploy.cli.report import report
 from pbscast_deploy.cli.simulate import app as simulate
 from pbscast_deploy.cli.source import app as source
 from pbscast_deploy.config import load_settings
@@ -32,7 +35,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(source, name="source")
+app.command()(report)
 app.add_typer(log, name="log")
+app.add_typer(audit, name="audit")
 app.add_typer(simulate, name="simulate")
 
 
@@ -73,10 +78,11 @@ def demo() -> None:
 def main() -> None:
     """Run a command; every known trouble is one line and an exit status."""
     try:
-        app()
+        sys.exit(invoke(app, "pbscastd"))
     except PbscastError as error:
         line = " ".join(str(error).split())
         typer.echo(f"pbscastd: {line}", err=True)
-        sys.exit(1)
+        misused = isinstance(error, UsageError) and not isinstance(error, ConfigError)
+        sys.exit(2 if misused else 1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

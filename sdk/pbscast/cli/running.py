@@ -43,10 +43,11 @@ def invoke(app: typer.Typer, name: str) -> int:
         status = app(prog_name=name, standalone_mode=False)
     except _Misused as error:
         message: str = error.format_message()
-        # Without any argument the message is the help.
-        is_help = "\n" in message or not message
-        line = message if is_help else f"{name}: {message} (see {_asked(error, name)} --help)"
-        print(line, file=sys.stderr, flush=True)  # noqa: T201 - stderr is the user's
+        # Without any argument the message is the help, or nothing where rich has shown the help.
+        if message and "\n" not in message:
+            message = f"{name}: {message.rstrip('.')} (see {_asked(error, name)} --help)"
+        if message:
+            print(message, file=sys.stderr, flush=True)  # noqa: T201 - stderr is the user's
         return _WRONG_USAGE
     return status if isinstance(status, int) else 0
 
