@@ -1,7 +1,10 @@
 """How events reach the stream: one by one, or in atomic batches closed by a mark (NATS ADR-50).
 
-Each message, or batch, names the sequence of the site's last message before it, and is refused if
-that is no longer the last: whoever writes knows all that is stored.
+A worker begins with a mark that names the site's last message, whatever that is, and is refused if
+another came between: so it knows all that is stored. From then on each message, or batch, names the
+site's last mark, which is the worker's own until another one begins. That costs the server the look
+at one subject, however many there are; to find a site's last message it looks at all of them (14 ms
+for 200,000).
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from pbscast.errors import FencedError, UnavailableError
 from pbscast.subjects import mark_subject
 from pbscast_fanout import oversize
 from pbscast_fanout.jetstream import ask
-from pbscast_fanout.streams import digest_of, site_filter
+from pbscast_fanout.streams import Fence, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,12 +97,11 @@ def mark_of(record: Record) -> wire.Mark:
 
 
 async def send_batch(
-    connection: Connection, batch: Sequence[Message], mark: wire.Mark, fence: int
-) -> int:
-    """Publish events of one site and their mark together or not at all.
+    connection: Connection, batch: Sequence[Message], mark: wire.Mark, fence: Fence
+) -> Fence:
+    """Publish events of one site and their mark together or not at all; return the mark's fence.
 
-    ``fence`` is the sequence of the site's last message, 0 if there is none; returns that of the
-    mark. Raises FencedError if another worker published since, UnavailableError if the outcome is
+    Raises FencedError if another worker published since, UnavailableError if the outcome is
     unknown: in both cases the site's last message tells what is stored.
     """
     batch_id = secrets.token_hex(8)
@@ -109,14 +111,14 @@ async def send_batch(
         "Nats-Batch-Sequence": str(len(batch) + 1),
         "Nats-Batch-Commit": "1",
     }
-    return await _ask(connection, mark_subject(mark.site), wire.encode_mark(mark), closing)
+    return await _ask_mark(connection, mark, closing)
 
 
 async def _write(
-    connection: Connection, batch: Sequence[Message], batch_id: str, fence: int
+    connection: Connection, batch: Sequence[Message], batch_id: str, fence: Fence
 ) -> None:
     client = connection.client
-    fenced = _fenced(batch[0].record.site, fence)
+    fenced = _fenced(fence)
     try:
         async with asyncio.timeout(_WRITE_SECONDS):
             for number, message in enumerate(batch, 1):
@@ -135,23 +137,27 @@ async def _write(
         raise UnavailableError(msg) from error
 
 
-async def send_event(connection: Connection, message: Message, fence: int) -> int:
-    """Publish one event; ``fence``, result and errors are as those of ``send_batch``."""
-    headers = {"Nats-Msg-Id": message.id, **_fenced(message.record.site, fence)}
-    return await _ask(connection, message.subject, message.body, headers)
+async def send_event(connection: Connection, message: Message, fence: Fence) -> None:
+    """Publish one event; ``fence``, which stays, and errors are as those of ``send_batch``."""
+    headers = {"Nats-Msg-Id": message.id, **_fenced(fence)}
+    await _ask(connection, message.subject, message.body, headers)
 
 
-async def send_mark(connection: Connection, mark: wire.Mark, fence: int) -> int:
+async def send_mark(connection: Connection, mark: wire.Mark, fence: Fence) -> Fence:
     """Publish a mark; ``fence``, result and errors are as those of ``send_batch``."""
-    headers = _fenced(mark.site, fence)
-    return await _ask(connection, mark_subject(mark.site), wire.encode_mark(mark), headers)
+    return await _ask_mark(connection, mark, _fenced(fence))
 
 
-def _fenced(site: str, fence: int) -> dict[str, str]:
+def _fenced(fence: Fence) -> dict[str, str]:
     return {
-        "Nats-Expected-Last-Subject-Sequence": str(fence),
-        "Nats-Expected-Last-Subject-Sequence-Subject": site_filter(site),
+        "Nats-Expected-Last-Subject-Sequence": str(fence.sequence),
+        "Nats-Expected-Last-Subject-Sequence-Subject": fence.subject,
     }
+
+
+async def _ask_mark(connection: Connection, mark: wire.Mark, headers: dict[str, str]) -> Fence:
+    subject = mark_subject(mark.site)
+    return Fence(subject, await _ask(connection, subject, wire.encode_mark(mark), headers))
 
 
 async def _ask(connection: Connection, subject: str, body: bytes, headers: dict[str, str]) -> int:

@@ -1,9 +1,9 @@
 """Publishes one site's log from the end of its part of the stream on.
 
-Nothing is published twice because each message names the sequence of the site's last message before
-it: of two workers that publish the same site, one is refused. That one stands by, and takes over
-when the log runs ahead of a stream that no longer moves. No lease is kept anywhere: the fence is
-what makes it right, standing by only avoids vain work.
+Nothing is published twice because each message names what the site's part of the stream ended with
+(see batches): of two workers that publish the same site, one is refused. That one stands by, and
+takes over when the log runs ahead of a stream that no longer moves. No lease is kept anywhere: the
+fence is what makes it right, standing by only avoids vain work.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import aclosing, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -20,10 +20,11 @@ import structlog
 from pbscast.errors import FencedError, PbscastError
 from pbscast.requests import PublisherState
 from pbscast_fanout import metrics
-from pbscast_fanout.batches import mark_of, send_batch, send_event, send_mark, split
+from pbscast_fanout.batches import mark_of, send_batch, send_event, split
+from pbscast_fanout.costs import Costs
 from pbscast_fanout.pages import Pages
 from pbscast_fanout.progress import Progress
-from pbscast_fanout.resume import DivergedError, Place, find_place
+from pbscast_fanout.resume import DivergedError, Place, find_place, renew
 from pbscast_fanout.streams import ensure_stream, read_tail
 
 if TYPE_CHECKING:
@@ -38,9 +39,6 @@ TAKEOVER_SECONDS: Final = 2.0
 """How long a standby watches marks that do not move before it publishes."""
 
 LONGEST_RETRY: Final = 2.0
-FEW: Final = 12
-"""So many events go one by one: a batch costs the server files, some 10 ms, an event 0.5 ms."""
-
 MARK_SECONDS: Final = 1.0
 """How long after the last mark events that went one by one get theirs."""
 
@@ -77,6 +75,7 @@ class SitePublisher:
         longest = timedelta(seconds=RENEWAL_SECONDS)
         self._renewal = min(longest, (settings.max_age or longest * 4) / 4).total_seconds()
         self._marked = monotonic()
+        self._costs = Costs()
         self._news = asyncio.Event()
         self._failures = 0
 
@@ -139,7 +138,7 @@ class SitePublisher:
         """Publish from the end of the stream on, until something goes wrong."""
         await ensure_stream(self._connection, self._settings)
         place = await find_place(self._log, self._connection, self._site, self._settings.max_age)
-        if not place.fence:
+        if not place.fence.sequence:
             place = await self._mark(place)
         self.progress.reach(place.position)
         pages = Pages(self._log, self._connection, self._site, place.position)
@@ -150,25 +149,32 @@ class SitePublisher:
 
     async def _send(self, page: list[Message], place: Place) -> Place:
         self.progress.enter(PublisherState.PUBLISHING)
-        if len(page) <= FEW:
-            for message in page:
-                place = await self._send_event(message, place)
+        if not place.claimed:
+            place = await self._mark(place)
+        if self._costs.favour_batch(len(page)):
+            for batch in split(page):
+                place = await self._send_batch(batch, place)
             return place
-        for batch in split(page):
-            place = await self._send_batch(batch, place)
-        return place
+        for message in page:
+            place = await self._send_event(message, place)
+        is_due = monotonic() - self._marked >= MARK_SECONDS
+        return await self._mark(place) if is_due else place
 
     async def _send_event(self, message: Message, place: Place) -> Place:
-        fence = await send_event(self._connection, message, place.fence)
+        begun = monotonic()
+        await send_event(self._connection, message, place.fence)
+        self._costs.note_event(monotonic() - begun)
         self._sent([message])
-        return Place(mark_of(message.record), fence, marked=False)
+        return Place(mark_of(message.record), place.fence, marked=False)
 
     async def _send_batch(self, batch: list[Message], place: Place) -> Place:
         mark = mark_of(batch[-1].record)
         async with self._slots:
+            begun = monotonic()
             fence = await send_batch(self._connection, batch, mark, place.fence)
         self._sent(batch)
         self._marked = monotonic()
+        self._costs.note_batch(self._marked - begun, len(batch))
         return Place(mark, fence, marked=True)
 
     def _sent(self, messages: list[Message]) -> None:
@@ -179,10 +185,9 @@ class SitePublisher:
 
     async def _mark(self, place: Place) -> Place:
         """Say how far the stream is."""
-        mark = place.mark.model_copy(update={"time": datetime.now(UTC)})
-        fence = await send_mark(self._connection, mark, place.fence)
+        place = await renew(self._log, self._connection, place)
         self._marked = monotonic()
-        return Place(mark, fence, marked=True)
+        return place
 
     async def _idle(self, place: Place) -> Place:
         """Write the mark if it is due, else wait for news."""

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pbscast.errors import ConflictError
+from pbscast.errors import ConflictError, FencedError
+from pbscast.events import Site
+from pbscast.subjects import mark_subject
 from pbscast.wire import Mark
-from pbscast_fanout.batches import mark_of
+from pbscast_fanout.batches import mark_of, send_mark
 from pbscast_fanout.jetstream import STREAM
-from pbscast_fanout.streams import Tail, read_tail, site_filter
+from pbscast_fanout.streams import Fence, Tail, read_between, read_tail, site_filter
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from pbscast.events import Site
     from pbscast_fanout.connection import Connection
     from pbscast_store.log import Log
     from pbscast_store.records import Record
@@ -35,10 +36,15 @@ class Place:
 
     mark: Mark
     """Says so, whether it is written yet or not."""
-    fence: int
-    """The sequence of the site's last message, 0 if there is none."""
+    fence: Fence
+    """The site's last message, or once that was written by us the site's last mark."""
     marked: bool
-    """Whether that message is the mark."""
+    """Whether the site's last message is the mark."""
+
+    @property
+    def claimed(self) -> bool:
+        """Whether the last mark is ours: nobody else can write until he has written one."""
+        return self.fence.subject == mark_subject(self.mark.site)
 
     @property
     def position(self) -> int:
@@ -59,17 +65,46 @@ async def find_place(
     if tail is None:
         position = await _first_retained(log, site, max_age)
         _log.warning("site_not_on_stream", site=site, publishing_from=position + 1)
-        return Place(Mark(site=site, position=position, time=datetime.now(UTC)), 0, marked=False)
+        mark = Mark(site=site, position=position, time=datetime.now(UTC))
+        return Place(mark, Fence(site_filter(site), 0), marked=False)
+    fence = Fence(site_filter(site), tail.sequence)
     if isinstance(tail.content, Mark):
         await _check_same(log, site, tail)
-        return Place(tail.content, tail.sequence, marked=True)
+        return Place(tail.content, fence, marked=True)
     record = await _check_same(log, site, tail)
-    mark = (
-        mark_of(record)
-        if record
-        else Mark(site=site, position=tail.position, time=datetime.now(UTC))
-    )
-    return Place(mark, tail.sequence, marked=False)
+    return Place(_mark_after(site, tail, record), fence, marked=False)
+
+
+async def renew(log: Log, connection: Connection, place: Place) -> Place:
+    """Write the mark; the first one makes us the one who publishes the site.
+
+    Raises FencedError if another worker published since, UnavailableError.
+    """
+    mark = place.mark.model_copy(update={"time": datetime.now(UTC)})
+    fence = await send_mark(connection, mark, place.fence)
+    if not place.claimed:
+        await check_last(log, connection, place, fence)
+    return Place(mark, fence, marked=True)
+
+
+async def check_last(log: Log, connection: Connection, place: Place, fence: Fence) -> None:
+    """Make sure that our first mark, at ``fence``, says all that came before it.
+
+    With replicas, what another worker had under way may have come in just before. Then one more
+    mark says so; raises FencedError, to begin anew.
+    """
+    site = Site(place.mark.site)
+    slipped = await read_between(connection, site, place.fence.sequence, fence.sequence)
+    if slipped is not None:
+        mark = _mark_after(site, slipped, await _check_same(log, site, slipped))
+        await send_mark(connection, mark, fence)
+        raise FencedError(f"another worker has published {site} up to {slipped.position}")
+
+
+def _mark_after(site: Site, tail: Tail, record: Record | None) -> Mark:
+    if record:
+        return mark_of(record)
+    return Mark(site=site, position=tail.position, time=datetime.now(UTC))
 
 
 async def _first_retained(log: Log, site: Site, max_age: timedelta | None) -> int:

@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
 
@@ -92,9 +92,18 @@ def _nanoseconds(duration: timedelta) -> int:
     return duration // timedelta(microseconds=1) * 1000
 
 
+class Fence(NamedTuple):
+    """What the stream has to hold last for a message to be taken."""
+
+    subject: str
+    """Where: on the site's mark subject, or with a wildcard anything of the site."""
+    sequence: int
+    """0 if nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """A site's last message on the stream: a mark or an event."""
+    """A message of a site on the stream, mostly its last: a mark or an event."""
 
     sequence: int
     body: bytes
@@ -133,7 +142,22 @@ async def read_tail(connection: Connection, site: str) -> Tail | None:
 
     Raises UnavailableError, or DecodeError if the message is not ours.
     """
-    request = {"last_by_subj": site_filter(site)}
+    return await _read(connection, site, {"last_by_subj": site_filter(site)})
+
+
+async def read_between(connection: Connection, site: str, after: int, before: int) -> Tail | None:
+    """Return a site's last message between two sequences. Raises as ``read_tail`` does."""
+    last = None
+    while after + 1 < before:
+        request = {"seq": after + 1, "next_by_subj": site_filter(site)}
+        found = await _read(connection, site, request)
+        if found is None or found.sequence >= before:
+            break
+        last, after = found, found.sequence
+    return last
+
+
+async def _read(connection: Connection, site: str, request: dict[str, Any]) -> Tail | None:
     try:
         answer = await call(connection, f"STREAM.MSG.GET.{STREAM}", request)
     except NotFoundError:

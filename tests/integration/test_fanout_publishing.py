@@ -26,13 +26,14 @@ from pbscast import wire
 from pbscast.errors import FencedError
 from pbscast.events import ChangePayload, Kind, Site
 from pbscast.requests import PublisherState
-from pbscast.subjects import job_filter
+from pbscast.subjects import job_filter, mark_subject
 from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout import publisher
 from pbscast_fanout.batches import compose, mark_of, send_batch, send_event, send_mark
 from pbscast_fanout.connection import Connection
-from pbscast_fanout.resume import find_place
+from pbscast_fanout.resume import check_last, find_place
 from pbscast_fanout.settings import NatsSettings
+from pbscast_fanout.streams import Fence
 from pbscast_store.log import Log
 
 
@@ -128,6 +129,43 @@ async def test_a_worker_that_was_overtaken_cannot_write(log: Log, nats_url: str)
             await send_mark(zombie, mark, stale.fence)
     await zombie.close()
     await assert_published(nats_url, log, "sitea")
+
+
+async def test_what_slipped_in_before_the_first_mark_is_not_published_again(
+    log: Log, nats_url: str
+) -> None:
+    await write(log, "sitea", drafts(5))
+    connection = Connection(NatsSettings(servers=(nats_url,)), name="test")
+    await connection.open()
+    async with fanning(log, nats_url) as fanout:
+        await published_to(fanout, "sitea", 5)
+    stale = await find_place(log, connection, Site("sitea"), None)
+    await write(log, "sitea", drafts(1))
+    (record,) = await log.read("sitea", 5, 1)
+    await send_event(connection, compose(record, 10**6), stale.fence)
+    # As if the server had taken both: with replicas it does not see all that is under way.
+    (*_, last) = await stored(nats_url, mark_subject("sitea"))
+    unaware = Fence(mark_subject("sitea"), last.sequence)
+    fence = await send_mark(connection, stale.mark, unaware)
+    with pytest.raises(FencedError):
+        await check_last(log, connection, stale, fence)
+    await write(log, "sitea", drafts(5))
+    async with fanning(log, nats_url) as fanout:
+        await published_to(fanout, "sitea", 11)
+    await connection.close()
+    bodies = [item.body for item in await stored(nats_url, "pbs.v1.sitea.job.>")]
+    assert bodies == [item.encode() for item in await logged(log, "sitea")]
+
+
+async def test_many_subjects_make_publishing_no_slower(log: Log, nats_url: str) -> None:
+    """To find a site's last message the server looks at all its subjects; a mark is one."""
+    await write(log, "sitea", [draft(f"{number}.sitea") for number in range(1_000)])
+    async with fanning(log, nats_url) as fanout, client_of(nats_url) as client:
+        await published_to(fanout, "sitea", 1_000)
+        live = await client.subscribe("pbs.v1.sitea.job.>")
+        await write(log, "sitea", drafts(1))
+        headers = (await live.next_msg(timeout=5)).headers or {}
+        assert headers["Nats-Expected-Last-Subject-Sequence-Subject"] == "pbs.v1.sitea.mark"
 
 
 async def test_of_two_workers_one_publishes_and_the_other_takes_over(

@@ -17,7 +17,7 @@ from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout.batches import send_mark
 from pbscast_fanout.connection import Connection
 from pbscast_fanout.settings import NatsSettings, StreamSettings
-from pbscast_fanout.streams import ensure_stream, read_tail
+from pbscast_fanout.streams import Fence, ensure_stream, read_tail, site_filter
 from pbscast_store.log import Log
 
 
@@ -56,7 +56,7 @@ async def made(connection: Connection, settings: StreamSettings) -> None:
                 await asyncio.sleep(0.2)
 
 
-async def mark(connection: Connection, fence: int) -> str:
+async def mark(connection: Connection, fence: Fence) -> str:
     now = wire.Mark(site="sitea", position=0, time=datetime.now(UTC))
     try:
         await send_mark(connection, now, fence)
@@ -74,7 +74,7 @@ async def test_of_two_that_write_at_once_one_is_fenced(cluster: list[str]) -> No
         await made(both[0], settings)
         for _ in range(50):
             tail = await read_tail(both[0], "sitea")
-            fence = tail.sequence if tail else 0
+            fence = Fence(site_filter("sitea"), tail.sequence if tail else 0)
             outcome = await asyncio.gather(*(mark(connection, fence) for connection in both))
             assert sorted(outcome) == ["fenced", "stored"]
     finally:
