@@ -32,6 +32,7 @@ without a flush, and the old snapshot calls those finished.)
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -100,6 +101,14 @@ class Cursor:
         return seq <= self.top and not any(hole.low <= seq <= hole.high for hole in self.holes)
 
     @property
+    def passed_over(self) -> dict[str, list[int]]:
+        """The holes as arguments of a statement: ``lows`` and ``highs``."""
+        return {
+            "lows": [hole.low for hole in self.holes],
+            "highs": [hole.high for hole in self.holes],
+        }
+
+    @property
     def floor(self) -> int:
         """Rows below this are read and need no witness, all of them."""
         return min(self.top, self.holes[0].low) if self.holes else self.top
@@ -127,6 +136,11 @@ class Cursor:
         known = {name: values[name] for name in cls.__slots__ if name in values}
         holes = tuple(Hole(*hole) for hole in known.pop("holes", ()))
         return cls(**known, holes=holes)
+
+
+def witness(xid: int, at: datetime) -> str:
+    """Return what tells a row from any other that may ever have had its seq."""
+    return f"{xid}@{at.astimezone(UTC).isoformat()}"
 
 
 def _fill(holes: list[Hole], seq: int) -> list[Hole]:

@@ -12,7 +12,7 @@ from pbscast.events import Kind
 from pbscast_ingest import metrics
 from pbscast_ingest.comparison import TableRow, changed
 from pbscast_ingest.corrections import correct
-from pbscast_ingest.reader import witness
+from pbscast_ingest.cursor import witness
 from pbscast_ingest.segments import Segment, cut
 from pbscast_ingest.translation import KINDS, object_id, translate
 

@@ -11,6 +11,7 @@ import psycopg
 from pydantic_core import from_json
 
 from pbscast_ingest.comparison import TableRow, decode_table_row
+from pbscast_ingest.cursor import witness
 from pbscast_ingest.datastore import Connection, answering, connect, place
 from pbscast_ingest.faults import (
     CaptureMissingError,
@@ -217,7 +218,7 @@ class Journal:
 
         None are left at 0. The row ``top`` stays.
         """
-        values = {"low": self._trimmed, "top": cursor.top, "rows": TRIM_ROWS, **_holes(cursor)}
+        values = {"low": self._trimmed, "top": cursor.top, "rows": TRIM_ROWS, **cursor.passed_over}
         with answering(self._trimming, self.place):
             answer = await self._trimming.execute(statement("trim"), values)
             gone = [record[0] for record in await answer.fetchall()]
@@ -247,20 +248,9 @@ class Journal:
         try:
             yield Snapshot(self._reading, self.place, self._hstore)
         finally:
-            with answering(self._reading, self.place):
-                await self._reading.execute("ROLLBACK")
-
-
-def witness(xid: int, at: datetime) -> str:
-    """Return what tells a row from any other that may ever have had its seq."""
-    return f"{xid}@{at.isoformat()}"
-
-
-def _holes(cursor: Cursor) -> dict[str, list[int]]:
-    return {
-        "lows": [hole.low for hole in cursor.holes],
-        "highs": [hole.high for hole in cursor.holes],
-    }
+            if not self._reading.closed:
+                with answering(self._reading, self.place):
+                    await self._reading.execute("ROLLBACK")
 
 
 async def read_page(connection: Connection, where: str, cursor: Cursor, rows: int) -> Page:
@@ -271,7 +261,7 @@ async def read_page(connection: Connection, where: str, cursor: Cursor, rows: in
     with answering(connection, where):
         answer = await connection.execute(
             statement("page"),
-            {"top": cursor.top, **_holes(cursor), "rows": rows, "bytes": PAGE_BYTES},
+            {"top": cursor.top, **cursor.passed_over, "rows": rows, "bytes": PAGE_BYTES},
             binary=True,
         )
         head, *records = await answer.fetchall()
@@ -315,8 +305,12 @@ class Snapshot:
                     yield decode_table_row(kind, object_id, record)
         finally:
             # The server is asked to close it as well, and may hang just now.
-            with answering(self._connection, self._where):
-                await cursor.close()
+            try:
+                with answering(self._connection, self._where):
+                    await cursor.close()
+            finally:
+                if self._connection.closed:
+                    await cursor.close()
 
     async def _fetch(self, cursor: psycopg.AsyncServerCursor[Any]) -> list[Any]:
         with answering(self._connection, self._where):

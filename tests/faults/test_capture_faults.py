@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -19,7 +21,7 @@ from harness.capturing import (
     pairs,
 )
 
-from pbscast_deploy.embedded import PostgresServer
+from pbscast_deploy.embedded import PostgresServer, find_postgres
 from pbscast_deploy.simulator.datastore import create_datastore
 from pbscast_ingest import capture
 from pbscast_ingest.capture.script import Settings, install_messages, statements
@@ -320,9 +322,11 @@ def test_a_crash_loses_no_row_of_a_committed_save(own_postgres: PostgresServer) 
         assert Pbs(after).value("substate") == "11.99"
 
 
-def test_a_nearly_full_notification_queue_is_left_alone() -> None:
-    settings = {"fsync": "off", "max_notify_queue_pages": "64"}
-    with PostgresServer(settings=settings) as server:
+@pytest.mark.parametrize(("major", "bindir"), find_postgres().items())
+def test_a_filling_notification_queue_is_left_alone(major: int, bindir: Path) -> None:
+    """From PostgreSQL 17 on the queue can be made small; else a tenth of 8 GB does."""
+    small = {"max_notify_queue_pages": "64"} if major >= 17 else {}
+    with PostgresServer(bindir=bindir, settings={"fsync": "off", **small}) as server:
         create_datastore(server.dsn(), "pbs_datastore")
         dsn = server.dsn("pbs_datastore")
         capture.install(dsn, site="sitea")
@@ -330,8 +334,7 @@ def test_a_nearly_full_notification_queue_is_left_alone() -> None:
             stuck.execute("LISTEN pbscast")
             stuck.execute("BEGIN")
             stuck.execute("SELECT 1")
-            with pytest.raises(psycopg.Error, match="too many notifications"):
-                _fill_queue(db)
+            _fill_queue(db, count=10 if small else 5_000)
             pbs = Pbs(db)
             pbs.insert("1.s", job_state="11.Q")
             pbs.save("1.s", job_state="11.R")
@@ -344,6 +347,10 @@ def test_a_nearly_full_notification_queue_is_left_alone() -> None:
             assert "pid" in bell.advice
 
 
-def _fill_queue(db: Connection) -> None:
-    for _ in range(1000):
-        db.execute("SELECT pg_notify('other', repeat('x', 7000))")
+def _fill_queue(db: Connection, count: int) -> None:
+    """To the brim or, where that would take too long, until the triggers leave it alone."""
+    notify = "SELECT pg_notify('other', repeat('x', 7900) || n) FROM generate_series(1, %s) AS n"
+    is_filling = "SELECT pg_notification_queue_usage() < 0.1"
+    with suppress(psycopg.errors.ProgramLimitExceeded):
+        while count < 1000 or db.execute(is_filling).fetchone() == (True,):
+            db.execute(notify, [count])

@@ -6,7 +6,8 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, aclosing, contextmanager
 
 import psycopg
 import pytest
@@ -15,11 +16,12 @@ from harness.pbs import PbsServer
 from harness.proxy import cutting_proxy
 
 from pbscast.errors import UnavailableError
-from pbscast.events import EventName
+from pbscast.events import EventName, Kind
 from pbscast_deploy.embedded import PostgresServer
 from pbscast_deploy.simulator.datastore import create_datastore
 from pbscast_ingest.capture import install
 from pbscast_ingest.cursor import Cursor
+from pbscast_ingest.faults import DatastoreUnavailableError
 from pbscast_ingest.reader import Journal
 from pbscast_ingest.status import WorkerState
 from pbscast_ingest.worker import SiteWorker
@@ -142,26 +144,52 @@ async def test_a_datastore_that_hangs(
     monkeypatch.setattr("pbscast_ingest.datastore.ANSWER_SECONDS", 1.0)
     async with ingesting(log, own_datastore) as worker:
         await wait_for(log, is_resynced)
-        frozen = _processes(own_postgres)
-        for process in frozen:
-            os.kill(process, signal.SIGSTOP)
-        try:
+        with _frozen(own_postgres):
             assert "no answer" in await _complaint(worker)
             await wait_for(log, lambda records: "down" in _events(records, "sitea"))
-        finally:
-            for process in frozen:
-                os.kill(process, signal.SIGCONT)
         with PbsServer(own_datastore) as pbs:
             pbs.submit("1.s")
         records = await wait_for(log, _submitted("1.s"))
     assert_gapless(records)
 
 
-def _processes(server: PostgresServer) -> list[int]:
+@contextmanager
+def _frozen(server: PostgresServer) -> Iterator[None]:
     found = subprocess.run(
         ["pgrep", "-P", str(server.pid)], capture_output=True, text=True, check=True
     )
-    return [int(pid) for pid in (server.pid, *found.stdout.split()) if pid]
+    processes = [int(pid) for pid in (server.pid, *found.stdout.split()) if pid]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
+async def test_a_datastore_that_hangs_while_its_tables_are_read(
+    own_postgres: PostgresServer, own_datastore: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leaving a table early asks the server once more, and that hangs as well."""
+    monkeypatch.setattr("pbscast_ingest.datastore.ANSWER_SECONDS", 0.5)
+    with PbsServer(own_datastore) as pbs:
+        for number in range(60):
+            pbs.submit(f"{number}.s")
+    async with Journal.open(own_datastore) as journal:
+        await journal.identify()
+        async with asyncio.timeout(10):
+            with pytest.raises(DatastoreUnavailableError, match="no answer"):
+                await _hang_in_a_table(journal, own_postgres)
+
+
+async def _hang_in_a_table(journal: Journal, server: PostgresServer) -> None:
+    async with AsyncExitStack() as stack:
+        snapshot = await stack.enter_async_context(journal.snapshot())
+        rows = await stack.enter_async_context(aclosing(snapshot.rows(Kind.JOB)))
+        await anext(rows)
+        stack.enter_context(_frozen(server))
+        await rows.aclose()
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])

@@ -120,7 +120,7 @@ async def test_nobody_elses_functions_are_called(log: Log, datastore_dsn: str, s
             db.execute(sql.SQL("ALTER EXTENSION hstore SET SCHEMA {}").format(name))
             install(datastore_dsn, site="sitea")
         for form in HOSTILE:
-            head = sql.SQL("CREATE FUNCTION {0}." + form).format(name)  # type: ignore[arg-type]
+            head = sql.SQL("CREATE FUNCTION {0}." + form).format(name)
             body = sql.SQL(" LANGUAGE plpgsql AS 'BEGIN RAISE ''called''; END'")
             db.execute(head + body)
         database = sql.Identifier(db.info.dbname)

@@ -12,7 +12,7 @@ OK, WARN, FAIL = Verdict.OK, Verdict.WARN, Verdict.FAIL
 
 SEEN = Surroundings(150018, "15.18", True, "public", True, 0.0, None)  # noqa: FBT003 - a row
 INSTALLED = Installed(JOURNAL_VERSION, digest(), "sitea", "reader", "2026-11-22", "1:a", ())
-JOURNAL = Journal(10, 1 << 20, 1 << 30, 30.0, 1.0, 0, None, 0, 0)
+JOURNAL = Journal(10, 1 << 20, 1 << 30, 1 << 25, 30.0, 1.0, 0, None, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,13 +13,16 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pbscast.errors import ConfigError, PbscastError
 from pbscast_deploy.cli.options import Dsn, Site
-from pbscast_deploy.config import check_site_name
+from pbscast_deploy.config import check_site_name, load_settings
 from pbscast_deploy.passfiles import ensure_password
 from pbscast_ingest import capture
 from pbscast_ingest.capture.script import DEFAULT_READER
+from pbscast_store.log import Log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from pbscast_store.records import SiteRow
 
 app = typer.Typer(help="Capture inside a PBS datastore.", no_args_is_help=True)
 
@@ -144,13 +149,44 @@ def uninstall(site: Site, dsn: Dsn, *, print_sql: PrintSql = False) -> None:
 
 
 @app.command()
-def check(site: Site, dsn: Dsn) -> None:
-    """Say in plain words what is there, what is not, and what to do. Status 1 if anything fails."""
+def check(
+    site: Site,
+    dsn: Dsn,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The configuration file, for the log: how far it has read, who reads."),
+    ] = None,
+) -> None:
+    """Say in plain words what is there, what is not, and what to do. Status 1 if anything fails.
+
+    With --config also how far the log is behind the journal, and who holds the site.
+    """
     _check(site, dsn)
-    report = capture.check(dsn, site=site)
+    rows, trouble = _ask_log(config)
+    report = capture.check(dsn, site=site, rows=rows)
+    report = replace(report, findings=(*report.findings, *trouble))
     for line in report.lines():
         typer.echo(line)
+    if config is None:
+        typer.echo("      how far the log has read is said with --config pbscast.toml")
     raise typer.Exit(1 if report.verdict is capture.Verdict.FAIL else 0)
+
+
+def _ask_log(config: Path | None) -> tuple[Sequence[SiteRow] | None, list[capture.Finding]]:
+    """What the log says of its sites; a log that does not answer is a finding like others."""
+    if config is None:
+        return None, []
+    dsn = load_settings(config).log.dsn
+    try:
+        return asyncio.run(_sites(dsn)), []
+    except PbscastError as error:
+        advice = "pbscastd waits for it; the journal grows meanwhile"
+        return None, [capture.Finding("log", capture.Verdict.FAIL, str(error), advice)]
+
+
+async def _sites(dsn: str) -> Sequence[SiteRow]:
+    async with Log.open(dsn) as log:
+        return await log.sites()
 
 
 @app.command()

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from pbscast_ingest.capture import findings
+from pbscast_ingest.capture import findings, progress
 from pbscast_ingest.capture.installation import refuse_another_site
 from pbscast_ingest.capture.report import CheckReport, Finding, fail
 from pbscast_ingest.capture.script import digest
 from pbscast_ingest.capture.session import administrator, place
+from pbscast_ingest.cursor import Cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from pbscast_store.records import SiteRow
 
 
-def check(dsn: str, *, site: str | None = None) -> CheckReport:
+def check(
+    dsn: str, *, site: str | None = None, rows: Sequence[SiteRow] | None = None
+) -> CheckReport:
     """Say in plain words whether capture works, and what to do where it does not.
 
     Args:
         dsn: of the datastore, as the PBS database user.
         site: the one that it should be.
+        rows: what the log says of its sites; without it nobody knows how far it has read.
 
     Raises:
         ConflictError: it is another site's.
@@ -31,20 +38,22 @@ def check(dsn: str, *, site: str | None = None) -> CheckReport:
     """
     with administrator(dsn) as connection:
         refuse_another_site(connection, place(dsn), site)
-        return CheckReport(place(dsn), tuple(_look(connection)))
+        return CheckReport(place(dsn), tuple(_look(connection, rows)))
 
 
-def _look(connection: psycopg.Connection) -> list[Finding]:
+def _look(connection: psycopg.Connection, rows: Sequence[SiteRow] | None) -> list[Finding]:
     seen = findings.Surroundings(*_ask(connection, "surroundings"))
     version = _ask(connection, "schema_version") if seen.has_pbs else None
     found = [findings.server(seen), findings.schema(seen, version[0] if version else None)]
     if not seen.has_installation:
         advice = "run `pbscastd source install`"
         return [*found, fail("installation", "capture is not installed", advice)]
-    return found + _look_inside(connection, seen)
+    return found + _look_inside(connection, seen, rows)
 
 
-def _look_inside(connection: psycopg.Connection, seen: findings.Surroundings) -> list[Finding]:
+def _look_inside(
+    connection: psycopg.Connection, seen: findings.Surroundings, rows: Sequence[SiteRow] | None
+) -> list[Finding]:
     try:
         installed = findings.Installed(*_ask(connection, "installation"))
         journal = findings.Journal(*_ask(connection, "journal", {"reader": installed.reader}))
@@ -61,11 +70,26 @@ def _look_inside(connection: psycopg.Connection, seen: findings.Surroundings) ->
         findings.switch(journal),
         findings.size(journal),
         findings.reading(installed.reader, journal),
+        *_look_at_log(connection, installed, rows),
         findings.last_row(journal),
         findings.losses(journal),
         findings.queue(seen),
         findings.reader(installed.reader, findings.Reader(*reader) if reader else None),
     ]
+
+
+def _look_at_log(
+    connection: psycopg.Connection, installed: findings.Installed, rows: Sequence[SiteRow] | None
+) -> list[Finding]:
+    if rows is None:
+        return []
+    row = next((row for row in rows if row.name == installed.site), None)
+    said = progress.log(installed.site, installed.identity, row, datetime.now(UTC))
+    cursor = Cursor.load(row.cursor if row else None)
+    if cursor.journal != installed.identity:
+        return [said]
+    lag = _ask(connection, "lag", {"top": cursor.top, **cursor.passed_over})
+    return [said, progress.lag(cursor, progress.Lag(*lag))]
 
 
 def _ask(

@@ -55,6 +55,7 @@ class Journal(NamedTuple):
     rows: int
     bytes: int
     cap_bytes: int
+    database_bytes: int
     oldest_seconds: float | None
     newest_seconds: float | None
     sessions: int
@@ -139,8 +140,9 @@ def switch(journal: Journal) -> Finding:
 def size(journal: Journal) -> Finding:
     """Whether the journal is far from its cap."""
     text = f"{journal.rows} rows, {_mib(journal.bytes)} of {_mib(journal.cap_bytes)} MiB"
+    text += f" in a database of {_mib(journal.database_bytes)} MiB"
     if journal.oldest_seconds is not None:
-        text += f", oldest row {_ago(journal.oldest_seconds)}"
+        text += f", oldest row {ago(journal.oldest_seconds)}"
     advice = "is pbscastd running, and does it reach this datastore and the log?"
     if journal.bytes > journal.cap_bytes:
         return fail("journal", f"{text}: full, capture has paused itself", advice)
@@ -150,15 +152,15 @@ def size(journal: Journal) -> Finding:
 
 
 def reading(reader: str, journal: Journal) -> Finding:
-    """Whether somebody reads; how much of the journal was read is known to the log alone."""
-    beat = "" if journal.beat_seconds is None else f", last heartbeat {_ago(journal.beat_seconds)}"
+    """Whether somebody reads, as far as the journal alone tells."""
+    beat = "" if journal.beat_seconds is None else f", last heartbeat {ago(journal.beat_seconds)}"
     if not journal.sessions:
         text = f"{reader} is not connected{beat}"
         return warn("reading", text, "is pbscastd running, and does it reach this datastore?")
     text = f"{reader} is connected{beat}"
     oldest = journal.oldest_seconds or 0.0
     if journal.rows > _UNTRIMMED and oldest > _BACKLOG:
-        text += f", but {journal.rows} rows are not trimmed, the oldest {_ago(oldest)}"
+        text += f", but {journal.rows} rows are not trimmed, the oldest {ago(oldest)}"
         return warn("reading", text, "does pbscastd reach the log?")
     return ok("reading", text)
 
@@ -167,7 +169,7 @@ def last_row(journal: Journal) -> Finding:
     """When the journal was last written; a running reader's heartbeat does so as well."""
     if journal.newest_seconds is None:
         return ok("last row", "none yet")
-    return ok("last row", _ago(journal.newest_seconds))
+    return ok("last row", ago(journal.newest_seconds))
 
 
 def losses(journal: Journal) -> Finding:
@@ -206,7 +208,8 @@ def _mib(size: int) -> str:
     return f"{size / 2**20:.1f}" if size < 10 * 2**20 else f"{size // 2**20}"
 
 
-def _ago(seconds: float) -> str:
+def ago(seconds: float) -> str:
+    """How long ago that was, in words."""
     if seconds < 120:
         return f"{max(seconds, 0):.0f} s ago"
     if seconds < 7200:

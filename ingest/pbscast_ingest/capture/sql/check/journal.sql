@@ -2,6 +2,7 @@
 SELECT (SELECT count(*) FROM (SELECT FROM pbscast.journal LIMIT 1000000) AS bounded) AS rows,
        pg_total_relation_size('pbscast.journal') AS bytes,
        c.cap_bytes AS cap_bytes,
+       pg_database_size(current_database()) AS database_bytes,
        (SELECT extract(epoch FROM clock_timestamp() - j.at)::float8 FROM pbscast.journal j ORDER BY j.seq LIMIT 1) AS oldest_seconds,
        (SELECT extract(epoch FROM clock_timestamp() - j.at)::float8 FROM pbscast.journal j ORDER BY j.seq DESC LIMIT 1) AS newest_seconds,
        (SELECT count(*) FROM pg_catalog.pg_stat_activity a
