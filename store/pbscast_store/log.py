@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import datetime
 from typing import Final, Self
 
 import asyncpg
 
 from pbscast.errors import NotFoundError, PbscastError, UsageError
-from pbscast_store import history, queries
+from pbscast.events import Kind, Site
+from pbscast.lives import Difference, Standing
+from pbscast.selection import Selection
+from pbscast_store import differences, queries, snapshots, standings, stories
 from pbscast_store.connection import check_schema, check_server, close, connect, open_pool, place
 from pbscast_store.doorbell import Doorbell, listening
 from pbscast_store.errors import translated
-from pbscast_store.heads import ObjectKey
 from pbscast_store.leases import Lease
 from pbscast_store.migration import Migrated, migrate
+from pbscast_store.moments import at_each_site
 from pbscast_store.partitions import Partitions
 from pbscast_store.records import ObjectState, Record, SiteRow
+from pbscast_store.search import LifePage, read_lives, resolve
+from pbscast_store.snapshots import SnapshotPage
+from pbscast_store.source import EventSource, EventTable
+from pbscast_store.standings import Page, Spot
+from pbscast_store.stories import EventPage
 from pbscast_store.writer import SiteWriter
 
 PAGE_BYTES: Final = 4 * 1024 * 1024
 """Of payload, after which a page ends early."""
-
-_ARRAY: Final = "[]"
 
 
 class Log:
@@ -33,6 +40,7 @@ class Log:
         self._dsn = dsn
         self._pool = pool
         self._place = place(dsn)
+        self._source: EventSource = EventTable(pool)
         self._writing: set[asyncpg.Connection] = set()
 
     @classmethod
@@ -118,7 +126,7 @@ class Log:
         A page ends after `limit` events or `max_bytes` of payload, but holds at least one event.
         """
         with translated(self._place):
-            return await queries.read_events(self._pool, site, after, limit, max_bytes)
+            return await self._source.read(site, after, limit, max_bytes)
 
     async def history(
         self,
@@ -132,15 +140,132 @@ class Log:
     ) -> list[Record]:
         """The events of an object, oldest first; of an array `N[].server`, its subjobs' too.
 
-        One site's events stand in the order of their positions, those of several sites by time.
-        A page ends as that of `read` does. To go on, give as `after` the position of the last
-        event seen of each site.
+        As `events`; empty if the log never saw the object. To go on, give as `after` the position
+        of the last event seen of each site.
         """
-        key, seen = ObjectKey(kind, object_id), after or {}
-        find = queries.array_places if _ARRAY in object_id else queries.object_places
+        sites = () if site is None else (Site(site),)
+        selection = Selection(kind=Kind(kind), ids=(object_id,), sites=sites)
+        try:
+            page = await self.events(selection, positions=after, limit=limit, max_bytes=max_bytes)
+        except NotFoundError:
+            return []
+        return page.records
+
+    async def events(
+        self,
+        selection: Selection,
+        *,
+        begin: datetime | None = None,
+        end: datetime | None = None,
+        newest_first: bool = False,
+        positions: Mapping[str, int] | None = None,
+        limit: int = 1000,
+        max_bytes: int = PAGE_BYTES,
+    ) -> EventPage:
+        """The events, from `begin` to before `end`, of objects whose lives match.
+
+        One site's events stand in the order of their positions, those of several sites by time; but
+        what a job did after a move comes after its finalize at the site it left. A page ends as
+        that of `read` does, or after about two seconds of search. To go on, give its `positions`.
+        Raises NotFoundError for an id or a site of which the log knows nothing.
+        """
         with translated(self._place):
-            found = await find(self._pool, key, site, seen, limit)
-            return await queries.events_at(self._pool, history.merge(found, limit, max_bytes))
+            scope = await resolve(self._pool, selection)
+            question = stories.Question(scope, begin, end, newest_first)
+            return await stories.read_page(
+                self._pool, self._source, question, positions or {}, limit, max_bytes
+            )
+
+    async def lives(
+        self,
+        selection: Selection,
+        *,
+        begin: datetime | None = None,
+        end: datetime | None = None,
+        newest_first: bool = True,
+        positions: Mapping[str, int] | None = None,
+        limit: int = 1000,
+    ) -> LifePage:
+        """The lives that match and lasted into the time from `begin` to before `end`.
+
+        They stand in the order of their first events. To go on, give the page's `positions`.
+        Raises as `events`.
+        """
+        with translated(self._place):
+            scope = await resolve(self._pool, selection)
+            question = stories.Question(scope, begin, end, newest_first)
+            windows = question.windows(question.start(positions or {}))
+            return await read_lives(self._pool, scope, windows, limit)
+
+    async def snapshot(
+        self,
+        selection: Selection,
+        *,
+        attributes: bool = False,
+        after: Spot | None = None,
+        limit: int = 1000,
+        max_bytes: int = PAGE_BYTES,
+    ) -> SnapshotPage:
+        """How the matching objects stand now that live; those asked for by id in any case.
+
+        They are ordered by site, then by the position of their first event, so that what begins
+        while the pages are read comes last. A page ends after `limit` objects or `max_bytes` of
+        attributes. Raises as `events`.
+        """
+        with translated(self._place):
+            scope = await resolve(self._pool, selection)
+            return await snapshots.read_page(
+                self._pool, scope, after, limit, max_bytes, attributes=attributes
+            )
+
+    async def at(
+        self,
+        selection: Selection,
+        moment: datetime | Mapping[str, int],
+        *,
+        attributes: bool = False,
+        after: Spot | None = None,
+        limit: int = 1000,
+        max_bytes: int = PAGE_BYTES,
+    ) -> Page[Standing]:
+        """How matching objects stood at a time, or at a position of each site given.
+
+        An object stood as its last event up to then left it. Those are told that were live then;
+        objects asked for by id even if they had ended, in their latest life that had begun.
+        Ordered and paged as `snapshot`, or after about two seconds of search. Raises as `events`,
+        and UsageError or NotFoundError for a moment that the log cannot know.
+        """
+        with translated(self._place):
+            scope = await resolve(self._pool, selection)
+            moments = await at_each_site(self._source, scope, moment)
+            question = standings.AtQuestion(scope, moments, attributes)
+            return await standings.read_page(
+                self._pool, self._source, question, after, limit, max_bytes
+            )
+
+    async def difference(
+        self,
+        selection: Selection,
+        begin: datetime | Mapping[str, int],
+        end: datetime | Mapping[str, int],
+        *,
+        after: Spot | None = None,
+        limit: int = 1000,
+        max_bytes: int = PAGE_BYTES,
+    ) -> Page[Difference]:
+        """What the events after one moment, up to another, changed of matching objects.
+
+        Both are times, or positions of the same sites. Ordered and paged as `at`; raises as that.
+        """
+        with translated(self._place):
+            scope = await resolve(self._pool, selection)
+            first = await at_each_site(self._source, scope, begin)
+            second = await at_each_site(self._source, scope, end)
+            moments = {site: (first[site], second[site]) for site in first}
+            question = differences.DifferenceQuestion(scope, moments)
+            return await differences.read_page(
+                self._pool, self._source, question, after, limit, max_bytes
+            )
 
     async def object(self, site: str, kind: str, object_id: str) -> ObjectState | None:
         """The latest incarnation of an object, gone or not; None if the log never saw one."""

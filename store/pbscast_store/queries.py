@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -74,43 +74,6 @@ async def read_events(
     """At least one if there is any; no more than `limit`, and `max_bytes` of payload."""
     rows = await executor.fetch(query("read_events"), site, after, limit, max_bytes)
     return [Record(**row) for row in rows]
-
-
-async def events_at(executor: Executor, places: Sequence[Place]) -> list[Record]:
-    """The events at places, in the order of the places."""
-    sites, positions = [place.site for place in places], [place.position for place in places]
-    return [Record(**row) for row in await executor.fetch(query("events_at"), sites, positions)]
-
-
-async def object_places(
-    executor: Executor, key: ObjectKey, site: str | None, after: Mapping[str, int], limit: int
-) -> list[Place]:
-    """Where the events of one object stand: up to `limit` of each site, by site and position."""
-    rows = await executor.fetch(
-        query("object_places"), key.kind, key.id, site, json.dumps(after), limit
-    )
-    return [Place(**row) for row in rows]
-
-
-async def array_places(
-    executor: Executor, key: ObjectKey, site: str | None, after: Mapping[str, int], limit: int
-) -> list[Place]:
-    r"""As `object_places`, of an array `N[].server` and its subjobs `N[i].server`.
-
-    All their ids begin with `N[`, which is the range up to `N\`, the next character.
-    """
-    number, _, end = key.id.partition("[")
-    rows = await executor.fetch(
-        query("array_places"),
-        key.kind,
-        f"{number}[",
-        f"{number}\\",
-        end,
-        site,
-        json.dumps(after),
-        limit,
-    )
-    return [Place(**row) for row in rows]
 
 
 async def heads(executor: Executor, site: str, keys: Iterable[ObjectKey]) -> dict[ObjectKey, Head]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Final
 
+_INCLUDE: Final = re.compile(r"-- include (\w+)$", re.MULTILINE)
 _SQL: Final = resources.files(__package__) / "sql"
 
 
@@ -21,8 +23,15 @@ class Migration:
 
 @cache
 def query(name: str) -> str:
-    """The text of `sql/queries/<name>.sql`."""
-    return (_SQL / "queries" / f"{name}.sql").read_text()
+    """The text of `sql/queries/<name>.sql`.
+
+    A line that ends in `-- include <part>` is followed by `sql/parts/<part>.sql`, in parentheses.
+    """
+    return _INCLUDE.sub(_part, (_SQL / "queries" / f"{name}.sql").read_text())
+
+
+def _part(include: re.Match[str]) -> str:
+    return f"(\n{(_SQL / 'parts' / f'{include[1]}.sql').read_text()})"
 
 
 @cache

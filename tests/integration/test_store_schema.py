@@ -200,11 +200,12 @@ async def test_hot_statements_use_an_index(log_dsn: str) -> None:
         assert "Seq Scan on object" not in plans[name], (name, plans[name])
 
 
+_PLACES = "'job', '{7.sitea}', '{sitea,siteb}', '{0,0}', '{100000,100000}', NULL, NULL, 100"
 _HOT = {
     "read_events": "'sitea', 100, 50, 1000000",
-    "events_at": "'{sitea,siteb}', '{5,6}'",
-    "object_places": "'job', '7.sitea', NULL, '{}', 100",
-    "array_places": "'job', '7[', '7\\', '].sitea', NULL, '{}', 100",
+    "events_at": "'{sitea,siteb}', '{5,6}', '{2026-11-22,2026-11-22}'",
+    "object_places_oldest": _PLACES,
+    "object_places_newest": _PLACES,
     "heads": "'sitea', '{job,job}', '{7.sitea,8.sitea}'",
     "object": "'sitea', 'job', '7.sitea'",
     "present_objects": "'sitea', 'job'",
@@ -212,8 +213,8 @@ _HOT = {
 _INDEXES = {
     "read_events": "event_p\\d+_pkey",
     "events_at": "event_p\\d+_pkey",
-    "object_places": "event_p\\d+_history",
-    "array_places": "event_p\\d+_history",
+    "object_places_oldest": "event_p\\d+_history",
+    "object_places_newest": "event_p\\d+_history",
     "heads": "object_pkey",
     "object": "object_pkey",
     "present_objects": "object_present",

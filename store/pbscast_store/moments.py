@@ -1,0 +1,54 @@
+"""Whether the log can say how things were at a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from pbscast import wire
+from pbscast.errors import NotFoundError, UsageError
+from pbscast_store.search import Scope
+from pbscast_store.source import EventSource
+from pbscast_store.standings import Moment
+
+_SKEW: Final = timedelta(minutes=1)
+"""By how much the asker's clock may be ahead of ours."""
+
+
+async def at_each_site(
+    source: EventSource, scope: Scope, moment: datetime | Mapping[str, int]
+) -> dict[str, Moment]:
+    """The moment at each site that is asked about.
+
+    Raises UsageError for a time in the future and for a position beyond a site's log; NotFoundError
+    for a time before the log of every site, and for a site that is not asked about or not known.
+    """
+    if isinstance(moment, datetime):
+        await _check_time(source, scope, moment)
+        return {site.name: moment for site in scope.sites}
+    ends = {site.name: site.position for site in scope.sites}
+    for name, position in moment.items():
+        if name not in ends:
+            raise NotFoundError(f"no such site: {name} (asked about: {', '.join(ends) or 'none'})")
+        if position > ends[name]:
+            raise UsageError(
+                f"position {position} is beyond the log of {name}, which ends at {ends[name]}"
+            )
+    return dict(moment)
+
+
+async def _check_time(source: EventSource, scope: Scope, moment: datetime) -> None:
+    if moment > datetime.now(UTC) + _SKEW:
+        raise UsageError(f"{wire.format_time(moment)} lies in the future")
+    begin: datetime | None = None
+    for site in scope.sites:
+        for first in await source.read(site.name, 0, 1, 1):
+            if first.time <= moment:
+                return
+            begin = first.time if begin is None else min(begin, first.time)
+    if begin is not None:
+        raise NotFoundError(
+            f"the log begins at {wire.format_time(begin)}:"
+            f" nothing is known of {wire.format_time(moment)}"
+        )

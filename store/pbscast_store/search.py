@@ -1,0 +1,203 @@
+"""Which sites, ids and lives a selection means."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Final
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from pbscast.errors import NotFoundError
+from pbscast.lives import Life
+from pbscast.selection import Selection
+from pbscast_store import queries
+from pbscast_store.records import SiteRow
+from pbscast_store.source import LifeSpan, Window
+from pbscast_store.statements import query
+
+_ARRAY: Final = "[]"
+_LIKE: Final = {"*": "%", "?": "_", "%": r"\%", "_": r"\_", "\\": r"\\"}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A selection whose sites and ids the log knows."""
+
+    selection: Selection
+    sites: list[SiteRow]
+    """Those that are asked about, by name."""
+    ids: list[str] | None
+    """Those of arrays with their subjobs'; None: any."""
+
+    @property
+    def criteria(self) -> tuple[object, ...]:
+        """`$1` to `$10` of `sql/parts/criteria.sql`."""
+        chosen = self.selection
+        return (
+            chosen.kind,
+            self.ids,
+            [_like(name) for name in chosen.names] or None,
+            chosen.owners or None,
+            chosen.projects or None,
+            chosen.queues or None,
+            chosen.states or None,
+            chosen.reached or None,
+            chosen.reasons or None,
+            chosen.exit_statuses or None,
+        )
+
+    @property
+    def is_by_id(self) -> bool:
+        """Whether ids are all that is asked for."""
+        return self.ids is not None and not any(self.criteria[2:])
+
+
+async def resolve(pool: asyncpg.Pool, selection: Selection) -> Scope:
+    """Raises NotFoundError for a site or an id of which the log knows nothing."""
+    sites = await queries.sites(pool)
+    known = {site.name: site for site in sites}
+    for name in selection.sites:
+        if name not in known:
+            raise NotFoundError(f"no such site: {name} (known: {', '.join(known) or 'none'})")
+    asked = [site for site in sites if not selection.sites or site.name in selection.sites]
+    ids = await _expand(pool, selection, [site.name for site in asked]) if selection.ids else None
+    return Scope(selection, asked, ids)
+
+
+async def _expand(pool: asyncpg.Pool, selection: Selection, sites: list[str]) -> list[str]:
+    rows = await pool.fetch(query("objects_named"), sites, selection.kind, selection.ids)
+    found = {row["id"] for row in rows}
+    for wanted in selection.ids:
+        members = [wanted] if wanted in found else []
+        if _ARRAY in wanted:
+            members = await _members(pool, selection.kind, wanted, sites)
+            found.update(members)
+        if not members:
+            at = f" at site {', '.join(selection.sites)}" if selection.sites else ""
+            raise NotFoundError(f"the log has no {selection.kind} {wanted}{at}")
+    return sorted(found)
+
+
+async def _members(pool: asyncpg.Pool, kind: str, array: str, sites: list[str]) -> list[str]:
+    r"""An array `N[].server` and its subjobs `N[i].server`.
+
+    All their ids begin with `N[`, which is the range up to `N\`, the next character.
+    """
+    number, _, end = array.partition("[")
+    rows = await pool.fetch(query("array_members"), sites, kind, f"{number}[", f"{number}\\", end)
+    return [row["id"] for row in rows]
+
+
+@asynccontextmanager
+async def searching(pool: asyncpg.Pool) -> AsyncIterator[PoolConnectionProxy]:
+    """A connection that plans each query for what is asked; all of them see one moment."""
+    async with (
+        pool.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        await connection.execute(query("plan_for_values"))
+        yield connection
+
+
+@dataclass(frozen=True, slots=True)
+class LifePage:
+    """Some lives, and how far they go."""
+
+    lives: list[Life]
+    positions: dict[str, int]
+    """Of each site the first position of the last life told: give them to go on."""
+    more: bool
+
+
+async def read_lives(
+    pool: asyncpg.Pool, scope: Scope, windows: Mapping[str, Window], limit: int
+) -> LifePage:
+    """Lives that lasted into the windows' time, by the position of their first event.
+
+    Between sites the time decides at which they began.
+    """
+    newest_first = any(window.newest_first for window in windows.values())
+    async with searching(pool) as connection:
+        found = [
+            await _lives_at(connection, scope, site, window, limit)
+            for site, window in sorted(windows.items())
+        ]
+    merged = heapq.merge(*found, key=lambda life: (life.began, life.site), reverse=newest_first)
+    page = list(islice(merged, limit))
+    positions: dict[str, int] = {life.site: life.first_position for life in page}
+    more = len(page) < sum(map(len, found)) or any(len(lives) == limit for lives in found)
+    return LifePage(page, positions, more)
+
+
+async def _lives_at(
+    connection: PoolConnectionProxy, scope: Scope, site: str, window: Window, limit: int
+) -> list[Life]:
+    start = window.before if window.newest_first else window.after
+    rows = await connection.fetch(
+        query(f"lives_{window.order}"),
+        *scope.criteria,
+        site,
+        window.begin,
+        window.end,
+        start,
+        limit,
+    )
+    return [Life.model_validate(dict(row)) for row in rows]
+
+
+async def chosen_lives(
+    pool: asyncpg.Pool, scope: Scope, site: str, window: Window, limit: int
+) -> list[LifeSpan]:
+    """Lives that have events in the window, by its positions and about its time; in no order."""
+    async with searching(pool) as connection:
+        rows = await connection.fetch(
+            query("chosen_lives"), *scope.criteria, *_bounds(site, window), limit
+        )
+    return [LifeSpan(**row) for row in rows]
+
+
+async def extent(
+    pool: asyncpg.Pool, scope: Scope, site: str, window: Window
+) -> tuple[int, int] | None:
+    """Between which positions, both included, those lives stand; None: there are none."""
+    async with searching(pool) as connection:
+        row = await connection.fetchrow(
+            query("extent_of_lives"), *scope.criteria, *_bounds(site, window)
+        )
+    return None if row is None or row["first"] is None else (row["first"], row["last"])
+
+
+async def matching(
+    pool: asyncpg.Pool,
+    scope: Scope,
+    site: str,
+    window: Window,
+    lives: Sequence[tuple[str, int]],
+) -> set[tuple[str, int]]:
+    """Those of the lives, given by id and incarnation, that are selected."""
+    async with searching(pool) as connection:
+        rows = await connection.fetch(
+            query("lives_among"),
+            *scope.criteria,
+            site,
+            window.begin,
+            window.end,
+            [life[0] for life in lives],
+            [life[1] for life in lives],
+        )
+    return {(row["id"], row["incarnation"]) for row in rows}
+
+
+def _bounds(site: str, window: Window) -> tuple[str, datetime | None, datetime | None, int, int]:
+    return site, window.begin, window.end, window.after, window.before
+
+
+def _like(name: str) -> str:
+    return re.sub(r"[*?%_\\]", lambda match: _LIKE[match[0]], name)

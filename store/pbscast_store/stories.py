@@ -1,0 +1,197 @@
+"""History: the events of all that a selection means, a page at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+
+from pbscast.events import Kind
+from pbscast_store import history
+from pbscast_store.history import Merged, Moved, Stretch
+from pbscast_store.records import Record
+from pbscast_store.search import Scope, chosen_lives, extent, matching
+from pbscast_store.source import EventSource, Place, Window
+from pbscast_store.statements import query
+
+FEW: Final = 5_000
+"""Lives up to which each one's events are looked up; of more, the log itself is read in order."""
+STRIDE: Final = 200_000
+"""Positions that one such reading passes over at most."""
+_BATCH: Final = 5_000
+_PATIENCE: Final = 1.5
+"""Seconds after which a page ends with what was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Some events, and how far they go."""
+
+    records: list[Record]
+    positions: dict[str, int]
+    """Of each site: give them to go on."""
+    more: bool
+    """Whether there may be more; a page may be empty and not be the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What history is to be told."""
+
+    scope: Scope
+    begin: datetime | None = None
+    end: datetime | None = None
+    newest_first: bool = False
+
+    def start(self, positions: Mapping[str, int]) -> dict[str, int]:
+        """Where to go on at each site; where it begins, if that is not known."""
+        return {
+            site.name: positions.get(site.name, site.position + 1 if self.newest_first else 0)
+            for site in self.scope.sites
+        }
+
+    def windows(self, starts: Mapping[str, int]) -> dict[str, Window]:
+        """What is left of each site."""
+        return {
+            site.name: Window(
+                before=site.position + 1,
+                begin=self.begin,
+                end=self.end,
+                newest_first=self.newest_first,
+            ).beyond(starts[site.name])
+            for site in self.scope.sites
+        }
+
+
+async def read_page(
+    pool: asyncpg.Pool,
+    source: EventSource,
+    question: Question,
+    positions: Mapping[str, int],
+    limit: int,
+    max_bytes: int,
+) -> EventPage:
+    """The next events; `positions` are those of the page before, empty for the first."""
+    starts = question.start(positions)
+    windows = question.windows(starts)
+    if question.scope.is_by_id:
+        stretches = await _by_id(source, question.scope, windows, limit)
+    else:
+        search = _Search(pool, source, question.scope, limit)
+        stretches = {site: await search.run(site, window) for site, window in windows.items()}
+    page = await _merged(pool, question, stretches, starts, limit, max_bytes)
+    records = await source.events_at(page.places) if page.places else []
+    return EventPage(records, page.positions, page.more)
+
+
+async def _merged(
+    pool: asyncpg.Pool,
+    question: Question,
+    stretches: Mapping[str, Stretch],
+    starts: Mapping[str, int],
+    limit: int,
+    max_bytes: int,
+) -> Merged:
+    """Hand-overs matter only where several sites have something to tell."""
+    arrivals: history.Arrivals = {}
+    telling = [site for site, stretch in stretches.items() if stretch.places]
+    if len(telling) > 1 and question.scope.selection.kind is Kind.JOB:
+        ids = {place.id for site in telling for place in stretches[site].places}
+        sites = [site.name for site in question.scope.sites]
+        rows = await pool.fetch(query("moved_lives"), sites, sorted(ids))
+        arrivals = history.find_arrivals(Moved(**row) for row in rows)
+    return history.merge(
+        stretches, starts, limit, max_bytes, arrivals, newest_first=question.newest_first
+    )
+
+
+async def _by_id(
+    source: EventSource, scope: Scope, windows: Mapping[str, Window], limit: int
+) -> dict[str, Stretch]:
+    places = await source.object_places(scope.selection.kind, scope.ids or [], windows, limit)
+    found: dict[str, list[Place]] = {site: [] for site in windows}
+    for place in places:
+        found[place.site].append(place)
+    return {site: _stretch(found[site], windows[site], limit) for site in windows}
+
+
+def _stretch(places: list[Place], window: Window, limit: int) -> Stretch:
+    start = window.before if window.newest_first else window.after
+    searched = places[-1].position if places else start
+    return Stretch(places, searched, ended=len(places) < limit)
+
+
+class _Search:
+    """Finds the events of selected lives at one site after the other."""
+
+    def __init__(self, pool: asyncpg.Pool, source: EventSource, scope: Scope, limit: int) -> None:
+        self._pool = pool
+        self._source = source
+        self._scope = scope
+        self._kind = scope.selection.kind
+        self._limit = limit
+        self._clock = asyncio.get_running_loop().time
+        self._deadline = self._clock() + _PATIENCE
+
+    async def run(self, site: str, window: Window) -> Stretch:
+        lives = await chosen_lives(self._pool, self._scope, site, window, FEW + 1)
+        if len(lives) > FEW:
+            return await self._scan(site, window)
+        places = (
+            await self._source.life_places(site, self._kind, lives, window, self._limit)
+            if lives
+            else []
+        )
+        return _stretch(places, window, self._limit)
+
+    async def _scan(self, site: str, window: Window) -> Stretch:
+        """Read the log in order and look each event's life up, as long as patience lasts."""
+        found: list[Place] = []
+        is_stalled = window.begin is not None or window.end is not None
+        while window.before - window.after > 1:
+            if is_stalled:
+                window = await self._skip(site, window)
+                is_stalled = False
+            part = _first_part(window)
+            batch = await self._source.scanned_places(site, self._kind, part, _BATCH)
+            chosen = await self._choose(site, window, batch)
+            found += chosen
+            if len(found) >= self._limit:
+                return Stretch(found[: self._limit], found[self._limit - 1].position, ended=False)
+            is_stalled = not chosen
+            window = window.beyond(_reached(batch, part))
+            if self._clock() > self._deadline:
+                break
+        start = window.before if window.newest_first else window.after
+        return Stretch(found, start, ended=window.before - window.after <= 1)
+
+    async def _skip(self, site: str, window: Window) -> Window:
+        """Leave out what lies before and after all lives."""
+        known = await extent(self._pool, self._scope, site, window)
+        if known is None:
+            return replace(window, before=window.after + 1)
+        first, last = known
+        return replace(
+            window, after=max(window.after, first - 1), before=min(window.before, last + 1)
+        )
+
+    async def _choose(self, site: str, window: Window, batch: list[Place]) -> list[Place]:
+        lives = sorted({(place.id, place.incarnation) for place in batch})
+        chosen = await matching(self._pool, self._scope, site, window, lives) if lives else set()
+        return [place for place in batch if (place.id, place.incarnation) in chosen]
+
+
+def _first_part(window: Window) -> Window:
+    if window.newest_first:
+        return replace(window, after=max(window.after, window.before - STRIDE - 1))
+    return replace(window, before=min(window.before, window.after + STRIDE + 1))
+
+
+def _reached(batch: list[Place], part: Window) -> int:
+    if len(batch) == _BATCH:
+        return batch[-1].position
+    return part.after + 1 if part.newest_first else part.before - 1
