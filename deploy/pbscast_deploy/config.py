@@ -75,6 +75,17 @@ class DaemonSettings(_Section):
     log_format: Annotated[str, Field(pattern="^(console|json)$")] = "console"
 
 
+class AuditSettings(_Section):
+    """Proof that the log is what it was: signed checkpoints of every site."""
+
+    key: Path | None = None
+    """The private key that the daemon signs with; it signs nothing unless set."""
+    public_key: Path | None = None
+    """What signatures are checked with; by default the public key beside `key`."""
+    interval_seconds: Annotated[float, Field(ge=1)] = 3600.0
+    """How often each site's log is signed, if something was logged since."""
+
+
 class SiteSettings(_Section):
     """One PBS server's datastore."""
 
@@ -105,6 +116,7 @@ class Settings(BaseSettings):
     nats: NatsSettings = NatsSettings()
     stream: StreamSettings = StreamSettings()
     daemon: DaemonSettings = DaemonSettings()
+    audit: AuditSettings = AuditSettings()
     site: list[SiteSettings] = []
 
     @field_validator("site")

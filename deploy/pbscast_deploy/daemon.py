@@ -16,6 +16,7 @@ from pbscast.errors import PbscastError
 from pbscast.requests import PublisherState
 from pbscast_deploy.config import Role
 from pbscast_deploy.monitor import Monitor, PartStatus
+from pbscast_deploy.signing import sign_regularly
 from pbscast_fanout.settings import FanoutSettings
 from pbscast_fanout.worker import Fanout
 from pbscast_ingest.status import WorkerState
@@ -118,11 +119,14 @@ class Daemon:
                 settings = FanoutSettings(nats=self._settings.nats, stream=self._settings.stream)
                 self._fanout = Fanout(log, settings, name=self._holder)
                 fanout = tasks.create_task(self._fanout.run(), name="fanout")
+            signing = self._start_signing(tasks)
             await self._stopping.wait()
             for worker in self._workers:
                 worker.stop()
             if self._fanout is not None:
                 fanout.cancel()
+            if signing is not None:
+                signing.cancel()
 
     def _start_ingest(self, log: Log, tasks: asyncio.TaskGroup) -> None:
         ttl = self._settings.daemon.lease_seconds
@@ -130,6 +134,13 @@ class Daemon:
             worker = SiteWorker(log, site.name, site.dsn, self._holder, ttl=ttl)
             self._workers.append(worker)
             tasks.create_task(worker.run(), name=f"ingest {site.name}")
+
+    def _start_signing(self, tasks: asyncio.TaskGroup) -> asyncio.Task[None] | None:
+        audit = self._settings.audit
+        if audit.key is None:
+            return None
+        signing = sign_regularly(self._settings.log.dsn, audit.key, audit.interval_seconds)
+        return tasks.create_task(signing, name="signing")
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,118 @@
+"""Following the hash chain of a site, event by event: pure."""
+
+from __future__ import annotations
+
+from binascii import hexlify, unhexlify
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Never
+
+from pbscast_store.audit.findings import Broken, Finding
+from pbscast_store.audit.lines import UNCHAINED, canonical, digest_of, prefix
+from pbscast_store.chain import GENESIS
+
+if TYPE_CHECKING:
+    from pbscast_store.audit.checkpoints import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the log of a site ends, as the site's row says."""
+
+    site: str
+    position: int
+    logged: int
+    """Microseconds since 1970-01-01 UTC."""
+    digest: bytes
+    chained_after: int
+
+
+class Chaining:
+    """Takes all events of a site in the order of their positions.
+
+    Every event has to be the next one, logged no earlier than the one before, and its digest the
+    one that follows from it and from the digest before; the last has to be the one that the site's
+    row names, and those that were signed have to be what was signed. What does not raises Broken.
+    """
+
+    def __init__(self, head: Head, checkpoints: Iterable[Checkpoint]) -> None:
+        self.position = 0
+        self._head = head
+        self._chained_after = head.chained_after
+        self._prefix = prefix(head.site)
+        self._digest = GENESIS
+        self._logged = b""
+        self._signed = sorted(checkpoints, key=lambda signed: signed.position, reverse=True)
+
+    def take(self, lines: Sequence[bytes]) -> None:
+        """The next events. If one fails, `position` is that of the last before it."""
+        first = self.position + 1
+        for line in lines:
+            # One turn of this loop for each event of the log: written for speed.
+            position, _, logged, _ = line.split(b"\t", 3)
+            number = self.position + 1
+            if position != b"%d" % number or number > self._head.position:
+                self._misplaced(number, int(position))
+            if logged != self._logged:
+                self._pass_time(number, logged)
+            if number > self._chained_after:
+                leaf = sha256(canonical(self._prefix, line)).digest()
+                digest = sha256(self._digest + leaf).digest()
+                if hexlify(digest) != line[-64:]:
+                    raise self._broken(number, "digest", digest.hex(), digest_of(line).decode())
+                self._digest = digest
+            elif digest_of(line) != UNCHAINED:
+                raise self._broken(number, "digest", "none before the chain began", "one")
+            self.position = number
+        self._compare_signed(first, lines)
+
+    def finish(self) -> None:
+        """All events were taken."""
+        head = self._head
+        if self.position < head.position:
+            raise self._broken(self.position + 1, "event", "one", "none: the log is cut")
+        if self._digest != head.digest:
+            raise self._broken(head.position, "head", self._digest.hex(), head.digest.hex())
+        if self._logged and int(self._logged) != head.logged:
+            found = str(head.logged)
+            raise self._broken(head.position, "head's time", self._logged.decode(), found)
+        if self._signed:
+            lost = self._signed[-1].position
+            raise self._broken(self.position + 1, f"events up to {lost}, as signed", "some", "none")
+
+    def _misplaced(self, expected: int, found: int) -> Never:
+        if found == expected:
+            raise self._broken(expected, "event", "none after the head of the log", "one")
+        if found < expected:
+            raise self._broken(found, "position", "one event", "another with the same position")
+        raise self._broken(expected, "position", f"event {expected}", f"event {found} next")
+
+    def _pass_time(self, position: int, logged: bytes) -> None:
+        if self._logged and int(logged) < int(self._logged):
+            before = f"{self._logged.decode()} or later"
+            raise self._broken(position, "time of logging", before, logged.decode())
+        self._logged = logged
+
+    def _compare_signed(self, first: int, lines: Sequence[bytes]) -> None:
+        while self._signed and self._signed[-1].position <= self.position:
+            signed = self._signed.pop()
+            if signed.position < first:
+                raise self._broken(1, "checkpoint", "a position", str(signed.position))
+            self._compare(signed, lines[signed.position - first])
+
+    def _compare(self, signed: Checkpoint, line: bytes) -> None:
+        digest = digest_of(line)
+        stored = GENESIS if digest == UNCHAINED else unhexlify(digest)
+        logged = int(line.split(b"\t", 3)[2])
+        for what, wanted, found in (
+            ("digest", signed.digest.hex(), stored.hex()),
+            ("time of logging", str(signed.logged), str(logged)),
+            ("beginning of the chain", str(signed.chained_after), str(self._head.chained_after)),
+        ):
+            if wanted != found:
+                text = f"{what} of the log up to here, as checkpoint {signed.number} was signed"
+                raise self._broken(signed.position, text, wanted, found)
+
+    def _broken(self, position: int, what: str, expected: str, found: str) -> Broken:
+        return Broken(Finding(self._head.site, position, what, expected, found))

@@ -1,0 +1,64 @@
+"""What an audit says of a site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The first thing that is not as it has to be."""
+
+    site: str
+    position: int
+    """The event that fails; of a row beside the log, the last event that it should tell of."""
+    what: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.site}:{self.position}: {self.what}: expected {self.expected},"
+            f" found {self.found}"
+        )
+
+
+class Broken(Exception):  # noqa: N818 - a finding on its way up, not an error of the program
+    """Ends the audit of a site at a finding."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(str(finding))
+        self.finding = finding
+
+
+@dataclass(slots=True)
+class Tale:
+    """What the events of a site told."""
+
+    finding: Finding | None = None
+    events: int = 0
+    incarnations: int = 0
+    oddities: dict[str, int] = field(default_factory=dict)
+    """Steps between states that no documented life of a PBS job has, and how often."""
+    first_oddity: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an audit found out about one site."""
+
+    site: str
+    position: int
+    """Of the last event, by the site's row."""
+    chained_after: int
+    """Events up to here were logged before there was a chain: no digest covers them."""
+    checkpoints: int
+    """Signed ones, whether stored or exported."""
+    signed_up_to: int
+    """Position of the last of them; 0 if no public key was given to check their signatures."""
+    tale: Tale
+    finding: Finding | None
+
+    @property
+    def is_clean(self) -> bool:
+        return self.finding is None

@@ -1,0 +1,166 @@
+"""Comparing what the events told of incarnations with what the projection says of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Never
+
+from pydantic_core import from_json
+
+from pbscast_store.audit.findings import Broken, Finding
+from pbscast_store.audit.lives import STATE
+from pbscast_store.statements import query
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from pbscast_store.audit.chaining import Head
+    from pbscast_store.audit.lives import Life
+    from pbscast_store.audit.story import Story
+
+_PAGE: Final = 1000
+_ENOUGH: Final = 200
+
+
+class Settler:
+    """Takes the incarnations of a story when there is nothing more to tell, or no room for them.
+
+    What a row says that the events do not raises Broken, at the last event that it should tell of.
+    """
+
+    def __init__(self, connection: asyncpg.Connection, story: Story, head: Head) -> None:
+        self._connection = connection
+        self._story = story
+        self._site = head.site
+        self._chained_after = head.chained_after
+        self._waiting: list[Life] = []
+
+    async def settle(self) -> None:
+        """Compares what is due, if it is worth a query."""
+        self._waiting += self._story.due()
+        if len(self._waiting) >= _ENOUGH:
+            await self._compare_waiting(is_all_told=False)
+
+    async def finish(self) -> None:
+        """Compares all that is left, and looks for rows that no event explains."""
+        self._waiting += self._story.rest()
+        await self._compare_waiting(is_all_told=True)
+        told = (self._story.known, self._story.ended)
+        for what, expected in zip(("object", "life"), told, strict=True):
+            found = await self._connection.fetchval(query(f"audit_count_{what}"), self._site)
+            if found != expected:
+                await self._refuse_unknown(what, expected, found)
+
+    async def _compare_waiting(self, *, is_all_told: bool) -> None:
+        waiting, self._waiting = self._waiting, []
+        for begin in range(0, len(waiting), _PAGE):
+            page = waiting[begin : begin + _PAGE]
+            kinds, names = [life.kind for life in page], [life.id for life in page]
+            incarnations = [life.incarnation for life in page]
+            rows = await self._connection.fetch(
+                query("audit_projection"), self._site, kinds, names, incarnations
+            )
+            for life, row in zip(page, rows, strict=True):
+                self._compare(life, row, is_all_told=is_all_told)
+
+    def _compare(self, life: Life, row: asyncpg.Record, *, is_all_told: bool) -> None:
+        latest = row["o_incarnation"]
+        if not self._story.is_last(life):
+            self._compare_past(life, row, is_all_told=is_all_told)
+        elif latest is None:
+            raise self._broken(life, "the object's row", "one", "none")
+        elif latest < life.incarnation or (is_all_told and latest > life.incarnation):
+            raise self._broken(life, "the object's incarnation", life.incarnation, latest)
+        elif latest == life.incarnation:
+            self._compare_latest(life, row, is_all_told=is_all_told)
+        elif life.is_gone:
+            self._compare_past(life, row, is_all_told=is_all_told)
+
+    def _compare_latest(self, life: Life, row: asyncpg.Record, *, is_all_told: bool) -> None:
+        attributes = from_json(row["o_base"]) | from_json(row["o_recent"])
+        attributes = {name: value for name, value in attributes.items() if value is not None}
+        differing = life.attributes.settle(attributes) | life.columns.settle(
+            from_json(row["o_columns"])
+        )
+        if row["o_position"] > life.position and not is_all_told:
+            return
+        self._compare_rows(life, "object", self._as_object(life), row, "o_")
+        if differing:
+            names = ", ".join(sorted(differing))
+            raise self._broken(life, "the object's attributes", "as the events tell", names)
+        self._compare_life(life, row)
+        self._story.forget(life)
+
+    def _compare_past(self, life: Life, row: asyncpg.Record, *, is_all_told: bool) -> None:
+        last = row["l_last_position"]
+        if last is None or last <= life.position or is_all_told:
+            self._compare_life(life, row)
+
+    def _compare_life(self, life: Life, row: asyncpg.Record) -> None:
+        ended, found = life.ended is not None, row["l_first_position"] is not None
+        if ended != found:
+            expected = "one: it has ended" if ended else "none: it has not ended"
+            raise self._broken(life, "the life's row", expected, "one" if found else "none")
+        if ended:
+            self._compare_rows(life, "life", self._as_life(life), row, "l_")
+
+    def _compare_rows(
+        self, life: Life, what: str, expected: dict[str, Any], row: asyncpg.Record, prefix: str
+    ) -> None:
+        for name, value in expected.items():
+            if row[prefix + name] != value:
+                raise self._broken(life, f"the {what}'s {name}", value, row[prefix + name])
+
+    def _as_object(self, life: Life) -> dict[str, Any]:
+        return {
+            "incarnation": life.incarnation,
+            "revision": life.revision,
+            "position": life.position,
+            "finalized": life.finalized,
+            "gone": life.is_gone,
+            "substate": life.standing[STATE + 1],
+            **self._gone(life, "gone_at"),
+            **_shared(life),
+        }
+
+    def _as_life(self, life: Life) -> dict[str, Any]:
+        return {"last_position": life.position, **self._gone(life, "gone"), **_shared(life)}
+
+    def _gone(self, life: Life, name: str) -> dict[str, Any]:
+        """Of what began before the chain a migration knew only roughly when it was gone."""
+        return {} if life.first_position <= self._chained_after else {name: life.gone}
+
+    async def _refuse_unknown(self, what: str, expected: int, found: int) -> Never:
+        row = await self._connection.fetchrow(query(f"audit_unknown_{what}"), self._site)
+        if row is None:
+            raise Broken(Finding(self._site, 0, f"rows of {what}", str(expected), str(found)))
+        raise Broken(
+            Finding(
+                self._site,
+                row["position"],
+                f"{row['kind']} {row['id']}: the {what}'s row",
+                "none: no event tells of it",
+                "one",
+            )
+        )
+
+    def _broken(self, life: Life, what: str, expected: object, found: object) -> Broken:
+        return Broken(
+            Finding(self._site, life.position, f"{life}: {what}", str(expected), str(found))
+        )
+
+
+def _shared(life: Life) -> dict[str, Any]:
+    owner, queue, project, name, state, _ = life.standing
+    return {
+        "first_position": life.first_position,
+        "began": life.began,
+        "ended": life.ended,
+        "reason": life.reason,
+        "exit_status": life.exit_status,
+        "owner": owner,
+        "queue": queue,
+        "project": project,
+        "name": name,
+        "state": state,
+        "reached": life.reached,
+    }
