@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Final, Self
 
 import asyncpg
@@ -14,6 +15,8 @@ from pbscast.events import Kind, Site
 from pbscast.lives import Difference, Standing
 from pbscast.selection import Selection
 from pbscast_store import differences, queries, snapshots, standings, stories
+from pbscast_store.archive.archives import Archives
+from pbscast_store.archive.joined import JoinedEvents
 from pbscast_store.connection import check_schema, check_server, close, connect, open_pool, place
 from pbscast_store.doorbell import Doorbell, listening
 from pbscast_store.errors import translated
@@ -24,7 +27,7 @@ from pbscast_store.partitions import Partitions
 from pbscast_store.records import ObjectState, Record, SiteRow
 from pbscast_store.search import LifePage, read_lives, resolve
 from pbscast_store.snapshots import SnapshotPage
-from pbscast_store.source import EventSource, EventTable
+from pbscast_store.source import EventTable
 from pbscast_store.standings import Page, Spot
 from pbscast_store.stories import EventPage
 from pbscast_store.writer import SiteWriter
@@ -34,19 +37,23 @@ PAGE_BYTES: Final = 4 * 1024 * 1024
 
 
 class Log:
-    """The log database. Every method raises UnavailableError when it cannot be reached."""
+    """The log database. Every method raises UnavailableError when it cannot be reached.
 
-    def __init__(self, dsn: str, pool: asyncpg.Pool) -> None:
+    What is asked for may be archived: then reading raises ConfigError unless it was opened with the
+    archives' directory, NotFoundError or DecodeError if an archive is missing or damaged.
+    """
+
+    def __init__(self, dsn: str, pool: asyncpg.Pool, archives: Path | None = None) -> None:
         self._dsn = dsn
         self._pool = pool
         self._place = place(dsn)
-        self._source: EventSource = EventTable(pool)
+        self._source = JoinedEvents(pool, EventTable(pool), Archives(pool, archives))
         self._writing: set[asyncpg.Connection] = set()
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, dsn: str) -> AsyncIterator[Self]:
-        """Connects to the log at a `postgresql://` URI.
+    async def open(cls, dsn: str, archives: Path | None = None) -> AsyncIterator[Self]:
+        """Connects to the log at a `postgresql://` URI, whose archives are in a directory.
 
         Raises ConfigError for any other text or a database that is not there; UnavailableError;
         AccessDeniedError; UnsupportedError for a server before PostgreSQL 14, and for a schema
@@ -58,7 +65,7 @@ class Log:
                 async with pool.acquire() as connection:
                     check_server(connection, dsn)
                     await check_schema(connection, dsn)
-            log = cls(dsn, pool)
+            log = cls(dsn, pool, archives)
             try:
                 yield log
             finally:

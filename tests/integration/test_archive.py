@@ -45,10 +45,10 @@ from pbscast_store.archive.archives import Archives
 from pbscast_store.archive.keeping import keep
 from pbscast_store.archive.manifest import read_manifest
 from pbscast_store.archive.retention import Policy, Retention
-from pbscast_store.archive.selection import Ids
 from pbscast_store.archive.thinning import Thinned, leaf_of
 from pbscast_store.log import Log
 from pbscast_store.records import Record
+from pbscast_store.source import Window
 
 SITES = ("sitea", "siteb")
 EACH = 120
@@ -79,7 +79,9 @@ def past_log(log_databases: Databases, _past_template: str) -> str:
 @asynccontextmanager
 async def archived(dsn: str, directory: Path) -> AsyncIterator[tuple[Log, Archives]]:
     async with Log.open(dsn, directory) as log:
-        yield log, log._archives
+        archives = Archives(log._pool, directory)
+        await archives.look()
+        yield log, archives
 
 
 async def records_of(dsn: str, directory: Path | None = None) -> dict[str, list[Record]]:
@@ -120,33 +122,22 @@ async def test_pages_of_archives_are_as_promised(past_log: str, tmp_path: Path) 
 async def test_the_events_of_objects_are_found(past_log: str, tmp_path: Path) -> None:
     before = (await records_of(past_log))["sitea"]
     await archive(past_log, tmp_path)
-    wanted = {"7.sitea", "20.sitea", "45.sitea"}
+    wanted = {"7.sitea", "20.sitea", "45.sitea", "none"}
     expected = [one for one in before[:PAST] if one.kind == "job" and one.id in wanted]
 
     async with archived(past_log, tmp_path) as (_, archives):
-        for ids in (Ids.any_of(wanted), Ids.any_of(wanted | {"none"})):
-            places = await archives.places("sitea", "job", ids, 0, None, 1000)
-            assert [place.position for place in places] == [one.position for one in expected]
-            assert [place.bytes for place in places] == [
-                len(one.payload.encode()) for one in expected
-            ]
-            assert await archives.events_at(places[::-1]) == expected[::-1]
-        some = await archives.places("sitea", "job", Ids.one("7.sitea"), 8, 50, 1)
-        assert [place.position for place in some] == [28]
-        assert await archives.places("sitea", "node", Ids.one("7.sitea"), 0, None, 9) == []
-
-
-async def test_an_array_is_found_with_its_subjobs(log_dsn: str, tmp_path: Path) -> None:
-    ids = ["2[1].sitea", "2[].sitea", "2[10].sitea", "2.sitea", "21[].sitea", "2[1].other"]
-    async with Log.open(log_dsn) as log:
-        await give_past(log_dsn, 1)
-        moment = months_ago(1) + DAY
-        await write_at(log, "sitea", moment, [commented_usage(job, moment) for job in ids])
-    await archive(log_dsn, tmp_path)
-
-    async with archived(log_dsn, tmp_path) as (_, archives):
-        places = await archives.places("sitea", "job", Ids.array("2[].sitea"), 0, None, 9)
-    assert [place.position for place in places] == [1, 2, 3]
+        found = await archives.mentions("sitea", "job", wanted, Window(), 1000)
+        assert [(one.position, one.id, one.event, one.bytes) for one in found] == [
+            (one.position, one.id, one.event, len(one.payload.encode())) for one in expected
+        ]
+        back = Window(newest_first=True)
+        assert await archives.mentions("sitea", "job", wanted, back, 1000) == found[::-1]
+        records = await archives.at("sitea", [one.position for one in found])
+        assert list(records.values()) == expected
+        narrow = Window(after=8, before=51)
+        some = await archives.mentions("sitea", "job", {"7.sitea"}, narrow, 1)
+        assert [one.position for one in some] == [28]
+        assert await archives.mentions("sitea", "node", {"7.sitea"}, Window(), 9) == []
 
 
 async def test_without_its_directory_the_log_says_what_is_missing(
@@ -204,8 +195,8 @@ async def test_thinned_events_keep_their_place_in_the_chain(past_log: str, tmp_p
                 assert isinstance(entry, Thinned) == (entry.position in thinned)
                 digest = chain.link(digest, leaf_of(entry))
         assert digest == before[PAST - 1].digest
-        places = await archives.places("sitea", "job", Ids.one("7.sitea"), 0, None, 99)
-        assert not {place.position for place in places} & thinned
+        found = await archives.mentions("sitea", "job", {"7.sitea"}, Window(), 99)
+        assert not {one.position for one in found} & thinned
     assert await archive(past_log, tmp_path, THIN_ALL) == []
 
 

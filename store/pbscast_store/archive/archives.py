@@ -6,7 +6,8 @@ import asyncio
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,10 +15,11 @@ from pbscast.errors import ConfigError, DecodeError
 from pbscast_store.archive import catalog
 from pbscast_store.archive.catalog import ArchiveRow, Version
 from pbscast_store.archive.files import reading
-from pbscast_store.archive.selection import Ids, Mention
+from pbscast_store.archive.mentions import Mention
 from pbscast_store.archive.thinning import Entry
-from pbscast_store.queries import Executor, Place
+from pbscast_store.queries import Executor
 from pbscast_store.records import Record
+from pbscast_store.source import Place, Window
 
 if TYPE_CHECKING:
     from pbscast_store.archive.bundles import Bundle
@@ -44,15 +46,19 @@ class Archives:
         self._bundles: OrderedDict[Path, tuple[object, Bundle]] = OrderedDict()
         self._opening = threading.Lock()
 
-    async def last(self, site: str) -> int:
-        """Up to this position the archives have the site's events; 0: they have none."""
-        rows = await self._rows_of(site)
-        return rows[-1].last_position if rows else 0
+    async def look(self) -> None:
+        """Finds out what has been archived; all other methods know what the last look told."""
+        version = await catalog.version(self._executor)
+        if version != self._version:
+            rows: dict[str, list[ArchiveRow]] = {}
+            for row in await catalog.archives(self._executor):
+                rows.setdefault(row.site, []).append(row)
+            self._rows, self._version = rows, version
 
-    def has_seen(self, site: str, position: int) -> bool:
-        """Whether a position is known to be archived: without asking the database."""
-        rows = self._rows.get(site, [])
-        return bool(rows) and position <= rows[-1].last_position
+    def last(self, site: str) -> int:
+        """Up to this position the archives have the site's events; 0: they have none."""
+        rows = self._rows.get(site)
+        return rows[-1].last_position if rows else 0
 
     async def read(self, site: str, after: int, limit: int, max_bytes: int) -> list[Record]:
         """The archived events after a position, oldest first; none if there are none.
@@ -60,66 +66,64 @@ class Archives:
         A page ends as that of `Log.read` does, or where the archives do. Thinned events are passed
         over.
         """
-        for row in _overlapping(await self._rows_of(site), after, None):
+        for row in _overlapping(self._rows.get(site, []), after, None):
             bundle = await self._bundle(row)
             page, after = await asyncio.to_thread(bundle.read, after, limit, max_bytes)
             if page:
                 return page
         return []
 
-    async def places(
-        self, site: str, kind: str, ids: Ids, after: int, until: int | None, limit: int
-    ) -> list[Place]:
-        """Where the archived events of objects stand within `(after, until]`: the first ones."""
-        found: list[Place] = []
-        end = until if until is not None else 2**63 - 1
-        for row in _overlapping(await self._rows_of(site), after, until):
-            bundle = await self._bundle(row)
-            mentions = await asyncio.to_thread(bundle.mentions, kind, ids, after, end)
-            found += [_place(site, mention) for mention in mentions]
-            if len(found) >= limit:
-                break
+    async def mentions(
+        self, site: str, kind: str, ids: Collection[str], window: Window, limit: int
+    ) -> list[Mention]:
+        """Where the archived events of objects stand: the first ones of a window, in its order."""
+        found: list[Mention] = []
+        async with aclosing(self.all_mentions(site, kind, ids, window)) as archives:
+            async for mentions in archives:
+                found += mentions
+                if len(found) >= limit:
+                    break
         return found[:limit]
 
-    async def events_at(self, places: Sequence[Place]) -> list[Record]:
-        """The events at those of the places that are archived, in the order of the places."""
-        wanted: dict[str, set[int]] = {}
-        for place in places:
-            wanted.setdefault(place.site, set()).add(place.position)
-        found: dict[tuple[str, int], Record] = {}
-        for site, positions in wanted.items():
-            for record in await self._at(site, sorted(positions)):
-                found[site, record.position] = record
-        keys = ((place.site, place.position) for place in places)
-        return [found[key] for key in keys if key in found]
+    async def all_mentions(
+        self, site: str, kind: str, ids: Collection[str], window: Window
+    ) -> AsyncGenerator[list[Mention], None]:
+        """All of them, an archive's at a time."""
+        wanted = sorted(ids)
+        for row in _within(self._rows.get(site, []), window):
+            bundle = await self._bundle(row)
+            yield await asyncio.to_thread(bundle.mentions, kind, wanted, window)
 
-    async def scan(self, site: str, after: int, until: int) -> AsyncIterator[list[Entry]]:
+    async def scanned(self, site: str, kind: str, window: Window, limit: int) -> list[Place]:
+        """Where the archived events of a kind stand: the first ones of a window, in its order."""
+        found: list[Place] = []
+        for row in _within(self._rows.get(site, []), window):
+            bundle = await self._bundle(row)
+            found += await asyncio.to_thread(bundle.scanned, kind, window, limit - len(found))
+            if len(found) >= limit:
+                break
+        return found
+
+    async def at(self, site: str, positions: Collection[int]) -> dict[int, Record]:
+        """The archived events at these positions, by position; without those that were thinned."""
+        wanted = sorted(set(positions))
+        found: dict[int, Record] = {}
+        for row in _overlapping(self._rows.get(site, []), wanted[0] - 1, wanted[-1]):
+            begin = bisect_left(wanted, row.first_position)
+            end = bisect_left(wanted, row.last_position + 1)
+            if here := wanted[begin:end]:
+                bundle = await self._bundle(row)
+                records = await asyncio.to_thread(bundle.at, here)
+                found.update((record.position, record) for record in records)
+        return found
+
+    async def scan(self, site: str, after: int, until: int) -> AsyncGenerator[list[Entry], None]:
         """Every archived position of `(after, until]` in order, in bounded pages."""
-        for row in _overlapping(await self._rows_of(site), after, until):
+        for row in _overlapping(self._rows.get(site, []), after, until):
             bundle = await self._bundle(row)
             pages = bundle.entries(after, until)
             while (page := await asyncio.to_thread(next, pages, None)) is not None:
                 yield page
-
-    async def _at(self, site: str, positions: list[int]) -> list[Record]:
-        found: list[Record] = []
-        rows = await self._rows_of(site)
-        for row in _overlapping(rows, positions[0] - 1, positions[-1]):
-            begin = bisect_left(positions, row.first_position)
-            end = bisect_left(positions, row.last_position + 1)
-            if here := positions[begin:end]:
-                bundle = await self._bundle(row)
-                found += await asyncio.to_thread(bundle.at, here)
-        return found
-
-    async def _rows_of(self, site: str) -> list[ArchiveRow]:
-        version = await catalog.version(self._executor)
-        if version != self._version:
-            self._rows = {}
-            for row in await catalog.archives(self._executor):
-                self._rows.setdefault(row.site, []).append(row)
-            self._version = version
-        return self._rows.get(site, [])
 
     async def _bundle(self, row: ArchiveRow) -> Bundle:
         if self._directory is None:
@@ -153,6 +157,16 @@ def _overlapping(rows: Sequence[ArchiveRow], after: int, until: int | None) -> I
     )
 
 
+def _within(rows: Sequence[ArchiveRow], window: Window) -> list[ArchiveRow]:
+    found = [
+        row
+        for row in _overlapping(rows, window.after, window.before - 1)
+        if (window.begin is None or row.latest >= window.begin)
+        and (window.end is None or row.earliest < window.end)
+    ]
+    return found[::-1] if window.newest_first else found
+
+
 def _check_same(path: Path, bundle: Bundle, row: ArchiveRow) -> None:
     contents = bundle.manifest.contents
     found = (contents.site, bundle.first, bundle.last, contents.digest)
@@ -162,7 +176,3 @@ def _check_same(path: Path, bundle: Bundle, row: ArchiveRow) -> None:
             f" {contents.digest[:12]}, the log wants {row.first_position} to {row.last_position} of"
             f" {row.site} up to {row.digest.hex()[:12]}: put back the archive of this log"
         )
-
-
-def _place(site: str, mention: Mention) -> Place:
-    return Place(site, mention.position, mention.time, mention.bytes)

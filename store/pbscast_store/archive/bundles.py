@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +17,13 @@ from pyarrow import compute, parquet
 from pbscast.errors import DecodeError, NotFoundError
 from pbscast_store.archive.files import reading, sha256
 from pbscast_store.archive.manifest import ArchivedFile, Manifest, read_manifest
-from pbscast_store.archive.selection import Ids, Mention
-from pbscast_store.archive.tables import EVENTS, OBJECTS, entries_of, moments
+from pbscast_store.archive.mentions import Mention
+from pbscast_store.archive.tables import EVENTS, OBJECTS, entries_of, rows_of
 from pbscast_store.archive.thinning import Entry
 from pbscast_store.records import Record
+from pbscast_store.source import Place, Window
+
+_PLACE: Final = ("position", "time", "logged", "kind", "id", "incarnation", "payload")
 
 _whole: Final[set[tuple[Path, int, int, int]]] = set()
 """Files, as they were when their SHA-256 was found to be the manifest's."""
@@ -86,15 +90,28 @@ class Bundle:
             found += [entry for entry in entries if isinstance(entry, Record)]
         return found
 
-    def mentions(self, kind: str, ids: Ids, after: int, until: int) -> list[Mention]:
-        """Where the events in full of these objects stand within `(after, until]`, by position."""
+    def mentions(self, kind: str, ids: Sequence[str], window: Window) -> list[Mention]:
+        """Where the events in full of these objects (given in order) stand, as the window wants."""
         found = [
             mention
             for group in range(self._objects.num_row_groups)
             if self._may_mention(group, ids)
-            for mention in self._mentions_in(group, kind, ids, after, until)
+            for mention in self._mentions_in(group, kind, ids, window)
         ]
-        return sorted(found, key=lambda mention: mention.position)
+        return sorted(found, key=attrgetter("position"), reverse=window.newest_first)
+
+    def scanned(self, kind: str, window: Window, limit: int) -> list[Place]:
+        """Where events in full of a kind stand: the first ones of the window, in its order."""
+        found: list[Place] = []
+        groups = range(
+            self._group_of(max(window.after + 1, self.first)),
+            self._group_of(min(window.before - 1, self.last)) + 1,
+        )
+        for group in reversed(groups) if window.newest_first else groups:
+            found += self._places_in(group, kind, window)
+            if len(found) >= limit:
+                return found[:limit]
+        return found
 
     def all_mentions(self) -> Iterator[list[Mention]]:
         """The whole index of objects, in its order."""
@@ -120,24 +137,32 @@ class Bundle:
         return entries
 
     def _mentions_in(
-        self, group: int, kind: str, ids: Ids, after: int, until: int
+        self, group: int, kind: str, ids: Sequence[str], window: Window
     ) -> list[Mention]:
         with self._reading(self.manifest.objects):
             table = self._objects.read_row_group(group, use_threads=False)
-            position = compute.field("position")
-            wanted = (
-                ids.expression()
-                & (compute.field("kind") == kind)
-                & (position > after)
-                & (position <= until)
-            )
-            return _mentions_of(table.filter(wanted))
+            named = compute.field("id").isin(pa.array(ids, pa.string()))
+            return _mentions_of(table.filter(named & _within(kind, window)))
 
-    def _may_mention(self, group: int, ids: Ids) -> bool:
+    def _places_in(self, group: int, kind: str, window: Window) -> list[Place]:
+        with self._reading(self.manifest.events):
+            table = self._events.read_row_group(group, columns=[*_PLACE], use_threads=False)
+            table = table.filter(_within(kind, window) & compute.field("payload").is_valid())
+            sizes = compute.binary_length(table.column("payload"))
+            places = [
+                Place(self.site, position, time, logged, size, object_id, incarnation)
+                for position, time, logged, object_id, incarnation, size in rows_of(
+                    table.drop_columns(["kind", "payload"]).append_column("bytes", sizes)
+                )
+            ]
+        return places[::-1] if window.newest_first else places
+
+    def _may_mention(self, group: int, ids: Sequence[str]) -> bool:
         statistics = self._objects.metadata.row_group(group).column(0).statistics
         if statistics is None or not statistics.has_min_max:
             return True
-        return ids.may_lie_between(statistics.min, statistics.max)
+        least = bisect_left(ids, statistics.min)
+        return least < len(ids) and ids[least] <= statistics.max
 
     def _group_of(self, position: int) -> int:
         return bisect_right(self._starts, position) - 1
@@ -223,8 +248,15 @@ def _decoding(path: Path) -> Iterator[None]:
 
 
 def _mentions_of(table: pa.Table) -> list[Mention]:
-    columns = [
-        moments(table.column(name)) if name == "time" else table.column(name).to_pylist()
-        for name in OBJECTS.names
-    ]
-    return [Mention(*row) for row in zip(*columns, strict=True)]
+    return [Mention(*row) for row in rows_of(table)]
+
+
+def _within(kind: str, window: Window) -> compute.Expression:
+    position, time = compute.field("position"), compute.field("time")
+    wanted = compute.field("kind") == kind
+    wanted &= (position > window.after) & (position < window.before)
+    if window.begin is not None:
+        wanted &= time >= pa.scalar(window.begin, pa.timestamp("us", tz="UTC"))
+    if window.end is not None:
+        wanted &= time < pa.scalar(window.end, pa.timestamp("us", tz="UTC"))
+    return wanted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from pbscast_store.archive.manifest import Contents
-from pbscast_store.archive.selection import Mention
+from pbscast_store.archive.mentions import Mention
 from pbscast_store.queries import Executor
 from pbscast_store.statements import query
 
@@ -129,3 +129,9 @@ async def lock_briefly(connection: asyncpg.Connection, milliseconds: int) -> Non
 async def try_lock_archiving(connection: asyncpg.Connection) -> bool:
     """False: somebody else is archiving."""
     return bool(await connection.fetchval(query("try_lock_archiving")))
+
+
+async def extent(executor: Executor, site: str, kind: str, ids: Sequence[str]) -> tuple[int, int]:
+    """Between which positions, both included, all events of these objects stand."""
+    row = await executor.fetchrow(query("extent_of_objects"), site, kind, ids)
+    return (0, 0) if row is None or row["last"] is None else (row["first"] or 0, row["last"])

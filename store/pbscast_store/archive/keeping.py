@@ -18,8 +18,8 @@ from pbscast_store.archive.bundles import Bundle, open_bundle
 from pbscast_store.archive.catalog import Partition, Span
 from pbscast_store.archive.files import make_directory
 from pbscast_store.archive.manifest import Manifest, manifest_name, read_manifest
+from pbscast_store.archive.mentions import Mention
 from pbscast_store.archive.retention import Policy
-from pbscast_store.archive.selection import Mention
 from pbscast_store.archive.thinning import Entry
 from pbscast_store.archive.writing import Source, Usage, remove_leftovers, verify, write
 from pbscast_store.connection import close, connect, place

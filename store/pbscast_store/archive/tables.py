@@ -9,7 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from pbscast_store import chain
-from pbscast_store.archive.selection import Mention
+from pbscast_store.archive.mentions import Mention
 from pbscast_store.archive.thinning import Entry, Thinned
 from pbscast_store.records import Record
 
@@ -41,6 +41,10 @@ OBJECTS: Final = pa.schema(
         pa.field("kind", pa.string(), nullable=False),
         pa.field("position", pa.int64(), nullable=False),
         pa.field("time", _TIME, nullable=False),
+        pa.field("logged", _TIME, nullable=False),
+        pa.field("incarnation", pa.int32(), nullable=False),
+        pa.field("revision", pa.int32(), nullable=False),
+        pa.field("event", pa.string(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
     ]
 )
@@ -66,12 +70,9 @@ def events_table(entries: Sequence[Entry]) -> pa.Table:
 
 def entries_of(table: pa.Table, site: str) -> Iterator[Entry]:
     """Undoes `events_table`."""
-    columns = {name: table.column(name).to_pylist() for name in EVENTS.names if name not in _TIMES}
-    for name in _TIMES:
-        columns[name] = moments(table.column(name))
     # fmt: off
     for (position, time, logged, kind, object_id, incarnation, revision, event, provenance, owner,
-         payload, leaf, digest) in zip(*(columns[name] for name in EVENTS.names), strict=True):
+         payload, leaf, digest) in rows_of(table):
         # fmt: on
         if payload is None:
             yield Thinned(
@@ -101,12 +102,22 @@ def mentions_table(mentions: Iterable[Mention]) -> pa.Table:
     columns: list[Any] = [list(column) for column in zip(*mentions, strict=True)]
     if not columns:
         return OBJECTS.empty_table()
-    columns[3] = [chain.microseconds(time) for time in columns[3]]
+    for name in _TIMES:
+        index = OBJECTS.get_field_index(name)
+        columns[index] = [chain.microseconds(time) for time in columns[index]]
     return pa.table(columns, schema=OBJECTS)
 
 
-def moments(column: pa.ChunkedArray) -> list[datetime]:
-    """Times as the log's driver gives them: to the microsecond, in `datetime.UTC`."""
+def rows_of(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """A table's rows; times as the log's driver gives them, exact and in `datetime.UTC`."""
+    columns = [
+        _moments(table.column(name)) if name in _TIMES else table.column(name).to_pylist()
+        for name in table.column_names
+    ]
+    return zip(*columns, strict=True)
+
+
+def _moments(column: pa.ChunkedArray) -> list[datetime]:
     return [
         _EPOCH + timedelta(microseconds=number) for number in column.cast(pa.int64()).to_pylist()
     ]

@@ -18,8 +18,8 @@ from pbscast_store.archive.manifest import (
     manifest_name,
     write_manifest,
 )
+from pbscast_store.archive.mentions import Mention
 from pbscast_store.archive.proof import Proof
-from pbscast_store.archive.selection import Mention
 from pbscast_store.archive.tables import EVENTS, OBJECTS, events_table, mentions_table
 from pbscast_store.archive.thinning import Entry, Thinned, thin
 from pbscast_store.records import Record
@@ -170,8 +170,17 @@ async def _write_objects(
 
 
 def _mention(record: Record) -> Mention:
-    size = len(record.payload.encode())
-    return Mention(record.id, record.kind, record.position, record.time, size)
+    return Mention(
+        record.id,
+        record.kind,
+        record.position,
+        record.time,
+        record.logged,
+        record.incarnation,
+        record.revision,
+        record.event,
+        len(record.payload.encode()),
+    )
 
 
 def _sum(mentions: Iterable[Mention]) -> int:

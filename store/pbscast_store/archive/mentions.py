@@ -1,0 +1,29 @@
+"""Where an archive's events stand, by the objects they are about."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from pbscast_store.source import Place
+
+
+class Mention(NamedTuple):
+    """A row of the index of objects."""
+
+    id: str
+    kind: str
+    position: int
+    time: datetime
+    logged: datetime
+    incarnation: int
+    revision: int
+    event: str
+    bytes: int
+    """Of its payload."""
+
+    def place(self, site: str) -> Place:
+        """The same, as the log says it."""
+        return Place(
+            site, self.position, self.time, self.logged, self.bytes, self.id, self.incarnation
+        )

@@ -1,0 +1,137 @@
+"""The table and the archives together answer what the table alone would have answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from harness.archiving import archive, months_ago, whole, write_months
+from harness.servers import Databases
+
+from pbscast_store.archive.archives import Archives
+from pbscast_store.archive.joined import JoinedEvents
+from pbscast_store.log import Log
+from pbscast_store.records import Record
+from pbscast_store.source import EventSource, EventTable, LifeSpan, Window
+
+SITES = ("sitea", "siteb")
+EACH = 120
+LAST = 4 * EACH
+
+
+@pytest.fixture(scope="module")
+def template(log_server: str, _log_template: str) -> Iterator[str]:
+    databases = Databases(log_server)
+    dsn = databases.create(_log_template)
+    asyncio.run(_write(dsn))
+    yield urlsplit(dsn).path.removeprefix("/")
+    databases.drop_all()
+
+
+async def _write(dsn: str) -> None:
+    async with Log.open(dsn) as log:
+        await write_months(log, dsn, *SITES, each=EACH)
+
+
+class Pair:
+    """The same log twice: with all in PostgreSQL, and with three months of four archived."""
+
+    def __init__(self, table: EventSource, joined: EventSource, records: list[Record]) -> None:
+        self.table = table
+        self.joined = joined
+        self.records = records
+        """Of the first site."""
+        self.random = Random(7)
+
+    def window(self) -> Window:
+        after, before = sorted(self.random.choices(range(LAST + 2), k=2))
+        begin, end = sorted(self.moment() for _ in range(2))
+        return Window(
+            after=self.random.choice([0, after]),
+            before=self.random.choice([LAST + 1, before]),
+            begin=self.random.choice([None, begin]),
+            end=self.random.choice([None, end]),
+            newest_first=self.random.random() < 0.5,
+        )
+
+    def moment(self) -> datetime:
+        days, seconds = self.random.choice([0, 1, 1, 1, 40, 70]), self.random.randrange(EACH)
+        return months_ago(self.random.randrange(4)) + timedelta(days=days, seconds=seconds)
+
+    def lives(self) -> list[LifeSpan]:
+        jobs = self.random.sample(sorted({one.id for one in self.records}), k=12)
+        return [self.life(job) for job in jobs]
+
+    def life(self, job: str) -> LifeSpan:
+        positions = [one.position for one in self.records if one.id == job]
+        return LifeSpan(job, 1, positions[0], positions[-1])
+
+
+@pytest.fixture
+async def pair(log_databases: Databases, template: str, tmp_path: Path) -> AsyncIterator[Pair]:
+    plain, kept = log_databases.create(template), log_databases.create(template)
+    await archive(kept, tmp_path)
+    async with Log.open(plain) as log:
+        records = await whole(log, "sitea")
+    assert {record.event for record in records} >= {"usage", "finalize"}
+    async with asyncpg.create_pool(plain) as one, asyncpg.create_pool(kept) as two:
+        joined = JoinedEvents(two, EventTable(two), Archives(two, tmp_path))
+        yield Pair(EventTable(one), joined, records)
+
+
+async def test_places_are_the_same(pair: Pair) -> None:
+    for _ in range(60):
+        window, limit = pair.window(), pair.random.choice([1, 7, 1000])
+        lives = pair.lives()
+        ids = [life.id for life in lives]
+        windows = dict.fromkeys(SITES, window)
+        for asked in (
+            ("object_places", "job", ids, windows, limit),
+            ("life_places", "sitea", "job", lives, window, limit),
+            ("scanned_places", "sitea", "job", window, limit),
+        ):
+            name, *arguments = asked
+            expected = await getattr(pair.table, name)(*arguments)
+            found = await getattr(pair.joined, name)(*arguments)
+            assert found == expected, asked
+        assert await pair.joined.events_at(found) == await pair.table.events_at(found)
+
+
+async def test_last_events_are_the_same(pair: Pair) -> None:
+    told = 0
+    for _ in range(40):
+        lives = pair.lives()
+        for moment in (pair.moment(), pair.random.randrange(LAST + 5)):
+            asked = ("sitea", "job", lives, moment, pair.random.choice([3, 4096]))
+            expected = await pair.table.last_events(*asked)
+            assert await pair.joined.last_events(*asked) == expected
+            told += len(expected)
+    assert told
+
+
+async def test_the_events_of_lives_are_the_same(pair: Pair) -> None:
+    lives = [pair.life(job) for job in dict.fromkeys(one.id for one in pair.records)]
+    pair.random.shuffle(lives)
+
+    assert await _all_of(pair.joined, lives) == await _all_of(pair.table, lives)
+    assert len(await _all_of(pair.joined, lives)) == LAST
+    assert await _all_of(pair.joined, []) == []
+
+
+async def test_reading_goes_from_one_to_the_other(pair: Pair) -> None:
+    for after in (0, 100, 3 * EACH - 1, 3 * EACH, LAST - 1, LAST):
+        page = await pair.joined.read("sitea", after, 10, 2**20)
+        assert page == pair.records[after : after + len(page)]
+        assert bool(page) == (after < LAST)
+
+
+async def _all_of(source: EventSource, lives: list[LifeSpan]) -> list[Record]:
+    async with aclosing(source.events_of("sitea", "job", lives)) as records:
+        return [record async for record in records]
