@@ -265,7 +265,8 @@ class Story:
             self.over = True
         elif old == new or old is None:
             return
-        elif new == "RESV_CONFIRMED":
+        elif new == "RESV_CONFIRMED" or old == "RESV_BEING_ALTERED":
+            # Only the scheduler's word has a record, not a node that comes back.
             self._add(Deed.CONFIRM, record, {}, due=old == "RESV_UNCONFIRMED")
         elif new == "RESV_RUNNING":
             self._add(Deed.BEGIN, record, RESERVATION)
