@@ -250,13 +250,13 @@ class _Ahead:
 
     def __iter__(self) -> Iterator[AccountingRecord | BrokenLine]:
         while self._next:
-            self._fill()
             yield self._next.popleft()
-            if not self._next:
+            if len(self._next) < _AHEAD:
                 self._fill()
 
     def _fill(self) -> None:
-        self._next.extend(islice(self._items, _AHEAD - len(self._next)))
+        # Several times what is needed: so the least is seldom looked for.
+        self._next.extend(islice(self._items, 4 * _AHEAD))
         times = (item.time for item in self._next if isinstance(item, AccountingRecord))
         least = min(times, default=self.now)
         self.now = least if self.now is None or least is None else max(self.now, least)
