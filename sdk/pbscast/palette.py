@@ -46,7 +46,7 @@ STATE_WORDS: Final = {
     "R": "running",
     "B": "begun",
     "S": "suspended",
-    "U": "suspended by a user at the machine",
+    "U": "user-suspended",
     "E": "exiting",
     "X": "expired",
     "F": "finished",

@@ -93,7 +93,7 @@ def _tally_sections(census: Census) -> Iterator[Section]:
 
 def _tally_table(caption: str, what: str, tallies: Mapping[str, Tally]) -> Table:
     heading = (
-        *(what, "jobs", "ended", "badly", "waited: median", "90 %", "longest"),
+        *(what, "jobs", "ended", "of these badly", "waited: median", "90 %", "longest"),
         *("ran: median", "90 %", "longest", "in all"),
     )
     rows = [
