@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -20,6 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pbscast.errors import ConfigError
 from pbscast_fanout.settings import NatsSettings, StreamSettings
+from pbscast_store.archive.retention import Policy, Retention
 
 if TYPE_CHECKING:
     from pydantic_settings import PydanticBaseSettingsSource
@@ -86,12 +88,40 @@ class AuditSettings(_Section):
     """How often each site's log is signed, if something was logged since."""
 
 
+class ArchiveSettings(_Section):
+    """Where events are that have left PostgreSQL."""
+
+    directory: Path | None = None
+    """Of `pbscastd archive`, and of whatever reads old events; the same on all machines."""
+
+
+Span = Annotated[timedelta, Field(ge=timedelta(0))]
+
+
+class SiteRetention(_Section):
+    """What of the retention is otherwise for one site."""
+
+    live: Span | None = None
+    usage: Span | None = None
+
+
+class RetentionSettings(_Section):
+    """How long events are kept, counted from when they were logged (ISO 8601 or seconds)."""
+
+    live: Span = timedelta(days=400)
+    """In PostgreSQL, at least; afterwards `pbscastd archive` takes whole months away."""
+    usage: Span | None = None
+    """In full, of archived `usage` events that changed nothing but `resources_used`; for ever
+    unless set. Thinned, they still take part in the chain."""
+
+
 class SiteSettings(_Section):
     """One PBS server's datastore."""
 
     name: SiteName
     dsn: str
     """A libpq connection string or URI; several hosts for a fail-over pair."""
+    retention: SiteRetention = SiteRetention()
 
     @field_validator("dsn")
     @classmethod
@@ -117,6 +147,8 @@ class Settings(BaseSettings):
     stream: StreamSettings = StreamSettings()
     daemon: DaemonSettings = DaemonSettings()
     audit: AuditSettings = AuditSettings()
+    archive: ArchiveSettings = ArchiveSettings()
+    retention: RetentionSettings = RetentionSettings()
     site: list[SiteSettings] = []
 
     @field_validator("site")
@@ -128,6 +160,20 @@ class Settings(BaseSettings):
             msg = f"two sites are called {', '.join(sorted(repeated))}"
             raise ValueError(msg)
         return sites
+
+    def policy(self) -> Policy:
+        """The retention of every site."""
+        default = Retention(self.retention.live, self.retention.usage)
+        return Policy(
+            default,
+            {
+                site.name: Retention(
+                    default.live if site.retention.live is None else site.retention.live,
+                    default.usage if site.retention.usage is None else site.retention.usage,
+                )
+                for site in self.site
+            },
+        )
 
     @classmethod
     def settings_customise_sources(

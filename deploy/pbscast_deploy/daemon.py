@@ -92,7 +92,9 @@ class Daemon:
     async def _open_log(self, stack: AsyncExitStack) -> Log | None:
         while not self._stopping.is_set():
             try:
-                log = await stack.enter_async_context(Log.open(self._settings.log.dsn))
+                log = await stack.enter_async_context(
+                    Log.open(self._settings.log.dsn, self._settings.archive.directory)
+                )
             except PbscastError as error:
                 if str(error) != self._log_error:
                     _log.warning("log_unusable", error=str(error))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from pbscast.errors import ConfigError
 from pbscast_deploy.config import Role, load_settings
+from pbscast_store.archive.retention import Retention
 
 LOG = '[log]\ndsn = "postgresql://127.0.0.1/pbscast"\n'
 SITE = '[[site]]\nname = "sitea"\ndsn = "host=pbs dbname=pbs_datastore"\n'
@@ -35,6 +37,20 @@ def test_environment_has_the_last_word(tmp_path: Path, monkeypatch: pytest.Monke
     assert settings.site[0].dsn == "host=pbs dbname=pbs_datastore"
 
 
+def test_a_site_says_what_of_the_retention_is_otherwise(tmp_path: Path) -> None:
+    retention = '[retention]\nlive = "P100D"\nusage = "P200D"\n'
+    settings = load_settings(
+        write(tmp_path, LOG + retention + SITE + 'retention = { live = "P30D" }\n')
+    )
+    policy = settings.policy()
+    assert policy.of("sitea") == Retention(timedelta(days=30), timedelta(days=200))
+    assert policy.of("siteb") == Retention(timedelta(days=100), timedelta(days=200))
+
+
+def test_by_default_usage_is_kept_for_ever(tmp_path: Path) -> None:
+    assert load_settings(write(tmp_path, LOG)).policy().of("sitea").usage is None
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -47,6 +63,9 @@ def test_environment_has_the_last_word(tmp_path: Path, monkeypatch: pytest.Monke
         (LOG + '[[site]]\nname = "a b"\ndsn = ""\n', "site.0.name: 'a b' is no site name"),
         (LOG + '[[site]]\nname = "a"\ndsn = "hots=x"\n', "site.0.dsn: not a PostgreSQL connection"),
         (LOG + SITE + SITE, "site: two sites are called sitea"),
+        (LOG + '[retention]\nlive = "-P1D"\n', "retention.live: "),
+        (LOG + '[retention]\nstate = "P1D"\n', "retention.state: no such setting"),
+        (LOG + SITE + 'retention = { usage = "soon" }\n', "site.0.retention.usage: "),
     ],
 )
 def test_bad_input_gets_one_line_that_names_file_and_key(

@@ -15,7 +15,9 @@ import typer
 
 from pbscast.cli.running import invoke
 from pbscast.errors import ConfigError, PbscastError, UsageError
+from pbscast_deploy.cli.archive import archive
 from pbscast_deploy.cli.audit import app as audit
+from pbscast_deploy.cli.export import export
 from pbscast_deploy.cli.log import app as log
 from pbscast_deploy.cli.options import Config
 from pbscast_deploy.cli.report import report
@@ -36,6 +38,8 @@ app = typer.Typer(
 )
 app.add_typer(source, name="source")
 app.command()(report)
+app.command()(export)
+app.command()(archive)
 app.add_typer(log, name="log")
 app.add_typer(audit, name="audit")
 app.add_typer(simulate, name="simulate")

@@ -21,7 +21,7 @@ from pbscast_deploy.accounting.findings import Finding, Summary
 from pbscast_deploy.accounting.reconciliation import TOLERANCE, Reconciliation
 from pbscast_deploy.accounting.report import notes, table
 from pbscast_deploy.cli.options import Config, Site
-from pbscast_deploy.config import load_settings
+from pbscast_deploy.config import Settings, load_settings
 from pbscast_store.log import Log
 
 
@@ -63,21 +63,21 @@ def reconcile(
         hint = f"no such time zone: {timezone}"
         raise typer.BadParameter(hint, param_hint="--timezone") from error
     summary = asyncio.run(
-        _reconcile(settings.log.dsn, site, given, timedelta(seconds=tolerance), _printer(as_json))
+        _reconcile(settings, site, given, timedelta(seconds=tolerance), _printer(as_json))
     )
     _conclude(summary, as_json=as_json)
     raise typer.Exit(1 if summary.differences else 0)
 
 
 async def _reconcile(
-    dsn: str,
+    settings: Settings,
     site: str,
     files: AccountingFiles,
     tolerance: timedelta,
     tell: Callable[[Finding], None],
 ) -> Summary:
     console = Console(stderr=True)
-    async with Log.open(dsn) as log:
+    async with Log.open(settings.log.dsn, settings.archive.directory) as log:
         work = Reconciliation(log, site, files, tolerance)
         with Progress(
             *Progress.get_default_columns(),

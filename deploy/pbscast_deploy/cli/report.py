@@ -16,7 +16,7 @@ from pbscast.errors import NotFoundError, UsageError
 from pbscast.newfile import new_file
 from pbscast.times import EXPECTED, parse_time
 from pbscast_deploy.cli.options import Config
-from pbscast_deploy.config import load_settings
+from pbscast_deploy.config import Settings, load_settings
 from pbscast_deploy.report.reading import Reading, read_site
 from pbscast_store.log import Log
 
@@ -33,22 +33,22 @@ def report(
     census = Census(parse_time(begin, "--from"), min(parse_time(end, "--to"), now))
     if census.begin >= census.end:
         raise UsageError("the period is empty: --from has to be in the past and before --to")
-    dsn = load_settings(config).log.dsn
+    settings = load_settings(config)
     # The other commands, the daemon above all, need no plots.
     from pbscast_deploy.report.page import report_page  # noqa: PLC0415
 
     with new_file(html) as file:
-        reading, sites = asyncio.run(_read(dsn, site or [], census, now))
+        reading, sites = asyncio.run(_read(settings, site or [], census, now))
         for piece in report_page(reading, sites, now):
             file.write(piece)
     typer.echo(f"{html} is written: {census.lives} lives, {reading.events} events")
 
 
 async def _read(
-    dsn: str, wanted: list[str], census: Census, now: datetime
+    settings: Settings, wanted: list[str], census: Census, now: datetime
 ) -> tuple[Reading, list[str]]:
     reading = Reading(census)
-    async with Log.open(dsn) as log:
+    async with Log.open(settings.log.dsn, settings.archive.directory) as log:
         known = [row.name for row in await log.sites()]
         for name in wanted:
             if name not in known:

@@ -36,6 +36,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if isinstance(error, ConnectionError | TimeoutError):
+            raise  # a server's, from where the contents come
         raise _failure(path, "cannot be written", error) from error
 
 

@@ -36,8 +36,8 @@ _PAGE: Final = 2000
 _PAGE_BYTES: Final = 4 * 2**20
 _MENTIONS: Final = 8192
 
-Progress = Callable[[str, int], None]
-"""Is told the name of a partition or archive and how many events of it have just been written."""
+Progress = Callable[[str, int, int], None]
+"""Is told what is worked on, how many of its events have just been written, and how many it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class _Keeper:
                 return
             yield page
             after = page[-1].position
-            self._progress(partition.name, len(page))
+            self._progress(_name(span.site, partition.name), len(page), span.last - span.first + 1)
 
     async def _mentions(
         self, partition: Partition, span: Span
@@ -237,12 +237,17 @@ class _Keeper:
     async def _entries(self, bundle: Bundle) -> AsyncGenerator[list[Entry], None]:
         for page in bundle.entries(bundle.first - 1, bundle.last):
             yield page
-            self._progress(bundle.manifest.partition, len(page))
+            name = _name(bundle.site, bundle.manifest.partition)
+            self._progress(name, len(page), bundle.manifest.contents.count)
 
 
 async def _mentions_of(bundle: Bundle) -> AsyncGenerator[list[Mention], None]:
     for page in bundle.all_mentions():
         yield page
+
+
+def _name(site: str, partition: str) -> str:
+    return f"{site} {partition}"
 
 
 def _planned(partition: Partition, span: Span) -> Kept:

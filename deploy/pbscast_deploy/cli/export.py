@@ -1,0 +1,65 @@
+"""`pbscastd export`: events for other programs."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pbscast.errors import UsageError
+from pbscast.events import EventName, Kind
+from pbscast.times import EXPECTED, parse_time
+from pbscast_deploy.cli.options import Config
+from pbscast_deploy.cli.progress import counting
+from pbscast_deploy.config import load_settings
+from pbscast_store.export import Format, Wanted, exporting
+from pbscast_store.export import export as export_events
+from pbscast_store.log import Log
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+def export(  # noqa: PLR0913 - one for each option
+    config: Config,
+    form: Annotated[
+        Format,
+        typer.Option("--format", help="CloudEvents as JSON Lines; CSV; Parquet."),
+    ],
+    out: Annotated[Path, typer.Option(help="The file to write; replaced when all is written.")],
+    *,
+    site: Annotated[list[str] | None, typer.Option(help="Only this site; may be repeated.")] = None,
+    kind: Annotated[list[Kind] | None, typer.Option(help="Only this kind of object.")] = None,
+    event: Annotated[list[EventName] | None, typer.Option(help="Only events of this name.")] = None,
+    owner: Annotated[list[str] | None, typer.Option(help="Only jobs of this user.")] = None,
+    begin: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help=f"{EXPECTED}.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Not included.")] = None,
+) -> None:
+    """Write the log's events, archived ones too, site by site in their order."""
+    wanted = Wanted(
+        dict.fromkeys(site or []),
+        kind or [],
+        event or [],
+        owner or [],
+        _moment(begin, "--from"),
+        _moment(end, "--to"),
+    )
+    if wanted.begin and wanted.end and wanted.begin >= wanted.end:
+        raise UsageError("the period is empty: --from has to be before --to")
+    settings = load_settings(config)
+    number = asyncio.run(_export(settings.log.dsn, settings.archive.directory, wanted, out, form))
+    typer.echo(f"{out} is written: {number:,} events")
+
+
+async def _export(dsn: str, archives: Path | None, wanted: Wanted, out: Path, form: Format) -> int:
+    async with Log.open(dsn, archives) as log:
+        with counting() as counters, exporting(out, form) as put:
+            return await export_events(log, wanted, put, counters.reach)
+
+
+def _moment(text: str | None, option: str) -> datetime | None:
+    return None if text is None else parse_time(text, option)

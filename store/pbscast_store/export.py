@@ -1,0 +1,176 @@
+"""Writing events to a file of another program's format (described in store/ARCHIVE.md)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic_core import from_json
+
+from pbscast.errors import NotFoundError
+from pbscast.wire import format_time
+from pbscast_store.archive.files import replacing
+from pbscast_store.log import Log
+from pbscast_store.records import Record
+
+COLUMNS: Final = (
+    *("site", "position", "time", "logged", "kind", "id", "incarnation", "revision", "event"),
+    *("provenance", "owner", "queue", "project", "name", "state", "substate", "old_state"),
+    *("reason", "exit_status", "destination", "payload", "digest"),
+)
+"""Of CSV and Parquet."""
+
+CLOCKS: Final = timedelta(days=1)
+"""By which a datastore's clock may be ahead of the log's."""
+
+_PAGE: Final = 2000
+_TOLD: Final = COLUMNS[COLUMNS.index("queue") : COLUMNS.index("payload")]
+"""Taken out of the payload."""
+
+Put = Callable[[Record], None]
+
+
+class Format(StrEnum):
+    """Of the file."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events; empty and None: all."""
+
+    sites: Collection[str] = ()
+    kinds: Collection[str] = ()
+    events: Collection[str] = ()
+    owners: Collection[str] = ()
+    begin: datetime | None = None
+    """Of the events' times, included."""
+    end: datetime | None = None
+    """Not included."""
+
+    def includes(self, record: Record) -> bool:
+        """Whether it is one of them, but for its site."""
+        return (
+            (not self.kinds or record.kind in self.kinds)
+            and (not self.events or record.event in self.events)
+            and (not self.owners or record.owner in self.owners)
+            and (self.begin is None or record.time >= self.begin)
+            and (self.end is None or record.time < self.end)
+        )
+
+
+@contextmanager
+def exporting(path: Path, form: Format) -> Iterator[Put]:
+    """Gives a function that takes events; at the end they have become the file, or none have.
+
+    Raises AccessDeniedError, UnavailableError (a full disk), with what was at `path` still there.
+    """
+    if form is Format.PARQUET:
+        with _parquet(path) as put:
+            yield put
+        return
+    with replacing(path) as part:
+        if form is Format.JSONL:
+            with part.open("wb") as lines:
+                yield lambda record: _count(lines.write(record.encode() + b"\n"))
+        else:
+            with part.open("w", encoding="utf-8", newline="") as table:
+                rows = csv.writer(table)
+                rows.writerow(COLUMNS)
+                yield lambda record: _count(rows.writerow(map(_as_text, row_of(record))))
+
+
+async def export(
+    log: Log, wanted: Wanted, put: Put, progress: Callable[[str, int, int], None]
+) -> int:
+    """Hands on events site by site, in the order of their positions; returns how many.
+
+    `progress` is told a site, how many positions were passed, and of how many. Raises NotFoundError
+    for a site that the log does not know, and what `Log.read` raises.
+    """
+    known = {row.name: row.position for row in await log.sites()}
+    for site in wanted.sites:
+        if site not in known:
+            names = ", ".join(known) or "none"
+            raise NotFoundError(f"no such site: {site} (known: {names})")
+    number = 0
+    for site in wanted.sites or known:
+        first = await _begin(log, site, known[site], wanted.begin)
+        after, last = first, known[site]
+        while after < last and (page := await log.read(site, after, min(_PAGE, last - after))):
+            page = [record for record in page if record.position <= last]
+            for record in page:
+                if wanted.includes(record):
+                    put(record)
+                    number += 1
+            after = page[-1].position if page else last
+            progress(site, after - first, last - first)
+    return number
+
+
+def row_of(record: Record) -> list[Any]:
+    """The values of `COLUMNS`."""
+    payload = from_json(record.payload)
+    return [payload.get(name) if name in _TOLD else getattr(record, name) for name in COLUMNS]
+
+
+async def _begin(log: Log, site: str, last: int, moment: datetime | None) -> int:
+    """A position after which all events of this time and later stand.
+
+    An event is logged after it happened, by clocks that may differ; and `logged` never goes back.
+    """
+    if moment is None:
+        return 0
+    low, high = 0, last
+    while low < high:
+        middle = (low + high) // 2
+        page = await log.read(site, middle, 1)
+        if not page or page[0].logged >= moment - CLOCKS:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Put]:
+    import pyarrow as pa  # noqa: PLC0415 - the other formats, and all who import us, need it not
+
+    from pbscast_store.archive.groups import Groups  # noqa: PLC0415 - as above
+
+    types = _types(pa)
+    schema = pa.schema([pa.field(name, types.get(name, pa.string())) for name in COLUMNS])
+
+    def table_of(rows: Sequence[list[Any]]) -> pa.Table:
+        return pa.table([list(column) for column in zip(*rows, strict=True)], schema=schema)
+
+    groups: Groups[list[Any]] = Groups(table_of)
+    with groups.written_to(path, schema):
+        yield lambda record: groups.add(row_of(record), len(record.payload))
+
+
+def _types(pa: Any) -> dict[str, Any]:
+    """Of the columns that are no text."""
+    moment, number = pa.timestamp("us", tz="UTC"), pa.int64()
+    small = dict.fromkeys(("incarnation", "revision"), pa.int32())
+    numbers = dict.fromkeys(("position", "substate", "exit_status"), number)
+    return {**small, **numbers, "time": moment, "logged": moment, "digest": pa.binary(32)}
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return format_time(value)
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _count(_: object) -> None:
+    """What a file says of how much it wrote."""
