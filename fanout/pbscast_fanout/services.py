@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from itertools import accumulate
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
 import nats.errors
 import structlog
 from nats.micro import add_service
 from nats.micro.request import ServiceError
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pbscast import requests
 from pbscast.errors import (
@@ -25,7 +23,8 @@ from pbscast.errors import (
     UnsupportedError,
     UsageError,
 )
-from pbscast_fanout.batches import HEADROOM, compose
+from pbscast.selection import first_fault
+from pbscast_fanout.answers import Answers
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from pbscast_fanout.connection import Connection
     from pbscast_store.log import Log
-    from pbscast_store.records import Record
 
 R = TypeVar("R", bound=BaseModel)
 Answer = Callable[[R], Awaitable[bytes]]
@@ -47,8 +45,6 @@ _CODES: Final[tuple[tuple[type[PbscastError], str], ...]] = (
     (UnsupportedError, "501"),
     (UnavailableError, "503"),
 )
-
-_TOKEN: Final = TypeAdapter(dict[str, Annotated[int, Field(strict=True, ge=1, lt=2**63)]])
 
 _RETRY_SECONDS: Final = 1.0
 
@@ -108,90 +104,33 @@ class Services:
         self._service, self._is_whole = await self._start(client), whole
         await self._add(self._service, requests.STATUS, requests.StatusRequest, self._state)
         if whole:
-            await self._add(self._service, requests.HISTORY, requests.HistoryRequest, self._history)
-            await self._add(self._service, requests.EVENT, requests.EventRequest, self._event)
+            await self._add_log(self._service)
+
+    async def _add_log(self, service: Service) -> None:
+        answers = Answers(self._log, lambda: self._connection.client.max_payload)
+        await self._add(service, requests.HISTORY, requests.HistoryRequest, answers.history)
+        await self._add(service, requests.JOBS, requests.JobsRequest, answers.jobs)
+        await self._add(service, requests.SNAPSHOT, requests.SnapshotRequest, answers.snapshot)
+        await self._add(service, requests.AT, requests.AtRequest, answers.at)
+        await self._add(
+            service, requests.DIFFERENCE, requests.DifferenceRequest, answers.difference
+        )
+        await self._add(service, requests.EVENT, requests.EventRequest, answers.event)
 
     async def _start(self, client: Client) -> Service:
         return await add_service(
             client,
             name=requests.SERVICE,
             version=version("pbscast"),
-            description="The event log of PBS sites: history, events in full, state of publishing",
+            description="The log of PBS sites: history, lives, standings; the state of publishing",
         )
 
     async def _add(self, service: Service, subject: str, model: type[R], answer: Answer[R]) -> None:
         name = subject.rsplit(".", 1)[1]
         await service.add_endpoint(name=name, subject=subject, handler=_handler(model, answer))
 
-    async def _history(self, request: requests.HistoryRequest) -> bytes:
-        seen = parse_token(request.after) if request.after else {}
-        records = await self._find(request, seen, request.limit)
-        if not records and not seen:
-            raise _unknown(request)
-        bodies = [compose(record, self._connection.client.max_payload).body for record in records]
-        bodies = bodies[: fitting(bodies, self._room)]
-        last = {record.site: record.position for record in records[: len(bodies)]}
-        seen = {**seen, **last}
-        # A page of the log may be short because its events are large: only an empty one is the end.
-        more = len(bodies) < len(records) or await self._find(request, seen, 1)
-        return join(bodies, make_token(seen) if more else None)
-
-    async def _find(
-        self, request: requests.HistoryRequest, seen: dict[str, int], limit: int
-    ) -> list[Record]:
-        [object_id], site = request.ids, request.sites[0] if request.sites else None
-        return await self._log.history(request.kind, object_id, site=site, after=seen, limit=limit)
-
-    async def _event(self, request: requests.EventRequest) -> bytes:
-        records = await self._log.read(request.site, request.position - 1, 1)
-        if not records or records[0].position != request.position:
-            msg = f"the log has no event {request.site}:{request.position}"
-            raise NotFoundError(msg)
-        return piece(records[0].encode().decode(), request.offset, self._room)
-
     async def _state(self, _: requests.StatusRequest) -> bytes:
         return self._status().model_dump_json().encode()
-
-    @property
-    def _room(self) -> int:
-        """Bytes that an answer may have."""
-        return self._connection.client.max_payload - HEADROOM
-
-
-def _unknown(request: requests.HistoryRequest) -> NotFoundError:
-    at = f" at site {request.sites[0]}" if request.sites else ""
-    return NotFoundError(f"the log has no {request.kind} {request.ids[0]}{at}")
-
-
-def fitting(bodies: Sequence[bytes], room: int) -> int:
-    """Return how many of the events fit into one answer; one always does."""
-    sizes = accumulate(len(body) + 1 for body in bodies)
-    return max(bool(bodies), sum(size <= room for size in sizes))
-
-
-def join(bodies: Sequence[bytes], token: str | None) -> bytes:
-    """Return a HistoryResponse of events as they were published."""
-    return b'{"events":[' + b",".join(bodies) + b'],"next":' + json.dumps(token).encode() + b"}"
-
-
-def make_token(seen: dict[str, int]) -> str:
-    """Return what names the place after the last event of each site; callers do not read it."""
-    return json.dumps(seen, separators=(",", ":"))
-
-
-def parse_token(token: str) -> dict[str, int]:
-    """Undo make_token. Raises UsageError."""
-    try:
-        return _TOKEN.validate_json(token)
-    except ValidationError as error:
-        raise UsageError("after: not the `next` of an earlier answer") from error
-
-
-def piece(text: str, offset: int, room: int) -> bytes:
-    """Return an EventResponse of at most ``room`` bytes: a character of it takes four at most."""
-    end = offset + max(1, (room - 64) // 4)
-    more = end if end < len(text) else None
-    return requests.EventResponse(text=text[offset:end], next=more).model_dump_json().encode()
 
 
 async def _stop(service: Service) -> None:
@@ -208,7 +147,7 @@ def _handler(model: type[R], answer: Answer[R]) -> Callable[[Request], Awaitable
         try:
             await request.respond(await answer(model.model_validate_json(request.data or b"{}")))
         except ValidationError as error:
-            raise _refusal(_first_fault(error)) from error
+            raise _refusal(first_fault(error)) from error
         except PbscastError as error:
             raise _refusal(error) from error
         except Exception as error:
@@ -219,12 +158,6 @@ def _handler(model: type[R], answer: Answer[R]) -> Callable[[Request], Awaitable
             ) from error
 
     return handle
-
-
-def _first_fault(error: ValidationError) -> UsageError:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"])) or "request"
-    return UsageError(f"{where}: {first['msg']}")
 
 
 def _refusal(error: PbscastError) -> ServiceError:

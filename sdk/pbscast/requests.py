@@ -7,6 +7,7 @@ and ``Nats-Service-Error-Code`` (its HTTP-like code).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Final, Self
@@ -14,8 +15,10 @@ from typing import Annotated, Final, Self
 from pydantic import (
     AfterValidator,
     AwareDatetime,
+    Discriminator,
     Field,
     JsonValue,
+    Tag,
     model_validator,
 )
 
@@ -124,7 +127,7 @@ class SnapshotResponse(PageResponse):
     objects: tuple[Standing, ...]
 
 
-Moment = AwareDatetime | dict[Site, Annotated[Position, Field(ge=1, lt=2**63)]]
+Moment = datetime | dict[str, int]
 """A time, by the clocks of the PBS datastores: up to each object's last event whose time is not
 later. Or a position of each site that is asked about: up to the event there."""
 
@@ -135,7 +138,16 @@ def _of_sites(moment: Moment) -> Moment:
     return moment
 
 
-GivenMoment = Annotated[Moment, AfterValidator(_of_sites)]
+def _form(moment: object) -> str:
+    return "positions" if isinstance(moment, Mapping) else "time"
+
+
+GivenMoment = Annotated[
+    Annotated[AwareDatetime, Tag("time")]
+    | Annotated[dict[str, Annotated[int, Field(ge=1, lt=2**63)]], Tag("positions")],
+    Discriminator(_form),
+    AfterValidator(_of_sites),
+]
 
 
 class AtRequest(Paged):

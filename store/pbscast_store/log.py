@@ -201,8 +201,9 @@ class Log:
         with translated(self._place):
             scope = await resolve(self._pool, selection)
             question = stories.Question(scope, begin, end, newest_first)
-            windows = question.windows(question.start(positions or {}))
-            return await read_lives(self._pool, scope, windows, limit)
+            starts = question.start(positions or {})
+            windows = question.windows(starts)
+            return await read_lives(self._pool, scope, windows, starts, limit)
 
     async def snapshot(
         self,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -114,10 +114,23 @@ class LifePage:
     positions: dict[str, int]
     """Of each site the first position of the last life told: give them to go on."""
     more: bool
+    starts: dict[str, int]
+    """Its positions before the first life."""
+
+    def cut(self, count: int) -> LifePage:
+        """Its first lives only."""
+        if count == len(self.lives):
+            return self
+        kept = self.lives[:count]
+        return replace(self, lives=kept, positions=_positions(self.starts, kept), more=True)
 
 
 async def read_lives(
-    pool: asyncpg.Pool, scope: Scope, windows: Mapping[str, Window], limit: int
+    pool: asyncpg.Pool,
+    scope: Scope,
+    windows: Mapping[str, Window],
+    starts: Mapping[str, int],
+    limit: int,
 ) -> LifePage:
     """Lives that lasted into the windows' time, by the position of their first event.
 
@@ -126,14 +139,17 @@ async def read_lives(
     newest_first = any(window.newest_first for window in windows.values())
     async with searching(pool) as connection:
         found = [
-            await _lives_at(connection, scope, site, window, limit)
+            await _lives_at(connection, scope, site, window, limit + 1)
             for site, window in sorted(windows.items())
         ]
     merged = heapq.merge(*found, key=lambda life: (life.began, life.site), reverse=newest_first)
     page = list(islice(merged, limit))
-    positions: dict[str, int] = {life.site: life.first_position for life in page}
-    more = len(page) < sum(map(len, found)) or any(len(lives) == limit for lives in found)
-    return LifePage(page, positions, more)
+    more = len(page) < sum(map(len, found))
+    return LifePage(page, _positions(starts, page), more, dict(starts))
+
+
+def _positions(starts: Mapping[str, int], lives: Iterable[Life]) -> dict[str, int]:
+    return {**starts, **{life.site: life.first_position for life in lives}}
 
 
 async def _lives_at(

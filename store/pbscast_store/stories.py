@@ -36,6 +36,19 @@ class EventPage:
     """Of each site: give them to go on."""
     more: bool
     """Whether there may be more; a page may be empty and not be the last."""
+    starts: dict[str, int]
+    """Its positions before the first event."""
+
+    def cut(self, count: int) -> EventPage:
+        """Its first events only."""
+        if count == len(self.records):
+            return self
+        unsaid = {record.site for record in self.records[count:]}
+        positions = {**self.positions, **{site: self.starts[site] for site in unsaid}}
+        for record in self.records[:count]:
+            if record.site in unsaid:
+                positions[record.site] = record.position
+        return replace(self, records=self.records[:count], positions=positions, more=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +98,7 @@ async def read_page(
         stretches = {site: await search.run(site, window) for site, window in windows.items()}
     page = await _merged(pool, question, stretches, starts, limit, max_bytes)
     records = await source.events_at(page.places) if page.places else []
-    return EventPage(records, page.positions, page.more)
+    return EventPage(records, page.positions, page.more, starts)
 
 
 async def _merged(
@@ -112,17 +125,20 @@ async def _merged(
 async def _by_id(
     source: EventSource, scope: Scope, windows: Mapping[str, Window], limit: int
 ) -> dict[str, Stretch]:
-    places = await source.object_places(scope.selection.kind, scope.ids or [], windows, limit)
+    ids = scope.ids or []
+    places = await source.object_places(scope.selection.kind, ids, windows, limit + 1)
     found: dict[str, list[Place]] = {site: [] for site in windows}
     for place in places:
         found[place.site].append(place)
     return {site: _stretch(found[site], windows[site], limit) for site in windows}
 
 
-def _stretch(places: list[Place], window: Window, limit: int) -> Stretch:
+def _stretch(found: list[Place], window: Window, limit: int) -> Stretch:
+    """Of what was found one place too many says that there is more."""
+    places = found[:limit]
     start = window.before if window.newest_first else window.after
     searched = places[-1].position if places else start
-    return Stretch(places, searched, ended=len(places) < limit)
+    return Stretch(places, searched, ended=len(found) <= limit)
 
 
 class _Search:
@@ -142,7 +158,7 @@ class _Search:
         if len(lives) > FEW:
             return await self._scan(site, window)
         places = (
-            await self._source.life_places(site, self._kind, lives, window, self._limit)
+            await self._source.life_places(site, self._kind, lives, window, self._limit + 1)
             if lives
             else []
         )

@@ -12,8 +12,12 @@ from nats.errors import NoRespondersError
 
 from pbscast import wire
 from pbscast.requests import (
+    AT,
+    DIFFERENCE,
     EVENT,
     HISTORY,
+    JOBS,
+    SNAPSHOT,
     STATUS,
     EventResponse,
     HistoryResponse,
@@ -99,6 +103,7 @@ async def test_the_history_of_an_unknown_job_is_not_found(
     log: Log, client: Client, request_body: dict[str, list[str]], words: str
 ) -> None:
     await write(log, "sitea", [draft("19.sitea")])
+    await write(log, "siteb", [])
     answer = await ask(client, HISTORY, **request_body)
     assert answer.headers is not None
     assert answer.headers["Nats-Service-Error-Code"] == "404"
@@ -169,7 +174,7 @@ async def test_status_tells_of_every_site(log: Log, fanout: Fanout, client: Clie
 async def test_the_service_can_be_discovered(client: Client) -> None:
     answer = await client.request("$SRV.INFO.pbscast", timeout=5)
     endpoints = {item["subject"] for item in json.loads(answer.data)["endpoints"]}
-    assert endpoints == {HISTORY, EVENT, STATUS}
+    assert endpoints == {HISTORY, JOBS, SNAPSHOT, AT, DIFFERENCE, EVENT, STATUS}
 
 
 async def test_history_decodes(log: Log, client: Client) -> None:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pbscast import wire
 from pbscast.requests import EventResponse
+from pbscast_fanout.answers import fitting, join, piece
 from pbscast_fanout.batches import HEADROOM, Message, compose, split
-from pbscast_fanout.services import fitting, join, piece
 from pbscast_store.records import Record
 
 RECORD = Record(
@@ -86,10 +86,10 @@ def test_an_event_always_fits_and_stays_an_event(payload: dict[str, object], lim
 def test_as_many_events_as_fit_are_answered(sizes: list[int], room: int) -> None:
     bodies = [b'"' + b"x" * size + b'"' for size in sizes]
     count = fitting(bodies, room)
-    answer = join(bodies[:count], None)
+    answer = join("events", bodies[:count], None)
     assert count >= 1
     assert len(answer) <= room + 100
-    assert count == len(bodies) or len(join(bodies[: count + 1], None)) > room
+    assert count == len(bodies) or len(join("events", bodies[: count + 1], None)) > room
     assert json.loads(answer) == {"events": ["x" * size for size in sizes[:count]], "next": None}
 
 

@@ -15,9 +15,9 @@ from pbscast.errors import (
     UnsupportedError,
     UsageError,
 )
+from pbscast_fanout.answers import parse_token
 from pbscast_fanout.connection import where
 from pbscast_fanout.jetstream import refused
-from pbscast_fanout.services import parse_token
 from pbscast_fanout.settings import NatsSettings, StreamSettings
 from pbscast_fanout.streams import changes, check_ours, limits
 
@@ -86,7 +86,7 @@ def test_addresses_are_shown_without_secrets() -> None:
     assert where(settings) == "n1:4223, n2:4222, n3:99"
 
 
-@pytest.mark.parametrize("token", ["", "sitea", "[]", '{"sitea":0}', '{"sitea":"1"}', '{"a":1e99}'])
+@pytest.mark.parametrize("token", ["", "sitea", "[]", '{"sitea":-1}', '{"sitea":"1"}', '{"a":1e99}'])
 def test_a_strange_token_is_refused(token: str) -> None:
     with pytest.raises(UsageError, match="after"):
         parse_token(token)
