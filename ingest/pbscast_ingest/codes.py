@@ -49,6 +49,15 @@ def number(value: str | None) -> int | None:
         return None
 
 
+def small_number(value: str | None) -> int | None:
+    """Return a number that fits 32 bits, as PBS's own and those of the log do; None for any other.
+
+    The value itself is told as text all the same.
+    """
+    found = number(value)
+    return found if found is not None and -(2**31) <= found < 2**31 else None
+
+
 def reservation_state(value: str | None) -> str | None:
     """Return a reservation's state as PBS prints it; a number of a later release stays a number."""
     code = number(value)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from pbscast.events import FinalizePayload, Reason
 from pbscast.ids import split_subjob
-from pbscast_ingest.codes import number
+from pbscast_ingest.codes import small_number
 from pbscast_ingest.jobs import describe, substate_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _exit_status(attributes: Mapping[str, str]) -> int | None:
     # What an earlier run left behind says nothing about a job that waits again.
     if attributes.get("job_state") in _NOT_RUN:
         return None
-    return number(attributes.get("Exit_status"))
+    return small_number(attributes.get("Exit_status"))
 
 
 def _reason(job_id: str, attributes: Mapping[str, str]) -> Reason:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypedDict
 
 from pbscast.states import visible_state
-from pbscast_ingest.codes import number
+from pbscast_ingest.codes import number, small_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,4 +48,4 @@ def letter_of(attributes: Mapping[str, str]) -> str | None:
 
 def substate_of(attributes: Mapping[str, str]) -> int | None:
     """Return the substate, None where there is none or it is no number."""
-    return number(attributes.get("substate"))
+    return small_number(attributes.get("substate"))

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     Texts: TypeAlias = Sequence[str | None] | None
 
 _USUAL: Final = frozenset({"11.", "15."})
-_COLUMN: Final = frozenset({"ji_", "ri_", "nd_", "qu_", "sv_", "sch", "mom"})
+_SHOWN: Final = frozenset({"ji_svrflags", "ji_destin", "ri_state", "ri_substate", "nd_state"})
+"""The columns in a row's context."""
 
 
 class JournalRow(NamedTuple):
@@ -52,14 +53,14 @@ def decode_row(record: Sequence[Any]) -> JournalRow:
     seq, xid, at, body = record
     escaped: tuple[str, ...] = ()
     try:
-        items = from_json(body)
+        items = from_json(body, cache_strings="keys")  # there are none: texts are met once
     except ValueError:
         items, escaped = _decode_damaged(body)
     if b'."' in body:
         items[5:] = [item and _undotted(item) for item in items[5:]]
         items[7] = [name.removesuffix(".") for name in items[7] or ()]
     op, kind, key, created, columns, changed, before, removed, context = items
-    plain = _pairs(columns)
+    plain = _pairs(columns) if columns else {}
     return JournalRow(
         seq,
         xid,
@@ -70,9 +71,9 @@ def decode_row(record: Sequence[Any]) -> JournalRow:
         created,
         plain,
         _attributes(changed),
-        _mixed(before, plain),
+        _mixed(before, plain) if plain else _attributes(before),
         tuple(removed) if removed else (),
-        _mixed(context, ()),
+        _mixed(context, _SHOWN),
         escaped,
     )
 
@@ -151,7 +152,7 @@ def _attributes(flat: Texts) -> dict[str, str]:
 def _mixed(flat: Texts, columns: Container[str]) -> dict[str, str]:
     return {
         name: value
-        if name in columns or name[:3] in _COLUMN
+        if name in columns
         else value[3:]
         if value[:3] in _USUAL
         else strip_flags(value)

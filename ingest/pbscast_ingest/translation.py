@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pbscast.events import ChangePayload, EventName, Kind, Provenance
-from pbscast_ingest.codes import node_state, number, reservation_state
+from pbscast_ingest.codes import node_state, reservation_state, small_number
 from pbscast_ingest.finalize import conclude, is_final
 from pbscast_ingest.jobs import describe, letter_of, substate_of
 from pbscast_store.drafts import Draft
@@ -152,7 +152,7 @@ def stand(kind: Kind, values: Mapping[str, str]) -> dict[str, Any]:
     """Return the state fields of an object that is no job, as PBS prints them."""
     if kind is Kind.RESV:
         state = reservation_state(values.get("ri_state", values.get("reserve_state")))
-        substate = number(values.get("ri_substate", values.get("reserve_substate")))
+        substate = small_number(values.get("ri_substate", values.get("reserve_substate")))
         return {"state": state, "substate": substate}
     if kind is Kind.NODE:
         return {"state": node_state(values.get("nd_state")), "substate": None}

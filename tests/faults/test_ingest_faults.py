@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, aclosing, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack, aclosing
 
 import psycopg
 import pytest
 from harness.ingesting import assert_gapless, ingesting, is_resynced, wait_for
 from harness.pbs import PbsServer
 from harness.proxy import cutting_proxy
+from harness.servers import frozen
 
 from pbscast.errors import UnavailableError
 from pbscast.events import EventName, Kind
@@ -144,28 +142,13 @@ async def test_a_datastore_that_hangs(
     monkeypatch.setattr("pbscast_ingest.datastore.ANSWER_SECONDS", 1.0)
     async with ingesting(log, own_datastore) as worker:
         await wait_for(log, is_resynced)
-        with _frozen(own_postgres):
+        with frozen(own_postgres):
             assert "no answer" in await _complaint(worker)
             await wait_for(log, lambda records: "down" in _events(records, "sitea"))
         with PbsServer(own_datastore) as pbs:
             pbs.submit("1.s")
         records = await wait_for(log, _submitted("1.s"))
     assert_gapless(records)
-
-
-@contextmanager
-def _frozen(server: PostgresServer) -> Iterator[None]:
-    found = subprocess.run(
-        ["pgrep", "-P", str(server.pid)], capture_output=True, text=True, check=True
-    )
-    processes = [int(pid) for pid in (server.pid, *found.stdout.split()) if pid]
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in processes:
-            os.kill(process, signal.SIGCONT)
 
 
 async def test_a_datastore_that_hangs_while_its_tables_are_read(
@@ -188,7 +171,7 @@ async def _hang_in_a_table(journal: Journal, server: PostgresServer) -> None:
         snapshot = await stack.enter_async_context(journal.snapshot())
         rows = await stack.enter_async_context(aclosing(snapshot.rows(Kind.JOB)))
         await anext(rows)
-        stack.enter_context(_frozen(server))
+        stack.enter_context(frozen(server))
         await rows.aclose()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -81,6 +83,22 @@ def run_postgres(variable: str) -> Iterator[str]:
         return
     with server:
         yield server.dsn()
+
+
+@contextmanager
+def frozen(server: PostgresServer) -> Iterator[None]:
+    """All its processes stand still inside: connections stay open, nothing answers."""
+    found = subprocess.run(
+        ["pgrep", "-P", str(server.pid)], capture_output=True, text=True, check=True
+    )
+    processes = [int(pid) for pid in (server.pid, *found.stdout.split()) if pid]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
 
 
 @contextmanager
