@@ -16,7 +16,7 @@ from pbscast_store.errors import translated
 from pbscast_store.heads import Head, HeadCache, ObjectKey
 from pbscast_store.leases import Lease
 from pbscast_store.partitions import Partitions
-from pbscast_store.planning import Plan, key_of, plan
+from pbscast_store.planning import Plan, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,8 @@ class SiteWriter:
 
     async def _heads_of(self, drafts: Sequence[Draft]) -> dict[ObjectKey, Head]:
         """Read before the append's transaction: its fence finds out if somebody wrote since."""
-        keys = {key_of(draft) for draft in drafts}
+        named = {(draft.kind, draft.id) for draft in drafts}
+        keys = {ObjectKey(*name) for name in named}
         known = {key: head for key in keys if (head := self._heads.get(key))}
         missing = keys - known.keys()
         if missing:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections import deque
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from statistics import quantiles
 from time import perf_counter
@@ -18,7 +19,7 @@ from pbscast_deploy.embedded import PostgresServer
 from pbscast_store.drafts import Draft
 from pbscast_store.heads import Head, ObjectKey
 from pbscast_store.log import Log
-from pbscast_store.planning import EventRow, Plan, plan
+from pbscast_store.planning import EventRow, Plan, Tail, plan
 from pbscast_store.writer import AppendResult, SiteWriter
 
 pytestmark = pytest.mark.benchmark
@@ -33,7 +34,8 @@ async def test_append_beside_copy(own_postgres: PostgresServer, size: int, in_fl
     dsn = own_postgres.dsn()
     await Log.migrate_at(dsn)
     copying = await asyncpg.connect(dsn)
-    await copying.execute("CREATE TABLE floor (LIKE pbscast_log.event INCLUDING ALL)")
+    partition = await copying.fetchval("SELECT min(inhrelid::regclass::text) FROM pg_inherits")
+    await copying.execute(f"CREATE TABLE floor (LIKE {partition} INCLUDING ALL)")
     spent = dict.fromkeys(("copy", "append"), 0.0)
     drafts = batches(interleaved_lives(), size)
     async with Log.open(dsn) as log:
@@ -41,13 +43,15 @@ async def test_append_beside_copy(own_postgres: PostgresServer, size: int, in_fl
         writer = await log.acquire("sitea", "bench", 600)
         assert writer is not None
         heads: dict[ObjectKey, Head] = {}
+        tail = Tail("sitea")
         while writer.position < _EVENTS:
             turn = list(islice(drafts, 10))
-            plans = _plans(turn, heads, writer.position)
+            plans = _plans(turn, heads, tail)
+            tail = plans[-1].tail
             gc.collect()
             began = perf_counter()
             for planned in plans:
-                await _copy(copying, planned.events)
+                await _copy(copying, planned)
             copied = perf_counter()
             await _append(writer, turn, in_flight)
             spent["copy"] += copied - began
@@ -82,12 +86,12 @@ async def test_append_of_one_event(own_postgres: PostgresServer) -> None:
     print(f"\nappend of one event: {_spread(appends)}; INSERT of one row: {_spread(inserts)}")
 
 
-def _plans(turn: list[list[Draft]], heads: dict[ObjectKey, Head], position: int) -> list[Plan]:
+def _plans(turn: list[list[Draft]], heads: dict[ObjectKey, Head], tail: Tail) -> list[Plan]:
     plans = []
     for batch in turn:
-        plans.append(plan(batch, heads, position))
+        plans.append(plan(batch, heads, tail, datetime.now(UTC)))
         heads |= plans[-1].heads
-        position += len(plans[-1].events)
+        tail = plans[-1].tail
     return plans
 
 
@@ -101,8 +105,8 @@ async def _append(writer: SiteWriter, turn: list[list[Draft]], in_flight: int) -
     await asyncio.gather(*waiting)
 
 
-async def _copy(connection: asyncpg.Connection, events: Sequence[EventRow]) -> None:
-    rows = [(*event, "sitea", event.time) for event in events]
+async def _copy(connection: asyncpg.Connection, planned: Plan) -> None:
+    rows = [(*event, "sitea", planned.logged) for event in planned.events]
     async with connection.transaction():
         await connection.copy_records_to_table(
             "floor", records=rows, columns=[*EventRow._fields, "site", "logged"]

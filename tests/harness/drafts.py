@@ -20,7 +20,7 @@ from pbscast.events import (
     Reason,
 )
 from pbscast_store.drafts import Draft
-from pbscast_store.planning import LARGE
+from pbscast_store.folds import LARGE
 
 NAMES = st.sampled_from(["Variable_List", "comment", "Resource_List.ncpus", "", "a.b.", "ключ"])
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)

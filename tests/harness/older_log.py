@@ -10,8 +10,9 @@ from pathlib import Path
 import asyncpg
 
 from pbscast_store.drafts import Draft
+from pbscast_store.folds import FoldRow
 from pbscast_store.heads import Head, ObjectKey
-from pbscast_store.planning import FoldRow, Plan, Tail, plan
+from pbscast_store.planning import Plan, Tail, plan
 from pbscast_store.statements import migration_table, migrations
 
 _SQL = Path(__file__).parent.parent / "data" / "log_0001"

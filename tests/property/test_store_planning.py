@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from pbscast import wire
 from pbscast_store.drafts import Draft
+from pbscast_store.folds import LARGE, FoldRow
 from pbscast_store.heads import Head, HeadCache, ObjectKey
-from pbscast_store.planning import LARGE, FoldRow, Plan, Tail, plan
+from pbscast_store.planning import Plan, Tail, plan
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LOGGED = datetime(2026, 11, 22, tzinfo=UTC)
