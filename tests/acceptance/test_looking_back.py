@@ -1,0 +1,233 @@
+"""Looking back at the recorded traces: every command, on a whole deployment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import pbscast
+from pbscast.cli import main as pbscast_main
+from pbscast_deploy.cli import main as pbscastd_main
+from pbscast_deploy.simulator.replay import Replay
+from pbscast_deploy.simulator.trace import bundled_traces, read_trace
+from pbscast_deploy.stage import Stage, open_stage
+from pbscast_store.log import Log
+
+PATIENCE = 60.0
+
+
+@dataclass
+class Done:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def objects(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.lines]
+
+
+@dataclass
+class Site:
+    """A stage on which both traces have been played."""
+
+    stage: Stage
+    positions: dict[str, int]
+
+    def pbscast(self, *arguments: str, encoding: str = "utf-8") -> Done:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PBSCAST_SERVERS", self.stage.nats.url)
+            return execute(pbscast_main, "pbscast", *arguments, encoding=encoding)
+
+    def report(self, config: Path, *arguments: str) -> Done:
+        config.write_text(self.stage.config())
+        return execute(pbscastd_main, "pbscastd", "report", f"--config={config}", *arguments)
+
+
+def execute(main: Callable[[], None], *arguments: str, encoding: str = "utf-8") -> Done:
+    """Run a command in this process: two dozen interpreters would take half a minute to start."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    err = io.TextIOWrapper(io.BytesIO())
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("argv", [*arguments]), ("stdout", out), ("stderr", err)):
+            patch.setattr(sys, name, value)
+        patch.setenv("COLUMNS", "100")
+        with pytest.raises(SystemExit) as ended:
+            main()
+    status = ended.value.code
+    assert isinstance(status, int)
+    return Done(status, *(_written(stream) for stream in (out, err)))
+
+
+def _written(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    stream.seek(0)
+    return stream.read()
+
+
+@contextlib.asynccontextmanager
+async def played() -> AsyncIterator[Site]:
+    """A stage on which both traces have been played and logged."""
+    traces = {site: read_trace(path) for site, path in bundled_traces().items()}
+    async with open_stage(*traces) as stage:
+        replays = [Replay(traces[site], stage.sites[site].dsn) for site in traces]
+        for replay in replays:
+            await replay.seed()
+        stage.start_daemon()
+        await stage.wait_until_followed()
+        # Fast, but with the sites side by side as they were.
+        await asyncio.gather(*(replay.run(speed=100) for replay in replays))
+        for replay in replays:
+            replay.close()
+        yield Site(stage, await settled(stage))
+
+
+async def settled(stage: Stage) -> dict[str, int]:
+    """The position at each site when the last job of the traces has ended."""
+    async with (
+        asyncio.timeout(PATIENCE),
+        pbscast.connect(stage.nats.url) as client,
+        client.watch(["11.sitea", "19.sitea"], until_finished=True) as watch,
+    ):
+        async for _ in watch:
+            pass
+    async with Log.open(stage.log_dsn) as log:
+        return {row.name: row.position for row in await log.sites()}
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """One for all tests: they only look."""
+    with asyncio.Runner() as runner:
+        playing = played()
+        yield runner.run(playing.__aenter__())
+        runner.run(playing.__aexit__(None, None, None))
+
+
+def test_a_moved_job(site: Site) -> None:
+    told, reverse, lines, objects = (
+        site.pbscast("history", "19.sitea"),
+        site.pbscast("history", "19.sitea", "--newest-first"),
+        site.pbscast("history", "19.sitea", "--events"),
+        site.pbscast("history", "19.sitea", "--json"),
+    )
+    assert [told.status, told.err] == [0, ""]
+    heads = [line for line in told.lines if line.startswith(("19.sitea", "──"))]
+    assert [line.rstrip("─ ") for line in heads] == [
+        "19.sitea  tomove  at sitea, life 1",
+        "── handed over: sitea → siteb (workq@siteb)",
+        "19.sitea  tomove  at siteb, life 1",
+    ]
+    assert "  moved to workq@siteb" in told.lines
+    assert "  finished, exit status 0" in told.lines
+    assert re.search(r"state +H→Q +10  hold by user released", told.out)
+    assert [line.rstrip("─ ") for line in reverse.lines if line.startswith("19")] == heads[2::-2]
+    assert len(lines.lines) == len(objects.lines) == 13
+    assert [item["source"] for item in objects.objects][::12] == ["/pbs/sitea", "/pbs/siteb"]
+
+
+def test_an_array(site: Site) -> None:
+    told = site.pbscast("history", "6[].sitea", encoding="ascii")
+    assert (told.status, told.err, told.out.isascii()) == (0, "", True)
+    rows = [line.split() for line in told.lines if line.startswith("  [")]
+    assert [(row[0], row[-3:-1]) for row in rows] == [
+        (f"[{index}]", ["failed", str(index)]) for index in (1, 2, 3, 4)
+    ]
+
+
+def test_selections(site: Site) -> None:
+    told, jobs, objects = (
+        site.pbscast("history", "--owner", "bob", "--since", "1h", "--state", "r"),
+        site.pbscast("jobs", "--reason", "terminated", "--site", "sitea", "--oldest-first"),
+        site.pbscast("jobs", "--owner", "alice", "--json"),
+    )
+    assert (told.status, told.err) == (0, "")
+    assert any(line.startswith("  3.sitea ") for line in told.lines)
+    assert not any(line.startswith("  4.sitea ") for line in told.lines)  # never ran
+    ids = [line.split()[1] for line in jobs.lines[1:]]
+    assert ids == [
+        "4.sitea",
+        "5.sitea",
+        "9.sitea",
+        "18[].sitea",
+        "18[1].sitea",
+        "18[2].sitea",
+        "18[3].sitea",
+    ]
+    assert {item["owner"] for item in objects.objects} == {"alice"}
+
+
+def test_moments(site: Site) -> None:
+    last = [f"--position={name}:{position}" for name, position in site.positions.items()]
+    life = next(
+        item
+        for item in (site.pbscast("jobs", "9.sitea", "--json")).objects
+        if item["id"] == "9.sitea"
+    )
+    begun = f"--position=sitea:{life['first_position']}"
+    now, table, one, first, diff = (
+        site.pbscast("at", "now"),
+        site.pbscast("at", *last, "--json"),
+        site.pbscast("at", "now", "9.sitea"),
+        site.pbscast("at", begun, "9.sitea", "--json"),
+        site.pbscast("diff", f"{begun}:{life['last_position']}", "9.sitea"),
+    )
+    assert [line.split()[1] for line in now.lines[1:]] == ["8.sitea"]
+    assert [item["id"] for item in table.objects] == ["8.sitea"]
+    assert one.lines[0].startswith("9.sitea  at sitea, life 1, revision ")
+    assert "  Job_Name " in one.out
+    assert [item["state"] for item in first.objects] == ["Q"]
+    assert diff.lines[0].startswith("- sitea    9.sitea")
+    assert "Q→F   terminated 271" in diff.lines[0]
+    assert re.search(r"^    run_count 2$", diff.out, re.MULTILINE)
+
+
+def test_pages(site: Site, tmp_path: Path) -> None:
+    job, report, part = tmp_path / "job.html", tmp_path / "report.html", tmp_path / "b.html"
+    config = tmp_path / "pbscast.toml"
+    done = (
+        site.pbscast("history", "6[].sitea", "--html", str(job)),
+        site.report(config, "--from", "1h", "--html", str(report)),
+        site.report(config, "--from", "1h", "--site", "siteb", "--html", str(part)),
+    )
+    assert [item.status for item in done] == [0, 0, 0]
+    assert done[1].out == f"{report} is written: 37 lives, 319 events\n"
+    assert "6[4].sitea" in job.read_text()
+    assert "sitea" in report.read_text()
+    assert "<td>1.sitea" not in part.read_text()
+    assert sorted(tmp_path.iterdir()) == sorted([job, report, part, config])
+
+
+def test_what_is_not_there(site: Site, tmp_path: Path) -> None:
+    page = tmp_path / "none.html"
+    unknown, nothing, early, elsewhere, empty = (
+        site.pbscast("history", "999.sitea", "--html", str(page)),
+        site.pbscast("jobs", "--owner", "nobody"),
+        site.pbscast("at", "2020-01-01"),
+        site.report(tmp_path / "pbscast.toml", "--from", "1h", "--site", "x", "--html", str(page)),
+        site.report(tmp_path / "pbscast.toml", "--from", "1h", "--to", "2h", "--html", str(page)),
+    )
+    assert [unknown.status, nothing.status, early.status] == [5, 0, 5]
+    assert nothing.err == "pbscast: no job matches\n"
+    assert "the log begins at" in early.err
+    assert (elsewhere.status, empty.status) == (1, 2)
+    assert elsewhere.err == "pbscastd: --site: no such site: x (known: sitea, siteb)\n"
+    assert empty.err.startswith("pbscastd: the period is empty")
+    for done in (unknown, nothing, early, elsewhere, empty):
+        assert done.err.count("\n") == 1
+    assert not page.exists()
