@@ -70,12 +70,13 @@ async def test_rows_of_any_kind_are_logged_and_stop_nothing(
         pbs.save("1.s", "Z/9999999999999", Exit_status="-99999999999")
         pbs.connection.execute("ALTER TABLE pbs.job ADD COLUMN ji_new text DEFAULT 'fresh'")
         pbs.connection.execute("ALTER TABLE pbs.job ALTER ji_svrflags TYPE bigint")
-        pbs.connection.execute(
-            "UPDATE pbs.job SET ji_svrflags = -9223372036854775808,"
-            " attributes = attributes || hstore('Exit_status', '11.99999999999')"
-        )
-        pbs.finish("1.s")
-        pbs.submit("3.s", "Q/10")
+        with PbsServer(captured) as upgraded:
+            upgraded.connection.execute(
+                "UPDATE pbs.job SET ji_svrflags = -9223372036854775808,"
+                " attributes = attributes || hstore('Exit_status', '11.99999999999')"
+            )
+            upgraded.finish("1.s")
+            upgraded.submit("3.s", "Q/10")
         records = await wait_for(log, _told("3.s"))
     assert_gapless(records)
     assert "gap" not in {record.event for record in records}
