@@ -22,6 +22,9 @@ from harness.soak.schedule import Trouble, Turn, plan
 RATE = 75.0
 """Changes per second at each of the two sites."""
 
+JOURNAL_BYTES = 32 * 2**20
+"""Of rows that wait while ingest is away, and of trimmed ones until vacuum has been there."""
+
 
 async def soak(directory: Path, seed: int, turns: Iterable[Turn], seconds: float) -> None:
     begun = monotonic()
@@ -35,6 +38,8 @@ async def soak(directory: Path, seed: int, turns: Iterable[Turn], seconds: float
             print(describe(course.survived, seed=seed, seconds=monotonic() - begun))  # noqa: T201
     again = f"SOAK_SEED={seed} make soak repeats the schedule"
     assert course.survived.found.lines == [], again
+    largest = max(journal.peak for journal in course.survived.journals.values())
+    assert largest < JOURNAL_BYTES, "what was read is not trimmed, or its place not used again"
 
 
 @pytest.mark.timeout(300)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
@@ -12,6 +12,7 @@ from typing import Final
 
 from harness.pbs import PbsServer
 from harness.soak.faults import fault, has_standby, part_of
+from harness.soak.journals import JournalSize
 from harness.soak.rows import attributes_of
 from harness.soak.scene import SITES, Scene
 from harness.soak.schedule import Trouble, Turn
@@ -54,6 +55,7 @@ class Survived:
     excused: int = 0
     """Changes that were committed while capture was paused."""
     exits: Counter[str] = field(default_factory=Counter)
+    journals: Mapping[str, JournalSize] = field(default_factory=dict)
     found: Findings = field(default_factory=Findings)
 
 
@@ -147,7 +149,7 @@ class Course:
     async def judge(self) -> None:
         """Compare what was committed, logged and received."""
         scene, survived = self._scene, self.survived
-        survived.exits = scene.subscriber.exits
+        survived.exits, survived.journals = scene.subscriber.exits, scene.journals
         async with AsyncExitStack() as stack:
             log = await stack.enter_async_context(Log.open(scene.stage.log_dsn))
             ends = {site: await log.position(site) for site in SITES}

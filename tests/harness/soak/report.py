@@ -31,6 +31,9 @@ def _lines(survived: Survived, seed: int, seconds: float) -> Iterator[str]:
         f"capture paused {survived.pauses} times ({survived.excused} changes in these pauses): "
         f"{survived.gaps} gaps told, {survived.resyncs} resyncs"
     )
+    for site, journal in survived.journals.items():
+        sizes = f"{journal.peak / 2**20:.1f} MiB at most, {journal.last / 2**20:.1f} MiB at the end"
+        yield f"the journal of {site} took {sizes}"
     for said, times in survived.exits.items():
         yield f"the subscriber ended by itself {times} times: {said}"
     found = survived.found

@@ -18,6 +18,7 @@ from typing import Final
 
 import nats
 from harness.proxy import CuttingProxy, cutting_proxy
+from harness.soak.journals import JournalSize
 from harness.soak.ledger import Ledger, Tail
 
 from pbscast.errors import PbscastError, UnavailableError
@@ -118,6 +119,8 @@ class Scene:
     subscriber: SubscriberProcess
     loads: dict[str, Load]
     tail: Tail
+    journals: Mapping[str, JournalSize]
+    """In each site's datastore."""
     held: set[DaemonProcess] = field(default_factory=set)
     """Daemons that a fault has taken down."""
 
@@ -210,7 +213,9 @@ async def open_scene(directory: Path, *, seed: int, rate: float) -> AsyncIterato
                 load = loads[site.name] = await _load(site, directory, seed, number, rate)
                 stack.callback(load.close)
                 tasks.append(group.create_task(load.keep()))
-            scene = Scene(stage, ways, ingest, fanout, user, loads, tail)
+            journals = {site.name: JournalSize(site.dsn) for site in stage.sites.values()}
+            tasks += [group.create_task(journal.keep()) for journal in journals.values()]
+            scene = Scene(stage, ways, ingest, fanout, user, loads, tail, journals)
             await scene.wait_until_current()
             yield scene
         finally:
