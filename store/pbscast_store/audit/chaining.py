@@ -6,7 +6,7 @@ from binascii import hexlify, unhexlify
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Final, Never
 
 from pbscast_store.audit.findings import Broken, Finding
 from pbscast_store.audit.lines import UNCHAINED, canonical, digest_of, prefix
@@ -14,6 +14,8 @@ from pbscast_store.chain import GENESIS
 
 if TYPE_CHECKING:
     from pbscast_store.audit.checkpoints import Checkpoint
+
+_UNCHAINED_END: Final = b"\t" + UNCHAINED
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +50,35 @@ class Chaining:
     def take(self, lines: Sequence[bytes]) -> None:
         """The next events. If one fails, `position` is that of the last before it."""
         first = self.position + 1
-        for line in lines:
-            # One turn of this loop for each event of the log: written for speed.
-            position, _, logged, _ = line.split(b"\t", 3)
-            number = self.position + 1
-            if position != b"%d" % number or number > self._head.position:
-                self._misplaced(number, int(position))
-            if logged != self._logged:
-                self._pass_time(number, logged)
-            if number > self._chained_after:
-                leaf = sha256(canonical(self._prefix, line)).digest()
-                digest = sha256(self._digest + leaf).digest()
-                if hexlify(digest) != line[-64:]:
-                    raise self._broken(number, "digest", digest.hex(), digest_of(line).decode())
-                self._digest = digest
-            elif digest_of(line) != UNCHAINED:
-                raise self._broken(number, "digest", "none before the chain began", "one")
-            self.position = number
-        self._compare_signed(first, lines)
+        try:
+            self._follow(lines)
+        finally:
+            self._compare_signed(first, lines)
+
+    def _follow(self, lines: Sequence[bytes]) -> None:
+        # One turn of this loop for each event of the log: written for speed.
+        beginning, limit, chained_after = self._prefix, self._head.position, self._chained_after
+        last, digest, now = self.position, self._digest, self._logged
+        try:
+            for line in lines:
+                position, _, logged, _ = line.split(b"\t", 3)
+                number = last + 1
+                if position != b"%d" % number or number > limit:
+                    self._misplaced(number, int(position))
+                if logged != now:
+                    self._pass_time(number, now, logged)
+                    now = logged
+                if number > chained_after:
+                    leaf = sha256(canonical(beginning, line)).digest()
+                    following = sha256(digest + leaf).digest()
+                    if hexlify(following) != line[-64:]:
+                        self._forged(number, following, line)
+                    digest = following
+                elif not line.endswith(_UNCHAINED_END):
+                    raise self._broken(number, "digest", "none before the chain began", "one")
+                last = number
+        finally:
+            self.position, self._digest, self._logged = last, digest, now
 
     def finish(self) -> None:
         """All events were taken."""
@@ -88,11 +101,13 @@ class Chaining:
             raise self._broken(found, "position", "one event", "another with the same position")
         raise self._broken(expected, "position", f"event {expected}", f"event {found} next")
 
-    def _pass_time(self, position: int, logged: bytes) -> None:
-        if self._logged and int(logged) < int(self._logged):
-            before = f"{self._logged.decode()} or later"
-            raise self._broken(position, "time of logging", before, logged.decode())
-        self._logged = logged
+    def _pass_time(self, position: int, before: bytes, now: bytes) -> None:
+        if before and int(now) < int(before):
+            expected = f"{before.decode()} or later"
+            raise self._broken(position, "time of logging", expected, now.decode())
+
+    def _forged(self, position: int, digest: bytes, line: bytes) -> Never:
+        raise self._broken(position, "digest", digest.hex(), digest_of(line).decode())
 
     def _compare_signed(self, first: int, lines: Sequence[bytes]) -> None:
         while self._signed and self._signed[-1].position <= self.position:

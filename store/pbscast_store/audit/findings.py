@@ -36,7 +36,6 @@ class Tale:
     """What the events of a site told."""
 
     finding: Finding | None = None
-    events: int = 0
     incarnations: int = 0
     oddities: dict[str, int] = field(default_factory=dict)
     """Steps between states that no documented life of a PBS job has, and how often."""

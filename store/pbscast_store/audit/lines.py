@@ -53,9 +53,3 @@ def canonical(beginning: bytes, line: bytes) -> bytes:
 def digest_of(line: bytes) -> bytes:
     """The digest of a line in hexadecimal, or UNCHAINED."""
     return line.rpartition(b"\t")[2]
-
-
-def fields(line: bytes) -> list[bytes]:
-    """The columns of a line as they are stored."""
-    values = line.split(b"\t")
-    return [unescape(value) for value in values] if b"\\" in line else values

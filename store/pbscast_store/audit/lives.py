@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-STATE: Final = 4
-"""Where in `Life.standing` the state stands, and the substate after it."""
-
 _DATED: Final = "history_timestamp"
+
+_STANDING: Final = ("owner", "queue", "project", "name")
 _NOTHING: Final[frozenset[str]] = frozenset()
 
 
@@ -20,55 +19,53 @@ class Values:
     explain, and what later events say.
     """
 
-    __slots__ = ("_debts", "_latest", "_whole")
+    __slots__ = ("_debts", "_whole", "latest")
 
     def __init__(self) -> None:
-        self._latest: dict[str, str | None] = {}
+        self.latest: dict[str, str | None] = {}
+        """To be updated with what changes."""
         self._whole = True
         self._debts = _NOTHING
-
-    def change(self, changed: Mapping[str, str]) -> None:
-        self._latest.update(changed)
 
     def remove(self, names: Iterable[str]) -> None:
         for name in names:
             if self._whole:
-                self._latest.pop(name, None)
+                self.latest.pop(name, None)
             else:
-                self._latest[name] = None
+                self.latest[name] = None
 
     def settle(self, actual: Mapping[str, str]) -> frozenset[str]:
         """Names whose value in the projection is not the one of the log so far."""
         if self._whole:
-            if self._latest == actual:
+            if self.latest == actual:
                 self._debts = _NOTHING
             else:
-                names = self._latest.keys() | actual.keys()
+                names = self.latest.keys() | actual.keys()
                 self._debts = self._differing(names, actual)
         else:
-            self._debts = (self._debts - self._latest.keys()) | self._differing(
-                self._latest, actual
-            )
-        self._latest, self._whole = {}, False
+            self._debts = (self._debts - self.latest.keys()) | self._differing(self.latest, actual)
+        self.latest, self._whole = {}, False
         return self._debts
 
     def _differing(self, names: Iterable[str], actual: Mapping[str, str]) -> frozenset[str]:
-        return frozenset(name for name in names if self._latest.get(name) != actual.get(name))
+        return frozenset(name for name in names if self.latest.get(name) != actual.get(name))
 
 
 class Life:
     """An incarnation. Times are in microseconds since 1970-01-01 UTC."""
 
     __slots__ = (
-        *("kind", "id", "incarnation", "revision", "position", "first_position"),
+        *("kind", "id", "number", "incarnation", "revision", "position", "first_position"),
         *("began", "ended", "gone", "is_gone", "finalized", "reason", "exit_status", "dated"),
-        *("standing", "reached", "attributes", "columns"),
+        *("standing", "state", "substate", "reached", "attributes", "columns"),
     )
 
-    def __init__(self, kind: bytes, name: bytes, incarnation: int, began: int) -> None:
+    def __init__(self, kind: bytes, name: bytes, number: bytes, began: int) -> None:
         self.kind = kind.decode()
         self.id = name.decode()
-        self.incarnation = incarnation
+        self.number = number
+        """Its incarnation, in decimal."""
+        self.incarnation = int(number)
         self.revision = 0
         self.position = 0
         self.first_position = 0
@@ -82,26 +79,32 @@ class Life:
         self.exit_status: int | None = None
         self.dated = False
         """Whether PBS noted when it put the job among its history."""
-        self.standing: tuple[Any, ...] = (None,) * 6
-        """owner, queue, project, name, state, substate."""
+        self.standing: dict[str, Any] = {}
+        """The last payload, for owner, queue, project and name."""
+        self.state: str | None = None
+        self.substate: int | None = None
         self.reached: list[str] = []
         self.attributes = Values()
         self.columns = Values()
 
-    @property
-    def next_place(self) -> tuple[int, int]:
-        """Incarnation and revision of its next event."""
-        return self.incarnation, self.revision + 1
-
-    def change(self, changed: Mapping[str, str]) -> None:
-        self.attributes.change(changed)
-        if _DATED in changed:
-            self.dated = bool(changed[_DATED])
-
-    def remove(self, names: Collection[str]) -> None:
-        self.attributes.remove(names)
-        if _DATED in names:
-            self.dated = False
+    def change(self, payload: dict[str, Any]) -> None:
+        """Folds an event in."""
+        state = payload.get("state")
+        if state != self.state:
+            self.state = state
+            if state is not None and state not in self.reached:
+                self.reached.append(state)
+        self.standing, self.substate = payload, payload.get("substate")
+        if "removed" in payload:
+            self.attributes.remove(payload["removed"])
+            self.dated = self.dated and _DATED not in payload["removed"]
+        if "changed" in payload:
+            changed = payload["changed"]
+            self.attributes.latest.update(changed)
+            if _DATED in changed:
+                self.dated = bool(changed[_DATED])
+        if "columns" in payload:
+            self.columns.latest.update(payload["columns"])
 
     def finalize(self, time: int, reason: str | None, exit_status: int | None) -> None:
         self.finalized = True
@@ -115,6 +118,10 @@ class Life:
             self.gone = time
         if self.ended is None:
             self.ended = max(time, self.began)
+
+    def shrink(self) -> None:
+        """Lets go of what is not needed while nothing is told of it."""
+        self.standing = {name: self.standing.get(name) for name in _STANDING}
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"

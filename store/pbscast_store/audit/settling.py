@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final, Never
 from pydantic_core import from_json
 
 from pbscast_store.audit.findings import Broken, Finding
-from pbscast_store.audit.lives import STATE
 from pbscast_store.statements import query
 
 if TYPE_CHECKING:
@@ -82,6 +81,7 @@ class Settler:
             from_json(row["o_columns"])
         )
         if row["o_position"] > life.position and not is_all_told:
+            life.shrink()
             return
         self._compare_rows(life, "object", self._as_object(life), row, "o_")
         if differing:
@@ -117,7 +117,7 @@ class Settler:
             "position": life.position,
             "finalized": life.finalized,
             "gone": life.is_gone,
-            "substate": life.standing[STATE + 1],
+            "substate": life.substate,
             **self._gone(life, "gone_at"),
             **_shared(life),
         }
@@ -150,17 +150,17 @@ class Settler:
 
 
 def _shared(life: Life) -> dict[str, Any]:
-    owner, queue, project, name, state, _ = life.standing
+    standing = life.standing
     return {
         "first_position": life.first_position,
         "began": life.began,
         "ended": life.ended,
         "reason": life.reason,
         "exit_status": life.exit_status,
-        "owner": owner,
-        "queue": queue,
-        "project": project,
-        "name": name,
-        "state": state,
+        "owner": standing.get("owner"),
+        "queue": standing.get("queue"),
+        "project": standing.get("project"),
+        "name": standing.get("name"),
+        "state": life.state,
         "reached": life.reached,
     }

@@ -10,31 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Never
 
 from pydantic_core import from_json
 
 from pbscast.events import EventName, Kind, Provenance, Reason
 from pbscast_store.audit.findings import Broken, Finding, Tale
 from pbscast_store.audit.lines import (
-    EVENT,
     ID,
     INCARNATION,
     KIND,
     PAYLOAD,
-    POSITION,
-    PROVENANCE,
     REVISION,
     TIME,
-    fields,
+    unescape,
 )
-from pbscast_store.audit.lives import STATE, Life
+from pbscast_store.audit.lives import Life
 from pbscast_store.audit.transitions import Step, judge
 
 HELD: Final = 20_000
 """Incarnations of which all attributes are held; of others only what the projection has not."""
 
 _SITE: Final = Kind.SITE.encode()
+_JOB: Final = Kind.JOB.value
 _STATE: Final = EventName.STATE.encode()
 _FINALIZE: Final = EventName.FINALIZE.encode()
 _BEGINNING: Final = frozenset(name.encode() for name in (EventName.SUBMIT, EventName.CREATE))
@@ -49,6 +47,8 @@ class Story:
 
     def __init__(self, site: str) -> None:
         self.tale = Tale()
+        self.position = 0
+        """Of the last event that was told."""
         self.lives: dict[tuple[bytes, bytes], Life] = {}
         """The latest incarnations of objects of which more may be told."""
         self.known = 0
@@ -62,8 +62,30 @@ class Story:
         """Position of the last gap or resync: after it states may have jumped."""
 
     def take(self, lines: Iterable[bytes]) -> None:
-        for line in lines:
-            self._tell(fields(line))
+        told = [_columns(line) for line in lines]
+        for values, payload in zip(told, self._payloads(told), strict=True):
+            self._tell(values, payload)
+
+    def _payloads(self, told: list[list[bytes]]) -> list[dict[str, Any]]:
+        """All at once: to parse an array costs a fifth less than to parse each of its items."""
+        texts = [values[PAYLOAD] for values in told]
+        try:
+            payloads: list[dict[str, Any]] = from_json(b"[" + b",".join(texts) + b"]")
+        except ValueError:
+            payloads = []
+        if len(payloads) != len(texts):
+            self._refuse_payload(texts)
+        return payloads
+
+    def _refuse_payload(self, texts: list[bytes]) -> Never:
+        for number, text in enumerate(texts, self.position + 1):
+            try:
+                parsed = from_json(text)
+            except ValueError:
+                parsed = None
+            if not isinstance(parsed, dict):
+                raise Broken(Finding(self._site, number, "payload", "a JSON object", text.decode()))
+        raise Broken(Finding(self._site, self.position + 1, "payloads", "JSON objects", "no such"))
 
     def due(self) -> list[Life]:
         """Incarnations to be compared with the projection now; they are handed out once."""
@@ -88,129 +110,109 @@ class Story:
             del self.lives[key]
             self._held.pop(key, None)
 
-    def _tell(self, values: list[bytes]) -> None:
-        # Called for each event of the log: written for speed.
-        position, time, revision = int(values[POSITION]), int(values[TIME]), int(values[REVISION])
-        key, event = (values[KIND], values[ID]), values[EVENT]
+    def _tell(self, values: list[bytes], payload: dict[str, Any]) -> None:
+        # Called for each event of the log, as is what it calls: written for speed.
+        _, time, _, kind, name, incarnation, number, event, provenance, *_ = values
+        self.position = position = self.position + 1
+        key, revision = (kind, name), int(number)
         life = self.lives.get(key)
         if revision == 1:
-            life = self._begin(life, key, int(values[INCARNATION]), position, time)
-        elif life is None or (int(values[INCARNATION]), revision) != life.next_place:
+            life = self._begin(life, key, values)
+        elif life is None or life.revision + 1 != revision or life.number != incarnation:
             raise self._out_of_order(life, values)
         elif event in _BEGINNING:
-            raise self._broken(position, f"{life}: {event.decode()}", "revision 1", str(revision))
-        payload = from_json(values[PAYLOAD], cache_strings="keys")
-        if key[0] != _SITE:
-            self._change(life, values, payload)
+            raise self._broken(f"{life}: {event.decode()}", "revision 1", str(revision))
+        if kind != _SITE:
+            if provenance == _JOURNAL and (revision == 1 or life.position > self._break):
+                self._check_step(life, event, payload)
+            life.change(payload)
             self._held[key] = life
         elif event in _BREAKS:
             self._break = position
         life.position, life.revision = position, revision
         if event == _FINALIZE:
-            self._finalize(life, time, payload)
+            self._finalize(life, int(time), payload)
         elif event in _LEAVING:
-            self._leave(life, time)
-        self.tale.events += 1
+            self._leave(life, int(time))
 
-    def _begin(
-        self,
-        before: Life | None,
-        key: tuple[bytes, bytes],
-        incarnation: int,
-        position: int,
-        time: int,
-    ) -> Life:
-        expected = before.incarnation + 1 if before else 1
+    def _begin(self, before: Life | None, key: tuple[bytes, bytes], values: list[bytes]) -> Life:
+        time, number = int(values[TIME]), values[INCARNATION]
+        incarnation, expected = int(number), before.incarnation + 1 if before else 1
         if incarnation != expected:
-            name = b" ".join(key).decode()
-            raise self._broken(position, f"incarnation of {name}", str(expected), str(incarnation))
+            what = f"incarnation of {b' '.join(key).decode()}"
+            raise self._broken(what, str(expected), str(incarnation))
         if before is not None:
-            self._supersede(before, position, time)
-        life = self.lives[key] = Life(*key, incarnation, time)
-        life.first_position = position
+            self._supersede(before, time)
+        life = self.lives[key] = Life(*key, number, time)
+        life.first_position = self.position
         self.tale.incarnations += 1
         self.known += before is None
         return life
 
-    def _supersede(self, before: Life, position: int, time: int) -> None:
-        if before.kind == Kind.JOB and not before.finalized:
+    def _supersede(self, before: Life, time: int) -> None:
+        if before.kind == _JOB and not before.finalized:
             found = "another incarnation begins"
-            raise self._broken(position, f"{before}", "a finalize before", found)
+            raise self._broken(f"{before}", "a finalize before", found)
         if not before.is_gone:
             self.ended += before.ended is None
             before.leave(time)
             self._due.append(before)
 
     def _out_of_order(self, life: Life | None, values: list[bytes]) -> Broken:
-        position, kind, name = int(values[POSITION]), values[KIND].decode(), values[ID].decode()
+        kind, name = values[KIND].decode(), values[ID].decode()
         found = f"{values[INCARNATION].decode()}, {values[REVISION].decode()}"
-        expected = "any, 1" if life is None else "{}, {}".format(*life.next_place)
-        return self._broken(position, f"incarnation, revision of {kind} {name}", expected, found)
+        expected = "any, 1" if life is None else f"{life.incarnation}, {life.revision + 1}"
+        return self._broken(f"incarnation, revision of {kind} {name}", expected, found)
 
-    def _change(self, life: Life, values: list[bytes], payload: dict[str, Any]) -> None:
-        get = payload.get
-        state, was = get("state"), life.standing[STATE]
-        begins = life.revision == 0
-        if values[PROVENANCE] == _JOURNAL and (begins or life.position > self._break):
-            if not begins:
-                self._continue(life, values, payload)
-            if state != was and state is not None and life.kind == Kind.JOB:
-                self._step(life, int(values[POSITION]), was, state)
-        life.standing = (
-            *(get("owner"), get("queue"), get("project"), get("name")),
-            *(state, get("substate")),
-        )
-        if state is not None and state not in life.reached:
-            life.reached.append(state)
-        if "removed" in payload:
-            life.remove(payload["removed"])
-        if "changed" in payload:
-            life.change(payload["changed"])
-        if "columns" in payload:
-            life.columns.change(payload["columns"])
+    def _check_step(self, life: Life, event: bytes, payload: dict[str, Any]) -> None:
+        """The state before a change is the one that the log told last, and PBS makes such steps."""
+        state = payload.get("state")
+        if life.revision:
+            if "old_state" in payload or "old_substate" in payload:
+                told, substate = payload.get("old_state"), payload.get("old_substate")
+            elif event == _STATE:
+                told, substate = life.state, life.substate
+            else:
+                told, substate = state, payload.get("substate")
+            if told != life.state or substate != life.substate:
+                expected, found = f"{life.state}/{life.substate}", f"{told}/{substate}"
+                raise self._broken(f"{life}: state before this event", expected, found)
+        if state != life.state and state is not None and life.kind == _JOB:
+            self._judge(life, state)
 
-    def _continue(self, life: Life, values: list[bytes], payload: dict[str, Any]) -> None:
-        """The state before a change is the one that the log told last."""
-        if "old_state" in payload or "old_substate" in payload:
-            told = (payload.get("old_state"), payload.get("old_substate"))
-        elif values[EVENT] != _STATE:
-            told = (payload.get("state"), payload.get("substate"))
-        else:
-            return
-        if told != life.standing[STATE:]:
-            expected, found = "{}/{}".format(*life.standing[STATE:]), "{}/{}".format(*told)
-            raise self._broken(
-                int(values[POSITION]), f"{life}: state before this event", expected, found
-            )
-
-    def _step(self, life: Life, position: int, before: str | None, after: str) -> None:
-        step = judge(life.id, before, after)
+    def _judge(self, life: Life, after: str) -> None:
+        step = judge(life.id, life.state, after)
         if step is Step.IMPOSSIBLE:
-            raise self._broken(position, f"{life}: state", f"a step that {before} has", after)
+            raise self._broken(f"{life}: state", f"one that may follow {life.state}", after)
         if step is Step.ODD:
-            name = f"{before or 'begin'}→{after}"
+            name = f"{life.state or 'begin'}→{after}"
             self.tale.oddities[name] = self.tale.oddities.get(name, 0) + 1
-            self.tale.first_oddity = self.tale.first_oddity or f"{self._site}:{position}"
+            self.tale.first_oddity = self.tale.first_oddity or f"{self._site}:{self.position}"
 
     def _finalize(self, life: Life, time: int, payload: dict[str, Any]) -> None:
-        if life.kind != Kind.JOB:
-            raise self._broken(life.position, f"{life}: finalize", "one of jobs alone", "one")
+        if life.kind != _JOB:
+            raise self._broken(f"{life}: finalize", "one of jobs alone", "one")
         if life.finalized:
-            raise self._broken(life.position, f"{life}: finalize", "one at most", "a second")
+            raise self._broken(f"{life}: finalize", "one at most", "a second")
         self.ended += life.ended is None
         life.finalize(time, payload.get("reason"), payload.get("exit_status"))
         # The row stays where it says itself that the job has ended: a site that keeps history.
-        is_past = life.dated and life.standing[STATE] in _PAST
+        is_past = life.dated and life.state in _PAST
         if not is_past or life.reason == Reason.VANISHED:
             life.leave(time)
             self._due.append(life)
 
     def _leave(self, life: Life, time: int) -> None:
-        if life.kind == Kind.JOB and not life.finalized:
-            raise self._broken(life.position, f"{life}: purge", "a finalize before", "none")
+        if life.kind == _JOB and not life.finalized:
+            raise self._broken(f"{life}: purge", "a finalize before", "none")
         self.ended += life.ended is None
         life.leave(time)
         self._due.append(life)
 
-    def _broken(self, position: int, what: str, expected: str, found: str) -> Broken:
-        return Broken(Finding(self._site, position, what, expected, found))
+    def _broken(self, what: str, expected: str, found: str) -> Broken:
+        return Broken(Finding(self._site, self.position, what, expected, found))
+
+
+def _columns(line: bytes) -> list[bytes]:
+    values = line.split(b"\t")
+    return [unescape(value) for value in values] if b"\\" in line else values
