@@ -71,8 +71,8 @@ def _sync(path: Path) -> None:
 
 
 def _failure(path: Path, what: str, error: OSError) -> PbscastError:
-    # pyarrow's own errors have no strerror; their text ends with the system's.
-    reason = error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
+    # pyarrow's text says more than the system's, none of it of use.
+    reason = os.strerror(error.errno) if error.errno else str(error).partition("\n")[0]
     line = f"{path}: {what}: {reason}"
     if isinstance(error, FileNotFoundError):
         return NotFoundError(line)
