@@ -88,6 +88,12 @@ class Course:
         return cls(_key(event), event.time, whole=event.revision == 1)
 
     @property
+    def called(self) -> str:
+        """Its job's id, and its site where the id does not say it."""
+        is_home = self.key.id.endswith(f".{self.key.site}")
+        return self.key.id if is_home else f"{self.key.id} at {self.key.site}"
+
+    @property
     def state(self) -> str | None:
         """The state it is in, or was in when it ended."""
         return self.spans[-1].state if self.spans else None

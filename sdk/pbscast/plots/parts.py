@@ -33,10 +33,8 @@ def clock(time: datetime) -> str:
 
 
 def bar_label(course: Course) -> str:
-    """Return what a life is called beside its bar; the site where the id does not say it."""
-    site = course.key.site
-    where = "" if course.key.id.endswith(f".{site}") else f" at {site}"
-    return f"{course.key.id}{where} {course.name or ''}".strip()
+    """Return what stands beside a life's bar."""
+    return f"{course.called} {course.name or ''}".strip()
 
 
 def period(begin: datetime, end: datetime) -> str:

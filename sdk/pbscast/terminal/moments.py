@@ -101,11 +101,9 @@ def _standing_row(standing: Standing) -> list[Cell]:
 
 def put_in_full(standing: Standing, paper: Paper) -> None:
     """Print how one job stood, with all of its attributes."""
-    title = Text(printable(standing.id), "bold").append(
-        f"  at {standing.site}, life {standing.incarnation}, "
-        f"revision {standing.revision}, position {standing.position}",
-        "not bold",
-    )
+    title = Text().append(printable(standing.id), "bold")
+    title.append(f"  at {standing.site}, life {standing.incarnation}")
+    title.append(f", revision {standing.revision}, position {standing.position}")
     state = standing.state or "-"
     paper.put(title, Text(f"  {printable(state)} {printable(state_word(state))}", _style(state)))
     if standing.ended is not None:
@@ -120,7 +118,7 @@ def put_in_full(standing: Standing, paper: Paper) -> None:
 
 
 def _put_value(name: str, value: str, paper: Paper) -> None:
-    line = Text(f"{printable(name)}  ", "dim").append(printable(value), "not dim")
+    line = Text().append(f"{printable(name)}  ", "dim").append(printable(value))
     if paper.wraps:
         paper.console.print(Padding(line, (0, 0, 0, 2)), soft_wrap=False)
     else:
@@ -131,7 +129,7 @@ def put_difference(difference: Difference, paper: Paper, *, in_full: bool) -> No
     """Print what became of one job between two moments: a line, or all that differs."""
     sign, style = _sign(difference)
     after = difference.after
-    line = Text(f"{sign} ", style)
+    line = Text().append(f"{sign} ", style)
     line.append(f"{after.site:8} ").append(printable(after.id).ljust(16), "bold")
     line.append(f" {printable(after.owner or '-'):10} {printable(after.name or '-'):15} ")
     line.append_text(_states(difference, paper))

@@ -14,7 +14,7 @@ from pbscast.scale import Scale, brief, cells
 from pbscast.terminal.bar import axis, bar, key, letters, scale_of
 from pbscast.terminal.paper import NARROW
 from pbscast.terminal.steps import describe_end
-from pbscast.terminal.story import end_style
+from pbscast.terminal.story import end_style, put_wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,8 +29,6 @@ _CONDENSED: Final = 50
 """Rows that remain then."""
 _MOST_BAD: Final = 20
 """Bad ends that are listed beneath condensed rows."""
-_LABEL: Final = 34
-_END: Final = 26
 
 
 class _Row(NamedTuple):
@@ -48,14 +46,14 @@ def tell_subjobs(courses: Sequence[Course], paper: Paper, now: datetime) -> None
 
 def tell_courses(courses: Sequence[Course], paper: Paper, now: datetime) -> None:
     """Print a row for each life, in the order given."""
-    ids = max((len(course.key.id) for course in courses), default=0)
+    ids = max((len(course.called) for course in courses), default=0)
     owners = max((len(course.owner or "-") for course in courses), default=0)
     _tell(courses, paper, now, lambda course: _life_label(course, ids, owners))
 
 
 def _life_label(course: Course, id_width: int, owner_width: int) -> str:
     owner, name = course.owner or "-", course.name or "-"
-    return f"{course.key.id:{id_width}} {owner:{owner_width}} {name}"
+    return f"{course.called:{id_width}} {owner:{owner_width}} {name}"
 
 
 def _tell(
@@ -67,18 +65,15 @@ def _tell(
     size = -(-len(courses) // _CONDENSED) if condensed else 1
     groups = [courses[i : i + size] for i in range(0, len(courses), size)]
     labels = [_group_label(group, label) for group in groups]
-    wide = min(_LABEL, max(map(len, labels)))
-    narrow = paper.width < NARROW
-    room = paper.width - 4 if narrow else max(20, paper.width - wide - _END - 4)
+    ends = [_group_end(group, now, paper) for group in groups]
+    wide, end = max(map(len, labels)), max(map(len, ends))
+    if paper.wraps:
+        wide, end = min(wide, paper.width // 3), min(end, paper.width // 4)
+    room = paper.width - 4 if paper.width < NARROW else max(20, paper.width - wide - end - 6)
     scale = scale_of(courses, room, now)
-    rows = [
-        _Row(text, _group_bar(group, scale, paper), _group_end(group, now, paper))
-        for group, text in zip(groups, labels, strict=True)
-    ]
-    _put_rows(rows, scale, wide, paper)
-    paper.put(
-        Text("  ").append_text(key([s.state for course in courses for s in course.spans], paper))
-    )
+    bars = [_group_bar(group, scale, paper) for group in groups]
+    _put_rows([*map(_Row, labels, bars, ends)], scale, wide, paper)
+    put_wrapped(key([span.state for course in courses for span in course.spans], paper), paper)
     if condensed:
         paper.put(Text(f"  {len(courses)} lives, {size} a row: each cell shows what most are in"))
         _put_bad_ends(courses, paper, label)
@@ -95,7 +90,10 @@ def _put_rows(rows: Sequence[_Row], scale: Scale, wide: int, paper: Paper) -> No
     for row in rows:
         label = row.label if len(row.label) <= wide else row.label[: wide - 1] + "~"
         line = Text(f"  {label.ljust(wide)} ").append_text(row.bar).append("  ")
-        paper.put(line.append_text(row.end))
+        line.append_text(row.end)
+        if paper.wraps:
+            line.truncate(paper.width)
+        paper.put(line)
     paper.put(*(Text(" " * (wide + 3)).append_text(line) for line in below))
 
 
@@ -128,11 +126,11 @@ def _group_end(group: Sequence[Course], now: datetime, paper: Paper) -> Text:
     spent = brief((course.ended or now) - course.began)
     if course.end is None:
         state = printable(course.state or "-")
-        text = Text(state, STATE_STYLES.get(state, ""))
-        return text.append(f" {spent} {paper.glyphs.arrow}", "not bold")
+        text = Text().append(state, STATE_STYLES.get(state, ""))
+        return text.append(f" {spent} {paper.glyphs.arrow}")
     code = "" if course.end.exit_status is None else f" {course.end.exit_status}"
     to = f" {paper.glyphs.arrow} {course.end.destination}" if course.end.destination else ""
-    text = Text(f"{course.end.reason}{code}{printable(to)}", end_style(course.end))
+    text = Text().append(f"{course.end.reason}{code}{printable(to)}", end_style(course.end))
     return text.append(f" {spent}", "dim")
 
 

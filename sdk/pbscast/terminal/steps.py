@@ -60,8 +60,8 @@ class Step:
 def steps_of(entries: Iterable[Entry]) -> list[Step]:
     """Return the steps, oldest first.
 
-    Consecutive reports of usage become one, and so do consecutive substates of one state in which
-    nothing else worth reading changed.
+    Consecutive reports of usage become one, and so do consecutive substates of one state, or
+    modifications, in which nothing worth reading changed.
     """
     steps: list[Step] = []
     queue: str | None = None
@@ -109,6 +109,8 @@ def _belong_together(one: Step, other: Step) -> bool:
         return False
     if one.event is EventName.USAGE:
         return True
+    if one.event is EventName.MODIFY:
+        return one.states == other.states and not one.alterations and not other.alterations
     return (
         one.event is EventName.STATE
         and other.states in ([], one.states[-1:])

@@ -36,10 +36,10 @@ def tell_course(course: Course, paper: Paper, now: datetime, *, newest_first: bo
         if course.end is None:
             line.append(f" {paper.glyphs.arrow}", "dim")
         paper.put("", *(Text("  ").append_text(text) for text in (line, *axis(scale, paper))))
-        _put_wrapped(durations(course.durations(now), paper), paper)
+        put_wrapped(durations(course.durations(now), paper), paper)
     if course.usage:
         usage = describe_usage(sorted(course.usage.items()))
-        _put_wrapped(Text("used ", "dim").append(printable(usage), "not dim"), paper)
+        put_wrapped(Text().append("used ", "dim").append(printable(usage)), paper)
     paper.put("")
     steps = steps_of(course.entries)
     _put_steps(steps[::-1] if newest_first else steps, paper)
@@ -60,10 +60,8 @@ def end_style(end: Finalize) -> str:
 
 
 def _header(course: Course, now: datetime) -> Iterator[Text]:
-    title = Text(printable(course.key.id), "bold")
-    title.append(f"  {printable(course.name or '')}", "bold").append(
-        f"  at {course.key.site}, life {course.key.incarnation}", "not bold"
-    )
+    title = Text().append(f"{printable(course.key.id)}  {printable(course.name or '')}", "bold")
+    title.append(f"  at {course.key.site}, life {course.key.incarnation}")
     yield title
     yield _facts(
         ("owner", course.owner), ("queue", ", ".join(course.queues)), ("project", course.project)
@@ -91,7 +89,8 @@ def _moment(time: datetime) -> str:
     return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def _put_wrapped(text: Text, paper: Paper) -> None:
+def put_wrapped(text: Text, paper: Paper) -> None:
+    """Print a text that begins with an indent, also where a terminal breaks it."""
     if paper.wraps:
         paper.console.print(Padding(text, (0, 0, 0, _INDENT)), soft_wrap=False)
     else:
@@ -106,8 +105,9 @@ def _put_steps(steps: list[Step], paper: Paper) -> None:
     states = max(len(_states(step, paper)) for step in steps)
     names = max(len(step.event) for step in steps)
     heads = [
-        Text(f"  {when}  ", "dim")
-        .append(f"{step.event:{names}}  ", "not dim")
+        Text()
+        .append(f"  {when}  ", "dim")
+        .append(f"{step.event:{names}}  ")
         .append(_states(step, paper).ljust(states), _state_style(step))
         for when, _, step in rows
     ]
