@@ -10,7 +10,7 @@ from rich.text import Text
 from pbscast.palette import BAD_REASONS, STATE_STYLES, state_word
 from pbscast.render import printable
 from pbscast.scale import brief
-from pbscast.terminal.steps import describe, shorten
+from pbscast.terminal.steps import BOOKKEEPING, describe, shorten
 from pbscast.terminal.tables import Cell, Column, put_table
 from pbscast.timeline import Alteration
 
@@ -45,7 +45,6 @@ _STANDING: Final = (
     Column("began", 4),
 )
 _MOST_CHANGES: Final = 4
-_DULL: Final = frozenset({"mtime", "job_state", "substate", "queue", "hashname", "queue_rank"})
 _NO_PROJECT: Final = "_pbs_project_default"
 
 
@@ -137,12 +136,13 @@ def put_difference(difference: Difference, paper: Paper, *, in_full: bool) -> No
         end = _end(after.reason, after.exit_status)
         line.append(f"  {end.text}", end.style)
     changes = [] if difference.appeared else _changes(difference)
-    shown = changes if in_full else [item for item in changes if item.name not in _DULL]
+    shown = changes if in_full else [item for item in changes if item.name not in BOOKKEEPING]
     if not in_full:
         words = [_words(item, paper) for item in shown[:_MOST_CHANGES]]
         more = len(changes) - len(words)
         line.append("".join(f"  {word}" for word in words))
         line.append(f"  +{more}" if more else "", "dim")
+    line.rstrip()
     paper.put(line)
     for item in shown if in_full else ():
         paper.put(f"    {_words(item, paper)}")

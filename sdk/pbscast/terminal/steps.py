@@ -23,7 +23,7 @@ _AT_SUBMISSION: Final = (
     *("Hold_Types", "Execution_Time", "depend", "Account_Name", "Priority"),
 )
 _AT_SUBMISSION_DULL: Final = frozenset({("Hold_Types", "n"), ("Priority", "0")})
-_DULL: Final = frozenset(
+BOOKKEEPING: Final = frozenset(
     {
         *("mtime", "job_state", "substate", "queue", "hashname", "run_version", "job_kill_delay"),
         *("queue_rank", "queue_type", "jobdir", "Stageout_status", "history_timestamp", "server"),
@@ -101,7 +101,7 @@ def _is_notable(entry: Entry, item: Alteration) -> bool:
         return is_usage(entry)  # else the finalize says it
     if item.name == "run_count" and item.old is None:
         return False
-    return item.name not in _DULL and item.old != item.new
+    return item.name not in BOOKKEEPING and item.old != item.new
 
 
 def _belong_together(one: Step, other: Step) -> bool:
