@@ -151,11 +151,7 @@ def _attributes(flat: Texts) -> dict[str, str]:
 
 def _mixed(flat: Texts, columns: Container[str]) -> dict[str, str]:
     return {
-        name: value
-        if name in columns
-        else value[3:]
-        if value[:3] in _USUAL
-        else strip_flags(value)
+        name: value if name in columns else value[3:] if value[:3] in _USUAL else strip_flags(value)
         for name, value in _pairs(flat).items()
     }
 

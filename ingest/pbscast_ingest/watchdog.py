@@ -32,7 +32,6 @@ class Watchdog:
         self._came: deque[int] = deque(maxlen=16)
         """The last that were read: one may come before its writer has its answer."""
         self._missed = 0
-        self._trouble = ""
         self._is_at_end = False
 
     @property
@@ -55,14 +54,16 @@ class Watchdog:
             self.fail("the journal has no room")
             return
         if self._awaited and self._is_at_end:
-            self._miss("they are written and not found")
+            self.fail("they are written and not found")
         self._is_at_end = False
         if seq not in self._came and len(self._awaited) < _MOST_AWAITED:
             self._awaited.append(seq)
 
     def fail(self, trouble: str) -> None:
-        """Count a heartbeat that could not be written."""
-        self._miss(trouble)
+        """Count a heartbeat that could not be written, or is not found."""
+        self._missed += 1
+        if self.is_due:
+            self.silence = f"no heartbeat comes through the journal: {trouble}"
 
     def read(self, seqs: Sequence[int], cursor: Cursor, *, is_end: bool) -> bool:
         """Take note of the heartbeats that were read; say whether one awaited was deleted.
@@ -72,12 +73,8 @@ class Watchdog:
         if seqs:
             self._came.extend(seqs)
             self.silence, self._missed = "", 0
-        still = [seq for seq in self._awaited if seq not in self._came]
+        came = {*seqs, *self._came}
+        still = [seq for seq in self._awaited if seq not in came]
         self._is_at_end = self._is_at_end or is_end
         self._awaited = [seq for seq in still if not cursor.has_passed(seq)]
         return len(self._awaited) < len(still)
-
-    def _miss(self, trouble: str) -> None:
-        self._missed += 1
-        if self.is_due:
-            self.silence = f"no heartbeat comes through the journal: {trouble}"

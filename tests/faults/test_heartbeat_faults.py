@@ -27,6 +27,8 @@ LATEST = "SELECT seq FROM pbscast.journal WHERE op = 'H' ORDER BY seq DESC LIMIT
 def _brief_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     """A heartbeat each 0.1 s."""
     monkeypatch.setattr(session, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(session, "QUIET_SECONDS", 0.5)
+    monkeypatch.setattr(session, "TRIM_SECONDS", 0.1)
 
 
 @pytest.fixture
