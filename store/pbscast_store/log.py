@@ -47,7 +47,7 @@ class Log:
         self._dsn = dsn
         self._pool = pool
         self._place = place(dsn)
-        self._source = JoinedEvents(pool, EventTable(pool), Archives(pool, archives))
+        self._source = JoinedEvents(EventTable(pool), Archives(pool, archives))
         self._writing: set[asyncpg.Connection] = set()
 
     @classmethod

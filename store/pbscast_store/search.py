@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from itertools import islice
 from typing import Final
 
@@ -26,15 +27,22 @@ _ARRAY: Final = "[]"
 _LIKE: Final = {"*": "%", "?": "_", "%": r"\%", "_": r"\_", "\\": r"\\"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scope:
     """A selection whose sites and ids the log knows."""
 
     selection: Selection
     sites: list[SiteRow]
     """Those that are asked about, by name."""
-    ids: list[str] | None
-    """Those of arrays with their subjobs'; None: any."""
+    lives: Mapping[str, Sequence[LifeSpan]] | None
+    """Of each site those of the ids that are asked for, arrays' with their subjobs'; None: any."""
+
+    @cached_property
+    def ids(self) -> list[str] | None:
+        """Of these lives."""
+        if self.lives is None:
+            return None
+        return sorted({life.id for lives in self.lives.values() for life in lives})
 
     @property
     def criteria(self) -> tuple[object, ...]:
@@ -56,7 +64,7 @@ class Scope:
     @property
     def is_by_id(self) -> bool:
         """Whether ids are all that is asked for."""
-        return self.ids is not None and not any(self.criteria[2:])
+        return self.lives is not None and not any(self.criteria[2:])
 
 
 async def resolve(pool: asyncpg.Pool, selection: Selection) -> Scope:
@@ -67,22 +75,27 @@ async def resolve(pool: asyncpg.Pool, selection: Selection) -> Scope:
         if name not in known:
             raise NotFoundError(f"no such site: {name} (known: {', '.join(known) or 'none'})")
     asked = [site for site in sites if not selection.sites or site.name in selection.sites]
-    ids = await _expand(pool, selection, [site.name for site in asked]) if selection.ids else None
-    return Scope(selection, asked, ids)
+    lives = await _named(pool, selection, [site.name for site in asked]) if selection.ids else None
+    return Scope(selection, asked, lives)
 
 
-async def _expand(pool: asyncpg.Pool, selection: Selection, sites: list[str]) -> list[str]:
-    rows = await pool.fetch(query("objects_named"), sites, selection.kind, selection.ids)
-    found = {row["id"] for row in rows}
-    for wanted in selection.ids:
-        members = [wanted] if wanted in found else []
-        if _ARRAY in wanted:
-            members = await _members(pool, selection.kind, wanted, sites)
-            found.update(members)
-        if not members:
+async def _named(
+    pool: asyncpg.Pool, selection: Selection, sites: list[str]
+) -> dict[str, list[LifeSpan]]:
+    members: dict[str, list[str]] = {wanted: [wanted] for wanted in selection.ids}
+    for array in (wanted for wanted in members if _ARRAY in wanted):
+        members[array] = await _members(pool, selection.kind, array, sites)
+    ids = sorted({member for known in members.values() for member in known})
+    lives: dict[str, list[LifeSpan]] = {}
+    found = set()
+    for site, *life in await pool.fetch(query("lives_of"), sites, selection.kind, ids):
+        lives.setdefault(site, []).append(LifeSpan(*life))
+        found.add(life[0])
+    for wanted, known in members.items():
+        if found.isdisjoint(known):
             at = f" at site {', '.join(selection.sites)}" if selection.sites else ""
             raise NotFoundError(f"the log has no {selection.kind} {wanted}{at}")
-    return sorted(found)
+    return lives
 
 
 async def _members(pool: asyncpg.Pool, kind: str, array: str, sites: list[str]) -> list[str]:

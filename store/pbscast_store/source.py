@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol
@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, Protocol
 import asyncpg
 
 from pbscast_store import queries
+from pbscast_store.bounds import Bounds
 from pbscast_store.records import Record
 from pbscast_store.statements import query
 
@@ -86,11 +87,6 @@ class EventSource(Protocol):
     async def read(self, site: str, after: int, limit: int, max_bytes: int) -> list[Record]:
         """The events after a position, oldest first; no more bytes of payload, but one event."""
 
-    async def object_places(
-        self, kind: str, ids: Sequence[str], windows: Mapping[str, Window], limit: int
-    ) -> list[Place]:
-        """Where the events of objects stand, site by site: up to `limit` of each, in its window."""
-
     async def life_places(
         self, site: str, kind: str, lives: Sequence[LifeSpan], window: Window, limit: int
     ) -> list[Place]:
@@ -129,26 +125,10 @@ class EventTable:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._bounds = Bounds(pool)
 
     async def read(self, site: str, after: int, limit: int, max_bytes: int) -> list[Record]:
         return await queries.read_events(self._pool, site, after, limit, max_bytes)
-
-    async def object_places(
-        self, kind: str, ids: Sequence[str], windows: Mapping[str, Window], limit: int
-    ) -> list[Place]:
-        window = next(iter(windows.values()), Window())
-        rows = await self._pool.fetch(
-            query(f"object_places_{window.order}"),
-            kind,
-            ids,
-            list(windows),
-            [item.after for item in windows.values()],
-            [item.before for item in windows.values()],
-            window.begin,
-            window.end,
-            limit,
-        )
-        return [Place(**row) for row in rows]
 
     async def life_places(
         self, site: str, kind: str, lives: Sequence[LifeSpan], window: Window, limit: int
@@ -163,10 +143,12 @@ class EventTable:
             window.begin,
             window.end,
             limit,
+            *await self._logged(site, lives),
         )
         return [Place(**row) for row in rows]
 
     async def scanned_places(self, site: str, kind: str, window: Window, limit: int) -> list[Place]:
+        [since], [until] = await self._bounds.logged(site, [window.after], [window.before])
         rows = await self._pool.fetch(
             query(f"scanned_places_{window.order}"),
             kind,
@@ -176,6 +158,8 @@ class EventTable:
             window.begin,
             window.end,
             limit,
+            since,
+            until,
         )
         return [Place(**row) for row in rows]
 
@@ -199,7 +183,14 @@ class EventTable:
         time = moment if isinstance(moment, datetime) else None
         position = None if isinstance(moment, datetime) else moment
         rows = await self._pool.fetch(
-            query("last_events"), site, kind, *_columns(lives), time, position, characters
+            query("last_events"),
+            site,
+            kind,
+            *_columns(lives),
+            time,
+            position,
+            characters,
+            *await self._logged(site, lives),
         )
         return [
             LastEvent(life=row["number"] - 1, **{name: row[name] for name in _TOLD}) for row in rows
@@ -208,10 +199,17 @@ class EventTable:
     async def events_of(
         self, site: str, kind: str, lives: Sequence[LifeSpan]
     ) -> AsyncGenerator[Record, None]:
+        logged = await self._logged(site, lives)
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):
-            text, asked = query("events_of_lives"), (site, kind, *_columns(lives))
+            text, asked = query("events_of_lives"), (site, kind, *_columns(lives), *logged)
             async for row in connection.cursor(text, *asked, prefetch=_PREFETCH):
                 yield Record(**row)
+
+    async def _logged(
+        self, site: str, lives: Sequence[LifeSpan]
+    ) -> tuple[list[datetime], list[datetime]]:
+        firsts, lasts = [life.first for life in lives], [life.last for life in lives]
+        return await self._bounds.logged(site, firsts, lasts)
 
 
 _TOLD: Final = ("position", "revision", "bytes", "beginning", "finalized")

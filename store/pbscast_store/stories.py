@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -15,13 +15,15 @@ from pbscast_store import history
 from pbscast_store.history import Merged, Moved, Stretch
 from pbscast_store.records import Record
 from pbscast_store.search import Scope, chosen_lives, extent, matching
-from pbscast_store.source import EventSource, Place, Window
+from pbscast_store.source import EventSource, LifeSpan, Place, Window
 from pbscast_store.statements import query
 
 FEW: Final = 5_000
 """Lives up to which each one's events are looked up; of more, the log itself is read in order."""
 STRIDE: Final = 200_000
 """Positions that one such reading passes over at most."""
+_ABREAST: Final = 200
+"""Lives that are looked up at once, beside those that have begun and not ended by then."""
 _BATCH: Final = 5_000
 _PATIENCE: Final = 1.5
 """Seconds after which a page ends with what was found."""
@@ -91,11 +93,8 @@ async def read_page(
     """The next events; `positions` are those of the page before, empty for the first."""
     starts = question.start(positions)
     windows = question.windows(starts)
-    if question.scope.is_by_id:
-        stretches = await _by_id(source, question.scope, windows, limit)
-    else:
-        search = _Search(pool, source, question.scope, limit)
-        stretches = {site: await search.run(site, window) for site, window in windows.items()}
+    search = _Search(pool, source, question.scope, limit)
+    stretches = {site: await search.run(site, window) for site, window in windows.items()}
     page = await _merged(pool, question, stretches, starts, limit, max_bytes)
     records = await source.events_at(page.places) if page.places else []
     return EventPage(records, page.positions, page.more, starts)
@@ -122,17 +121,6 @@ async def _merged(
     )
 
 
-async def _by_id(
-    source: EventSource, scope: Scope, windows: Mapping[str, Window], limit: int
-) -> dict[str, Stretch]:
-    ids = scope.ids or []
-    places = await source.object_places(scope.selection.kind, ids, windows, limit + 1)
-    found: dict[str, list[Place]] = {site: [] for site in windows}
-    for place in places:
-        found[place.site].append(place)
-    return {site: _stretch(found[site], windows[site], limit) for site in windows}
-
-
 def _stretch(found: list[Place], window: Window, limit: int) -> Stretch:
     """Of what was found one place too many says that there is more."""
     places = found[:limit]
@@ -154,15 +142,31 @@ class _Search:
         self._deadline = self._clock() + _PATIENCE
 
     async def run(self, site: str, window: Window) -> Stretch:
-        lives = await chosen_lives(self._pool, self._scope, site, window, FEW + 1)
-        if len(lives) > FEW:
-            return await self._scan(site, window)
-        places = (
-            await self._source.life_places(site, self._kind, lives, window, self._limit + 1)
-            if lives
-            else []
-        )
-        return _stretch(places, window, self._limit)
+        if self._scope.lives is not None and self._scope.is_by_id:
+            lives = self._scope.lives.get(site, ())
+        else:
+            lives = await chosen_lives(self._pool, self._scope, site, window, FEW + 1)
+            if len(lives) > FEW:
+                return await self._scan(site, window)
+        return _stretch(await self._look_up(site, lives, window), window, self._limit)
+
+    async def _look_up(self, site: str, lives: Sequence[LifeSpan], window: Window) -> list[Place]:
+        """One place more than asked for, if there is. Lives come in the order of the search.
+
+        Up to where the next life begins, those before have all there is.
+        """
+        found: list[Place] = []
+        reading: list[LifeSpan] = []
+        waiting = _in_order(lives, window)
+        while waiting and len(found) <= self._limit:
+            reading, waiting = reading + waiting[:_ABREAST], waiting[_ABREAST:]
+            part = window if not waiting else _until(window, waiting[0])
+            reading = [life for life in reading if _overlaps(life, part)]
+            if reading:
+                limit = self._limit + 1 - len(found)
+                found += await self._source.life_places(site, self._kind, reading, part, limit)
+            window = window.beyond(part.after + 1 if part.newest_first else part.before - 1)
+        return found
 
     async def _scan(self, site: str, window: Window) -> Stretch:
         """Read the log in order and look each event's life up, as long as patience lasts."""
@@ -199,6 +203,23 @@ class _Search:
         lives = sorted({(place.id, place.incarnation) for place in batch})
         chosen = await matching(self._pool, self._scope, site, window, lives) if lives else set()
         return [place for place in batch if (place.id, place.incarnation) in chosen]
+
+
+def _in_order(lives: Sequence[LifeSpan], window: Window) -> list[LifeSpan]:
+    if window.newest_first:
+        return sorted(lives, key=lambda life: life.last, reverse=True)
+    return sorted(lives, key=lambda life: life.first)
+
+
+def _until(window: Window, life: LifeSpan) -> Window:
+    """What lies before a life, in the order of the search."""
+    if window.newest_first:
+        return replace(window, after=max(window.after, life.last))
+    return replace(window, before=min(window.before, life.first))
+
+
+def _overlaps(life: LifeSpan, window: Window) -> bool:
+    return life.last > window.after and life.first < window.before
 
 
 def _first_part(window: Window) -> Window:

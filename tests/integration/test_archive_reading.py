@@ -8,18 +8,20 @@ from contextlib import aclosing
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 from harness.archiving import archive, months_ago, whole, write_months
 from harness.servers import Databases
 
-from pbscast_store.archive.archives import Archives
-from pbscast_store.archive.joined import JoinedEvents
+from pbscast.events import Site
+from pbscast.lives import Standing
+from pbscast.selection import Selection
 from pbscast_store.log import Log
 from pbscast_store.records import Record
 from pbscast_store.source import EventSource, EventTable, LifeSpan, Window
+from pbscast_store.standings import Spot
 
 SITES = ("sitea", "siteb")
 EACH = 120
@@ -43,9 +45,11 @@ async def _write(dsn: str) -> None:
 class Pair:
     """The same log twice: with all in PostgreSQL, and with three months of four archived."""
 
-    def __init__(self, table: EventSource, joined: EventSource, records: list[Record]) -> None:
-        self.table = table
-        self.joined = joined
+    def __init__(self, plain: Log, kept: Log, records: list[Record]) -> None:
+        self.plain = plain
+        self.kept = kept
+        self.table: EventSource = EventTable(plain._pool)
+        self.joined: EventSource = kept._source
         self.records = records
         """Of the first site."""
         self.random = Random(7)
@@ -78,22 +82,17 @@ class Pair:
 async def pair(log_databases: Databases, template: str, tmp_path: Path) -> AsyncIterator[Pair]:
     plain, kept = log_databases.create(template), log_databases.create(template)
     await archive(kept, tmp_path)
-    async with Log.open(plain) as log:
-        records = await whole(log, "sitea")
-    assert {record.event for record in records} >= {"usage", "finalize"}
-    async with asyncpg.create_pool(plain) as one, asyncpg.create_pool(kept) as two:
-        joined = JoinedEvents(two, EventTable(two), Archives(two, tmp_path))
-        yield Pair(EventTable(one), joined, records)
+    async with Log.open(plain) as one, Log.open(kept, tmp_path) as two:
+        records = await whole(one, "sitea")
+        assert {record.event for record in records} >= {"usage", "finalize"}
+        yield Pair(one, two, records)
 
 
 async def test_places_are_the_same(pair: Pair) -> None:
     for _ in range(60):
         window, limit = pair.window(), pair.random.choice([1, 7, 1000])
         lives = pair.lives()
-        ids = [life.id for life in lives]
-        windows = dict.fromkeys(SITES, window)
         for asked in (
-            ("object_places", "job", ids, windows, limit),
             ("life_places", "sitea", "job", lives, window, limit),
             ("scanned_places", "sitea", "job", window, limit),
         ):
@@ -130,6 +129,63 @@ async def test_reading_goes_from_one_to_the_other(pair: Pair) -> None:
         page = await pair.joined.read("sitea", after, 10, 2**20)
         assert page == pair.records[after : after + len(page)]
         assert bool(page) == (after < LAST)
+
+
+async def test_history_and_moments_are_the_same(pair: Pair) -> None:
+    jobs = pair.random.sample(sorted({one.id for one in pair.records}), k=3)
+    told = 0
+    for selection in (
+        Selection(ids=tuple(jobs)),
+        Selection(owners=("alice",), sites=(Site("sitea"),)),
+        Selection(states=("F",), reached=("R",)),
+    ):
+        for begin, end in [(None, None), (months_ago(3), months_ago(1)), (months_ago(1), None)]:
+            for newest_first in (False, True):
+                asked = {"begin": begin, "end": end, "newest_first": newest_first}
+                expected = await _events(pair.plain, selection, **asked)
+                assert await _events(pair.kept, selection, **asked) == expected
+                told += len(expected)
+        moments: list[datetime | dict[str, int]] = [{"sitea": 77}, {"sitea": LAST - 5}]
+        moments += [record.time for record in pair.random.sample(pair.records, k=3)]
+        for moment in moments:
+            before = await _standings(pair.plain, selection, moment)
+            assert await _standings(pair.kept, selection, moment) == before
+            told += len(before)
+    assert told > LAST
+
+
+async def test_differences_are_the_same(pair: Pair) -> None:
+    begin, end = months_ago(3) + timedelta(days=1, seconds=30), months_ago(2) + timedelta(days=2)
+    spans: list[tuple[datetime | dict[str, int], datetime | dict[str, int]]]
+    spans = [(begin, end), ({"sitea": 100}, {"sitea": LAST - 100})]
+    for first, second in spans:
+        expected = await pair.plain.difference(Selection(), first, second)
+        assert expected.rows
+        assert await pair.kept.difference(Selection(), first, second) == expected
+
+
+async def _events(log: Log, selection: Selection, **asked: Any) -> list[Record]:
+    found: list[Record] = []
+    positions: dict[str, int] = {}
+    while True:
+        page = await log.events(selection, positions=positions, limit=100, **asked)
+        found += page.records
+        positions = page.positions
+        if not page.more:
+            return found
+
+
+async def _standings(
+    log: Log, selection: Selection, moment: datetime | dict[str, int]
+) -> list[Standing]:
+    found: list[Standing] = []
+    after: Spot | None = None
+    while True:
+        page = await log.at(selection, moment, attributes=True, after=after, limit=50)
+        found += [standing for _, standing in page.rows]
+        after = page.next
+        if after is None:
+            return found
 
 
 async def _all_of(source: EventSource, lives: list[LifeSpan]) -> list[Record]:

@@ -200,12 +200,18 @@ async def test_hot_statements_use_an_index(log_dsn: str) -> None:
         assert "Seq Scan on object" not in plans[name], (name, plans[name])
 
 
-_PLACES = "'job', '{7.sitea}', '{sitea,siteb}', '{0,0}', '{100000,100000}', NULL, NULL, 100"
+_LIFE = "'{7.sitea}', '{1}', '{1}', '{90000}'"
+_EVER = "'{-infinity}', '{infinity}'"
+_PLACES = f"'job', 'sitea', {_LIFE}, 0, 90000, NULL, NULL, 100, {_EVER}"
 _HOT = {
     "read_events": "'sitea', 100, 50, 1000000",
     "events_at": "'{sitea,siteb}', '{5,6}', '{2026-11-22,2026-11-22}'",
-    "object_places_oldest": _PLACES,
-    "object_places_newest": _PLACES,
+    "life_places_oldest": _PLACES,
+    "life_places_newest": _PLACES,
+    "scanned_places_oldest": "'job', 'sitea', 0, 90000, NULL, NULL, 100, '-infinity', 'infinity'",
+    "last_events": f"'sitea', 'job', {_LIFE}, now(), NULL, 4096, {_EVER}",
+    "events_of_lives": f"'sitea', 'job', {_LIFE}, {_EVER}",
+    "lives_of": "'{sitea,siteb}', 'job', '{7.sitea}'",
     "heads": "'sitea', '{job,job}', '{7.sitea,8.sitea}'",
     "object": "'sitea', 'job', '7.sitea'",
     "present_objects": "'sitea', 'job'",
@@ -213,8 +219,12 @@ _HOT = {
 _INDEXES = {
     "read_events": "event_p\\d+_pkey",
     "events_at": "event_p\\d+_pkey",
-    "object_places_oldest": "event_p\\d+_history",
-    "object_places_newest": "event_p\\d+_history",
+    "life_places_oldest": "event_p\\d+_history",
+    "life_places_newest": "event_p\\d+_history",
+    "scanned_places_oldest": "event_p\\d+_pkey",
+    "last_events": "event_p\\d+_history",
+    "events_of_lives": "event_p\\d+_history",
+    "lives_of": "life_pkey",
     "heads": "object_pkey",
     "object": "object_pkey",
     "present_objects": "object_present",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -129,9 +129,3 @@ async def lock_briefly(connection: asyncpg.Connection, milliseconds: int) -> Non
 async def try_lock_archiving(connection: asyncpg.Connection) -> bool:
     """False: somebody else is archiving."""
     return bool(await connection.fetchval(query("try_lock_archiving")))
-
-
-async def extent(executor: Executor, site: str, kind: str, ids: Sequence[str]) -> tuple[int, int]:
-    """Between which positions, both included, all events of these objects stand."""
-    row = await executor.fetchrow(query("extent_of_objects"), site, kind, ids)
-    return (0, 0) if row is None or row["last"] is None else (row["first"] or 0, row["last"])

@@ -14,10 +14,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pbscast.events import EventName, Kind
-from pbscast_store.archive import catalog
 from pbscast_store.archive.archives import Archives
 from pbscast_store.archive.mentions import Mention
-from pbscast_store.queries import Executor
 from pbscast_store.records import Record
 from pbscast_store.source import EventSource, LastEvent, LifeSpan, Place, Window
 
@@ -33,8 +31,7 @@ _Key = tuple[str, int]
 class JoinedEvents:
     """An `EventSource` of the table and the archives; raises what both raise."""
 
-    def __init__(self, executor: Executor, table: EventSource, archives: Archives) -> None:
-        self._executor = executor
+    def __init__(self, table: EventSource, archives: Archives) -> None:
         self._table = table
         self._archives = archives
 
@@ -49,22 +46,6 @@ class JoinedEvents:
             await self._archives.look()
             page = await self._archives.read(site, after, limit, max_bytes) or page
         return page
-
-    async def object_places(
-        self, kind: str, ids: Sequence[str], windows: Mapping[str, Window], limit: int
-    ) -> list[Place]:
-        found: dict[str, list[Place]] = {site: [] for site in windows}
-        for place in await self._table.object_places(kind, ids, windows, limit):
-            found[place.site].append(place)
-        await self._archives.look()
-        for site, window in windows.items():
-            narrow = self._archived_part(site, window)
-            if narrow is not None:
-                narrow = await self._extent(site, kind, ids, narrow)
-                mentions = await self._archives.mentions(site, kind, ids, narrow, limit)
-                old = [mention.place(site) for mention in mentions]
-                found[site] = _joined(old, found[site], narrow, limit)
-        return [place for site in sorted(found) for place in found[site]]
 
     async def life_places(
         self, site: str, kind: str, lives: Sequence[LifeSpan], window: Window, limit: int
@@ -163,13 +144,6 @@ class JoinedEvents:
         last = self._archives.last(site)
         return (
             None if last <= window.after else replace(window, before=min(window.before, last + 1))
-        )
-
-    async def _extent(self, site: str, kind: str, ids: Sequence[str], window: Window) -> Window:
-        """Leaves out archives that have none of the objects."""
-        first, last = await catalog.extent(self._executor, site, kind, ids)
-        return replace(
-            window, after=max(window.after, first - 1), before=min(window.before, last + 1)
         )
 
     async def _mentions(
