@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,10 @@ from pbscast_deploy.embedded import find_postgres
 from pbscast_ingest.capture import install
 from pbscast_store.log import Log
 from pbscast_store.records import Record
+
+
+WINDOW = timedelta(seconds=1)
+"""After a purge it has to pass before the same events are taken again."""
 
 
 def back_up(dsn: str, directory: Path) -> Path:
@@ -79,11 +84,11 @@ async def test_the_fanout_stops_at_a_log_restored_from_before_until_it_is_told_t
         await write(log, "sitea", drafts(30))
         backup = back_up(log_dsn, tmp_path)
         await write(log, "sitea", drafts(5))
-        async with fanning(log, nats_url) as fanout:
+        async with fanning(log, nats_url, duplicate_window=WINDOW) as fanout:
             await published_to(fanout, "sitea", 35)
     restored = restore(backup, log_databases)
 
-    async with Log.open(restored) as log, fanning(log, nats_url) as fanout:
+    async with Log.open(restored) as log, fanning(log, nats_url, duplicate_window=WINDOW) as fanout:
         await in_state(fanout, "sitea", PublisherState.DIVERGED)
         (status,) = fanout.status().sites
         assert "nats stream purge PBS --subject 'pbs.v1.sitea.>'" in (status.error or "")
