@@ -31,7 +31,6 @@ from pbscast_ingest.capture import install
 from pbscast_store.log import Log
 from pbscast_store.records import Record
 
-
 WINDOW = timedelta(seconds=1)
 """After a purge it has to pass before the same events are taken again."""
 
