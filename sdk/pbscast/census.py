@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BUCKETS: Final = 240
 """Steps of time that a period is divided into."""
-MOST_BARS: Final = 120
+MOST_BARS: Final = 80
 """Lives that are kept to be drawn one by one: those that lasted longest."""
 
 EDGES: Final = (

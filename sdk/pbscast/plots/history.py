@@ -26,29 +26,25 @@ def history_page(
 ) -> Iterator[str]:
     """Yield the page; of bounded size, however many lives and events the story has.
 
-    The period is from ``begin`` to ``end``, as far as given, else as long as the lives lasted.
+    The period is that in which the lives lasted, within ``begin`` and ``end`` where given.
     """
     courses = story.courses
-    begin = begin or min(course.began for course in courses)
+    first = min(course.began for course in courses)
     last = max(course.ended or max(now, course.began) for course in courses)
-    end = max(end or last + timedelta(milliseconds=1), begin)
+    begin = max(first, begin or first)
+    end = max(begin, min(last, end or last)) + timedelta(milliseconds=1)
     census = Census(begin, end)
     for course in courses:
         census.add(course, now)
     many = len(courses) > MOST_BARS
     bars = _in_order(story, census.longest if many else courses)
-    page = Page(
-        _title(story, courses),
-        _facts(story, begin, end, now),
-        [
-            _gantt_section(bars, len(courses), now, begin, end),
-            *(_hand_overs(story, courses)),
-            *(census_sections(census) if len({course.key.id for course in courses}) > 1 else ()),
-            *(_life_section(course) for course in story.told[:_MOST_TOLD]),
-            lives_section(bars, len(courses), now),
-        ],
-    )
-    return render_page(page)
+    sections = [_gantt_section(bars, len(courses), now, begin, end), *_hand_overs(story, courses)]
+    if len({course.key.id for course in courses}) > 1:
+        counts = [*census_sections(census)]
+        sections = [*counts, *sections] if many else [*sections, *counts]
+    sections += [_life_section(course) for course in story.told[:_MOST_TOLD]]
+    sections.append(lives_section(bars, len(courses), now))
+    return render_page(Page(_title(story, courses), _facts(story, begin, end, now), sections))
 
 
 def _title(story: Story, courses: Sequence[Course]) -> str:
@@ -86,7 +82,7 @@ def _gantt_section(
     labels = [bar_label(course) for course in bars]
     text = []
     if count > len(bars):
-        text = [f"The {len(bars)} lives that lasted longest, of {count:,}; all count below."]
+        text = [f"The {len(bars)} lives that lasted longest, of {count:,}; all are counted."]
     return Section("States over time", text, [gantt(bars, labels, now, begin, end)])
 
 

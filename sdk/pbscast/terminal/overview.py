@@ -66,9 +66,9 @@ def _tell(
     groups = [courses[i : i + size] for i in range(0, len(courses), size)]
     labels = [_group_label(group, label) for group in groups]
     ends = [_group_end(group, now, paper) for group in groups]
-    wide, end = max(map(len, labels)), max(map(len, ends))
+    wide, end = max(map(len, labels)), min(max(map(len, ends)), paper.width // 4)
     if paper.wraps:
-        wide, end = min(wide, paper.width // 3), min(end, paper.width // 4)
+        wide = min(wide, paper.width // 3)
     room = paper.width - 4 if paper.width < NARROW else max(20, paper.width - wide - end - 6)
     scale = scale_of(courses, room, now)
     bars = [_group_bar(group, scale, paper) for group in groups]
