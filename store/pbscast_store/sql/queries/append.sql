@@ -117,8 +117,11 @@ superseding AS (
         ) AS reached
     FROM fence
     CROSS JOIN unnest($10::pbscast_log.fold[]) AS f
-    LEFT JOIN pbscast_log.object AS o
-        ON o.site = fence.name AND o.kind = f.kind AND o.id = f.id AND o.incarnation = f.incarnation
+    LEFT JOIN LATERAL (  -- with LIMIT it is looked up in the index, however small the table was when this was planned
+        SELECT * FROM pbscast_log.object AS o
+        WHERE o.site = fence.name AND o.kind = f.kind AND o.id = f.id AND o.incarnation = f.incarnation
+        LIMIT 1
+    ) AS o ON true
 ),
 living AS (
     INSERT INTO pbscast_log.life
