@@ -51,10 +51,11 @@ class History:
     _objects: dict[tuple[Kind, str], _Object] = field(default_factory=dict)
 
     def grow(self, events: int) -> list[list[Draft]]:
-        """At least so many events, in batches of any size."""
-        while len(self.drafts) < events:
+        """At least so many more events, in batches of any size."""
+        begin = len(self.drafts)
+        while len(self.drafts) < begin + events:
             self._step()
-        batches, rest = [], self.drafts
+        batches, rest = [], self.drafts[begin:]
         while rest:
             size = self.random.randint(1, 6)
             batches.append(rest[:size])

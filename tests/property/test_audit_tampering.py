@@ -22,7 +22,7 @@ from pbscast_store.log import Log
 
 patient = settings(
     deadline=None,
-    max_examples=12,
+    max_examples=8,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
@@ -109,7 +109,7 @@ async def scene(log_dsn: str, tmp_path: Path) -> AsyncIterator[Scene]:
 @pytest.mark.parametrize("table", _TABLES)
 async def test_any_changed_column_of_any_row_is_found(scene: Scene, table: str) -> None:
     random = Random(table)
-    await scene.write("sitea", random, 40)
+    await scene.write("sitea", random, 30)
     await scene.keep()
     for column, kind in (await scene.columns(table)).items():
         async with scene.tampering(table) as superuser:
@@ -133,7 +133,7 @@ async def test_any_changed_column_of_any_row_is_found(scene: Scene, table: str) 
 
 @pytest.mark.parametrize("table", ["event", "object", "life"])
 async def test_any_removed_row_is_found(scene: Scene, table: str) -> None:
-    await scene.write("sitea", Random(table), 25)
+    await scene.write("sitea", Random(table), 15)
     await scene.keep()
     for (position,) in await scene.connection.fetch(
         f"SELECT {_KEY[table]} FROM pbscast_log.{table}"

@@ -97,11 +97,12 @@ def verify(
                 site=site,
                 keys=trusted,
                 exported=exported,
+                archives=settings.archive.directory,
                 progress=_Bars(progress),
             )
         )
     for verdict in verdicts:
-        _say(verdict, is_checked=trusted is not None)
+        _say(verdict)
     raise typer.Exit(0 if all(verdict.is_clean for verdict in verdicts) else 1)
 
 
@@ -138,7 +139,7 @@ class _Bars:
         self._progress.update(self._tasks[site], completed=done)
 
 
-def _say(verdict: Verdict, *, is_checked: bool) -> None:
+def _say(verdict: Verdict) -> None:
     if verdict.finding is not None:
         typer.echo(f"FAILED {verdict.finding}")
         return
@@ -147,11 +148,11 @@ def _say(verdict: Verdict, *, is_checked: bool) -> None:
         f"{verdict.site}: {verdict.position:,} events of {lives:,} lives are complete and in order,"
         " and the projection says what they say"
     )
-    for line in _reservations(verdict, is_checked=is_checked):
+    for line in _reservations(verdict):
         typer.echo(f"{verdict.site}: {line}")
 
 
-def _reservations(verdict: Verdict, *, is_checked: bool) -> list[str]:
+def _reservations(verdict: Verdict) -> list[str]:
     """What the verdict does not cover, or not with the same certainty."""
     lines = []
     if verdict.chained_after:
@@ -159,18 +160,22 @@ def _reservations(verdict: Verdict, *, is_checked: bool) -> list[str]:
             f"events 1 to {verdict.chained_after:,} were logged before there was a hash chain: no"
             " digest covers them"
         )
+    if verdict.tale.thinned:
+        lines.append(
+            f"{verdict.tale.thinned:,} archived usage events were thinned: that they were logged is"
+            " proved, what they said is not kept"
+        )
     if not verdict.checkpoints:
         lines.append("nothing is signed: who can write the log can rewrite it, chain and all")
-    elif not is_checked:
-        lines.append(
-            f"{verdict.checkpoints:,} checkpoints agree; their signatures were not checked: no"
-            " --public-key"
-        )
+    elif verdict.checkpoints == 1:
+        lines.append(f"1 signed checkpoint agrees, at position {verdict.signed_up_to:,}")
     else:
         lines.append(
             f"{verdict.checkpoints:,} signed checkpoints agree, the last at position"
             f" {verdict.signed_up_to:,}"
         )
+    if verdict.checkpoints and not verdict.is_signature_checked:
+        lines[-1] += "; signatures were not checked: no --public-key"
     if verdict.tale.oddities:
         steps = ", ".join(f"{step} {count}x" for step, count in verdict.tale.oddities.items())
         lines.append(

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Never
 
 from pbscast_store.audit.findings import Broken, Finding
-from pbscast_store.audit.lines import UNCHAINED, canonical, digest_of, prefix
+from pbscast_store.audit.lines import UNCHAINED, canonical, digest_of, prefix, thinned_leaf
 from pbscast_store.chain import GENESIS
 
 if TYPE_CHECKING:
@@ -45,17 +45,22 @@ class Chaining:
         self._prefix = prefix(head.site)
         self._digest = GENESIS
         self._logged = b""
+        self._unwritten: dict[int, bytes] = {}
+        """The digests of thinned events, which no line says."""
         self._signed = sorted(checkpoints, key=lambda signed: signed.position, reverse=True)
 
-    def take(self, lines: Sequence[bytes]) -> None:
-        """The next events. If one fails, `position` is that of the last before it."""
+    def take(self, lines: Sequence[bytes], *, are_archived: bool = False) -> None:
+        """The next events. If one fails, `position` is that of the last before it.
+
+        Archived ones may be thinned: then the leaf that was kept takes the payload's part.
+        """
         first = self.position + 1
         try:
-            self._follow(lines)
+            self._follow(lines, are_archived=are_archived)
         finally:
             self._compare_signed(first, lines)
 
-    def _follow(self, lines: Sequence[bytes]) -> None:
+    def _follow(self, lines: Sequence[bytes], *, are_archived: bool) -> None:
         # One turn of this loop for each event of the log: written for speed.
         beginning, limit, chained_after = self._prefix, self._head.position, self._chained_after
         last, digest, now = self.position, self._digest, self._logged
@@ -69,16 +74,19 @@ class Chaining:
                     self._pass_time(number, now, logged)
                     now = logged
                 if number > chained_after:
-                    leaf = sha256(canonical(beginning, line)).digest()
-                    following = sha256(digest + leaf).digest()
-                    if hexlify(following) != line[-64:]:
-                        self._forged(number, following, line)
-                    digest = following
+                    kept = thinned_leaf(line) if are_archived else None
+                    leaf = kept or sha256(canonical(beginning, line)).digest()
+                    digest = sha256(digest + leaf).digest()
+                    if kept:
+                        self._unwritten[number] = digest
+                    elif hexlify(digest) != line[-64:]:
+                        self._forged(number, digest, line)
                 elif not line.endswith(_UNCHAINED_END):
                     raise self._broken(number, "digest", "none before the chain began", "one")
                 last = number
         finally:
-            self.position, self._digest, self._logged = last, digest, now
+            self.position, self._logged = last, now
+            self._digest = digest
 
     def finish(self) -> None:
         """All events were taken."""
@@ -115,10 +123,12 @@ class Chaining:
             if signed.position < first:
                 raise self._broken(1, "checkpoint", "a position", str(signed.position))
             self._compare(signed, lines[signed.position - first])
+        self._unwritten.clear()
 
     def _compare(self, signed: Checkpoint, line: bytes) -> None:
         digest = digest_of(line)
         stored = GENESIS if digest == UNCHAINED else unhexlify(digest)
+        stored = self._unwritten.get(signed.position, stored)
         logged = int(line.split(b"\t", 3)[2])
         for what, wanted, found in (
             ("digest", signed.digest.hex(), stored.hex()),

@@ -19,7 +19,6 @@ from time import time_ns
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
-from pydantic import TypeAdapter
 
 from pbscast.errors import ConfigError, DecodeError
 from pbscast_store.audit.findings import Finding
@@ -64,9 +63,8 @@ class Checkpoint:
         ).encode()
 
 
-_CHECKPOINT: Final = TypeAdapter(Checkpoint)
-
 _BYTES: Final = ("digest", "signature")
+_TYPES: Final = [str, int, int, bytes, int, int, int, str, bytes]
 
 
 async def sign(dsn: str, key: SigningKey, *, at_least: float = 0) -> list[Checkpoint]:
@@ -171,6 +169,9 @@ def _from_line(line: str, where: str) -> Checkpoint:
     try:
         values = json.loads(line)
         values |= {name: bytes.fromhex(values[name]) for name in _BYTES}
-        return _CHECKPOINT.validate_python(values, strict=True, extra="forbid")
+        made = Checkpoint(**values)
     except (ValueError, TypeError, KeyError) as error:
         raise DecodeError(f"{where}: not a checkpoint that pbscast exported") from error
+    if [type(value) for value in astuple(made)] != _TYPES:
+        raise DecodeError(f"{where}: not a checkpoint that pbscast exported")
+    return made

@@ -37,6 +37,8 @@ class Tale:
 
     finding: Finding | None = None
     incarnations: int = 0
+    thinned: int = 0
+    """Archived events whose payload was not kept: their leaves are in the chain, nothing more."""
     oddities: dict[str, int] = field(default_factory=dict)
     """Steps between states that no documented life of a PBS job has, and how often."""
     first_oddity: str | None = None
@@ -54,7 +56,9 @@ class Verdict:
     checkpoints: int
     """Signed ones, whether stored or exported."""
     signed_up_to: int
-    """Position of the last of them; 0 if no public key was given to check their signatures."""
+    """Position of the last of them."""
+    is_signature_checked: bool
+    """Whether there was a public key to check the signatures with."""
     tale: Tale
     finding: Finding | None
 

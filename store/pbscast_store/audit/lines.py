@@ -8,7 +8,13 @@ form of the event with tabs in place of NULs.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from pbscast_store.archive.thinning import Thinned
+from pbscast_store.chain import microseconds
+
+if TYPE_CHECKING:
+    from pbscast_store.archive.thinning import Entry
 
 POSITION: Final = 0
 TIME: Final = 1
@@ -25,6 +31,9 @@ DIGEST: Final = 11
 
 UNCHAINED: Final = rb"\N"
 """The digest of an event that was logged before the chain began."""
+
+THINNED: Final = b"#"
+"""In an archive's line, before the leaf that stands for a payload which was thinned out."""
 
 _END: Final = 65
 """A tab and the digest."""
@@ -53,3 +62,31 @@ def canonical(beginning: bytes, line: bytes) -> bytes:
 def digest_of(line: bytes) -> bytes:
     """The digest of a line in hexadecimal, or UNCHAINED."""
     return line.rpartition(b"\t")[2]
+
+
+def archived_line(entry: Entry) -> bytes:
+    """The line of an event that is no longer in PostgreSQL; of a thinned one without a digest."""
+    if isinstance(entry, Thinned):
+        payload, digest = f"#{entry.leaf.hex()}", None
+    else:
+        payload, digest = entry.payload, entry.digest
+    texts = (
+        *(str(entry.position), str(microseconds(entry.time)), str(microseconds(entry.logged))),
+        *(entry.kind, entry.id, str(entry.incarnation), str(entry.revision)),
+        *(entry.event, entry.provenance),
+        *("" if entry.owner is None else f"={entry.owner}", payload),
+    )
+    end = UNCHAINED if digest is None else digest.hex().encode()
+    return b"\t".join((*(_escape(text) for text in texts), end))
+
+
+def thinned_leaf(line: bytes) -> bytes | None:
+    """The leaf of an archived line whose payload was thinned out."""
+    payload = line.split(b"\t", PAYLOAD + 1)[PAYLOAD]
+    return bytes.fromhex(payload[1:].decode()) if payload.startswith(THINNED) else None
+
+
+def _escape(text: str) -> bytes:
+    for character, code in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n")):
+        text = text.replace(character, code)
+    return text.encode()

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 _DATED: Final = "history_timestamp"
 
+_USED: Final = "resources_used."
+_PASSING: Final = ("mtime", "ji_savetm")
 _STANDING: Final = ("owner", "queue", "project", "name")
 _NOTHING: Final[frozenset[str]] = frozenset()
 
@@ -56,7 +58,17 @@ class Life:
 
     __slots__ = (
         *("kind", "id", "number", "incarnation", "revision", "position", "first_position"),
-        *("began", "ended", "gone", "is_gone", "finalized", "reason", "exit_status", "dated"),
+        *(
+            "began",
+            "ended",
+            "gone",
+            "is_gone",
+            "finalized",
+            "reason",
+            "exit_status",
+            "dated",
+            "is_thinned",
+        ),
         *("standing", "state", "substate", "reached", "attributes", "columns"),
     )
 
@@ -77,6 +89,8 @@ class Life:
         self.finalized = False
         self.reason: str | None = None
         self.exit_status: int | None = None
+        self.is_thinned = False
+        """Whether some of its usage events no longer say what they changed."""
         self.dated = False
         """Whether PBS noted when it put the job among its history."""
         self.standing: dict[str, Any] = {}
@@ -118,6 +132,10 @@ class Life:
             self.gone = time
         if self.ended is None:
             self.ended = max(time, self.began)
+
+    def may_differ(self, name: str) -> bool:
+        """Whether a thinned event may have changed the attribute or column."""
+        return self.is_thinned and (name in _PASSING or name.startswith(_USED))
 
     def shrink(self) -> None:
         """Lets go of what is not needed while nothing is told of it."""

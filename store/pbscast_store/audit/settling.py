@@ -84,8 +84,8 @@ class Settler:
             life.shrink()
             return
         self._compare_rows(life, "object", self._as_object(life), row, "o_")
-        if differing:
-            names = ", ".join(sorted(differing))
+        if wrong := [name for name in differing if not life.may_differ(name)]:
+            names = ", ".join(sorted(wrong))
             raise self._broken(life, "the object's attributes", "as the events tell", names)
         self._compare_life(life, row)
         self._story.forget(life)

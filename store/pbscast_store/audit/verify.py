@@ -8,13 +8,17 @@ the projection. Appends go on meanwhile; they are not in the snapshot.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pbscast.errors import NotFoundError
+from pbscast.errors import DecodeError, NotFoundError
+from pbscast_store.archive.archives import Archives
 from pbscast_store.audit import checkpoints
 from pbscast_store.audit.chaining import Chaining, Head
 from pbscast_store.audit.checkpoints import check_signature, examine
 from pbscast_store.audit.findings import Broken, Finding, Tale, Verdict
+from pbscast_store.audit.lines import archived_line
 from pbscast_store.audit.narrator import Narrator, narrating
 from pbscast_store.connection import check_schema, check_server, close, connect, place
 from pbscast_store.errors import translated
@@ -23,6 +27,7 @@ from pbscast_store.statements import query
 if TYPE_CHECKING:
     import asyncpg
 
+    from pbscast_store.archive.thinning import Entry
     from pbscast_store.audit.checkpoints import Checkpoint
     from pbscast_store.audit.keys import PublicKeys
 
@@ -41,13 +46,15 @@ async def verify(
     site: str | None = None,
     keys: PublicKeys | None = None,
     exported: Collection[Checkpoint] = (),
+    archives: Path | None = None,
     progress: Progress | None = None,
 ) -> list[Verdict]:
     """Audits all sites, or one, and goes on to the next where one fails; by name.
 
     Signatures are checked if `keys` are given. `exported` checkpoints count like those in the log,
-    and have to be there. Raises NotFoundError for a site that neither the log nor a checkpoint
-    knows; and what `Log.open` raises.
+    and have to be there. `archives` is the directory of what is no longer in PostgreSQL. Raises
+    NotFoundError for a site that neither the log nor a checkpoint knows; ConfigError where archives
+    are needed and no directory is given; and what `Log.open` raises.
     """
     connection = await connect(dsn)
     try:
@@ -55,7 +62,8 @@ async def verify(
             check_server(connection, dsn)
             await check_schema(connection, dsn)
             async with connection.transaction(isolation="repeatable_read", readonly=True):
-                audit = Audit(dsn, connection, keys, exported, progress or _say_nothing)
+                reader = Archives(connection, archives)
+                audit = Audit(dsn, connection, keys, exported, reader, progress or _say_nothing)
                 return await audit.run(site)
     finally:
         await close(connection)
@@ -70,16 +78,19 @@ class Audit:
         connection: asyncpg.Connection,
         keys: PublicKeys | None,
         exported: Collection[Checkpoint],
+        archives: Archives,
         progress: Progress,
     ) -> None:
         self._dsn = dsn
         self._connection = connection
+        self._archives = archives
         self._keys = keys
         self._exported = exported
         self._progress = progress
 
     async def run(self, only: str | None) -> list[Verdict]:
         snapshot = await self._connection.fetchval(query("export_snapshot"))
+        await self._archives.look()
         rows = {row["site"]: row for row in await self._connection.fetch(query("audit_sites"))}
         names = rows.keys() | {signed.site for signed in self._exported}
         if only is not None and only not in names:
@@ -117,27 +128,48 @@ class Audit:
         """What is wrong with the chain; nothing either if the narrator has had enough before."""
         sink = _Sink(chaining, narrator)
         try:
-            for after in range(0, head.position, _PAGE):
-                until = min(after + _PAGE, head.position)
-                self._progress(head.site, after, head.position)
-                await self._connection.copy_from_query(
-                    query("audit_events"), head.site, after, until, output=sink.write
-                )
-                await sink.end_page()
-                if not sink.is_going_on:
-                    return sink.finding
-            self._progress(head.site, head.position, head.position)
-            chaining.finish()
-            await self._refuse_stray(head)
+            await self._read_archives(head, sink)
+            await self._read_table(head, sink)
+            if sink.is_going_on:
+                chaining.finish()
+                await self._refuse_stray(head)
         except Broken as broken:
             return broken.finding
-        return None
+        return sink.finding
+
+    async def _read_archives(self, head: Head, sink: _Sink) -> None:
+        site, last = head.site, min(self._archives.last(head.site), head.position)
+        try:
+            async with aclosing(self._archives.scan(site, 0, last)) as pages:
+                async for page in pages:
+                    if not sink.is_going_on:
+                        return
+                    await sink.write_archived(page)
+                    self._progress(site, page[-1].position, head.position)
+        except (DecodeError, NotFoundError) as error:
+            broken = Finding(site, sink.position + 1, "archive", "events", str(error))
+            raise Broken(broken) from error
+
+    async def _read_table(self, head: Head, sink: _Sink) -> None:
+        for after in range(self._archives.last(head.site), head.position, _PAGE):
+            # A page that falls short is the last: a head may claim more than could ever be read.
+            if not sink.is_going_on or sink.position < after:
+                return
+            until = min(after + _PAGE, head.position)
+            await self._connection.copy_from_query(
+                query("audit_events"), head.site, after, until, output=sink.write
+            )
+            await sink.end_page()
+            self._progress(head.site, until, head.position)
 
     async def _refuse_stray(self, head: Head) -> None:
-        stray = await self._connection.fetchval(query("audit_stray"), head.site, head.position)
+        after = self._archives.last(head.site)
+        stray = await self._connection.fetchval(
+            query("audit_stray"), head.site, after, head.position
+        )
         if stray is not None:
-            expected = f"none but 1 to {head.position}"
-            raise Broken(Finding(head.site, stray, "position", expected, str(stray)))
+            expected = f"{after + 1} to {head.position}"
+            raise Broken(Finding(head.site, stray, "positions", expected, str(stray)))
 
 
 class _Sink:
@@ -150,6 +182,11 @@ class _Sink:
         self._narrator = narrator
         self._data = bytearray()
 
+    @property
+    def position(self) -> int:
+        """Of the last event that is as it should be."""
+        return self._chaining.position
+
     async def write(self, data: bytes) -> None:
         if self.is_going_on:
             self._data += data
@@ -161,18 +198,23 @@ class _Sink:
         if self.is_going_on and self._data:
             await self._pass_on(len(self._data))
 
+    async def write_archived(self, page: Sequence[Entry]) -> None:
+        lines = [archived_line(entry) for entry in page]
+        await self._check(lines, b"".join(line + b"\n" for line in lines), are_archived=True)
+
     async def _pass_on(self, end: int) -> None:
         block = bytes(self._data[:end])
         del self._data[:end]
-        lines = block[:-1].split(b"\n")
-        before = self._chaining.position
+        await self._check(block[:-1].split(b"\n"), block, are_archived=False)
+
+    async def _check(self, lines: Sequence[bytes], block: bytes, *, are_archived: bool) -> None:
+        before = self.position
         try:
-            self._chaining.take(lines)
+            self._chaining.take(lines, are_archived=are_archived)
         except Broken as broken:
             # The story may break earlier: the projection is compared with what is behind.
             self.finding, self.is_going_on = broken.finding, False
-            good = lines[: self._chaining.position - before]
-            block = b"".join(line + b"\n" for line in good)
+            block = b"".join(line + b"\n" for line in lines[: self.position - before])
         if block and not await self._narrator.take(block):
             self.is_going_on = False
 
@@ -191,7 +233,8 @@ def _verdict(
         position=head.position if head else 0,
         chained_after=head.chained_after if head else 0,
         checkpoints=len(signed),
-        signed_up_to=max((made.position for made in signed), default=0) if is_checked else 0,
+        signed_up_to=max((made.position for made in signed), default=0),
+        is_signature_checked=is_checked,
         tale=tale,
         finding=min(findings, key=lambda finding: finding.position, default=None),
     )

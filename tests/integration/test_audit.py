@@ -1,0 +1,229 @@
+"""Audits of whole logs: real traces, large ones, old ones, archived ones, forged ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import asyncpg
+import pytest
+from harness.archiving import THIN_ALL, archive, write_months
+from harness.histories import History
+from harness.ingesting import as_reader, ingesting, is_resynced, wait_for
+from harness.older_log import OlderLog
+from harness.servers import Databases
+from structlog.testing import capture_logs
+
+from pbscast.errors import ConfigError, NotFoundError
+from pbscast.events import EventName
+from pbscast_deploy.oracle import expect
+from pbscast_deploy.signing import sign_regularly
+from pbscast_deploy.simulator.record import commits_of
+from pbscast_deploy.simulator.replay import Replay
+from pbscast_deploy.simulator.trace import bundled_traces, read_trace
+from pbscast_ingest.capture import install
+from pbscast_store.audit import narrator
+from pbscast_store.audit.checkpoints import read_file, read_stored, sign, write_file
+from pbscast_store.audit.keys import SigningKey, load_private_key, make_key
+from pbscast_store.audit.verify import verify
+from pbscast_store.log import Log
+from pbscast_store.records import Record
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> SigningKey:
+    make_key(tmp_path / "key")
+    return load_private_key(tmp_path / "key")
+
+
+async def write(dsn: str, site: str = "sitea", seed: int = 0, events: int = 60) -> None:
+    async with Log.open(dsn) as log:
+        await log.register_site(site)
+        writer = await log.acquire(site, "test", 600)
+        assert writer is not None
+        for batch in History(site, Random(seed)).grow(events):
+            await writer.append(batch, {})
+        await writer.release()
+
+
+def _have_ended(ends: int, records: list[Record]) -> bool:
+    return sum(record.event == EventName.FINALIZE for record in records) >= ends
+
+
+async def tamper(dsn: str, *statements: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("SET session_replication_role = replica")
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def test_the_recorded_traces_are_clean(
+    log: Log, log_dsn: str, new_datastore: Callable[[], str]
+) -> None:
+    for site, path in bundled_traces().items():
+        changes, datastore = read_trace(path), new_datastore()
+        ends = sum(life.end is not None for life in expect(commits_of(changes)).lives.values())
+        async with Replay(changes, datastore) as replay:
+            await replay.seed()
+            await asyncio.to_thread(install, datastore, site=site)
+            async with ingesting(log, as_reader(datastore), site):
+                await wait_for(log, is_resynced, site)
+                await replay.run(speed=None)
+                await wait_for(log, partial(_have_ended, ends), site)
+    verdicts = await verify(log_dsn)
+    assert [verdict.site for verdict in verdicts] == ["sitea", "siteb"]
+    for verdict in verdicts:
+        assert verdict.finding is None
+        assert verdict.tale.oddities == {}
+        assert verdict.tale.incarnations >= 18
+
+
+async def test_a_large_log_is_told_by_another_process(
+    log_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(narrator, "SMALL", 0)
+    await write(log_dsn, "sitea")
+    await write(log_dsn, "siteb", seed=1)
+    await tamper(log_dsn, "UPDATE pbscast_log.object SET owner = 'mallory' WHERE kind = 'node'")
+    await tamper(log_dsn, "DELETE FROM pbscast_log.object WHERE site = 'siteb'")
+    seen: list[tuple[str, int, int]] = []
+    sitea, siteb = await verify(log_dsn, progress=lambda *told: seen.append(told))
+    assert "node n1: the object's owner: expected None, found mallory" in str(sitea.finding)
+    assert "the object's row: expected one, found none" in str(siteb.finding)
+    assert {(site, done == total) for site, done, total in seen} == {
+        ("sitea", True),
+        ("siteb", True),
+    }
+
+
+async def test_a_log_rewritten_as_a_whole_does_not_agree_with_what_was_exported(
+    log_dsn: str, log_databases: Databases, key: SigningKey, tmp_path: Path
+) -> None:
+    await write(log_dsn, seed=1)
+    await sign(log_dsn, key)
+    write_file(tmp_path / "kept.jsonl", await read_stored(log_dsn))
+    exported = read_file(tmp_path / "kept.jsonl")
+    assert exported == await read_stored(log_dsn)
+    (verdict,) = await verify(log_dsn, keys=key.public, exported=exported)
+    assert verdict.is_clean
+    assert verdict.signed_up_to == verdict.position
+
+    forged = log_databases.create()
+    await Log.migrate_at(forged)
+    await write(forged, seed=2, events=70)
+    (verdict,) = await verify(forged, keys=key.public)
+    assert verdict.is_clean
+    assert verdict.checkpoints == 0
+    (verdict,) = await verify(forged, keys=key.public, exported=exported)
+    assert verdict.finding is not None
+    assert verdict.finding.position == exported[0].position
+
+
+async def test_a_checkpoint_by_another_key_is_refused(
+    log_dsn: str, key: SigningKey, tmp_path: Path
+) -> None:
+    make_key(tmp_path / "other")
+    other = load_private_key(tmp_path / "other")
+    await write(log_dsn)
+    (made,) = await sign(log_dsn, other)
+    assert await sign(log_dsn, other) == []
+    (verdict,) = await verify(log_dsn, keys=key.public)
+    assert str(verdict.finding) == (
+        f"sitea:{made.position}: signature of checkpoint 1: expected one by the key {key.key_id},"
+        f" found one by the key {other.key_id}"
+    )
+    (unchecked,) = await verify(log_dsn)
+    assert unchecked.is_clean
+    assert (unchecked.checkpoints, unchecked.is_signature_checked) == (1, False)
+
+
+async def test_a_site_that_nobody_knows(log_dsn: str) -> None:
+    with pytest.raises(NotFoundError, match="no such site: nowhere"):
+        await verify(log_dsn, site="nowhere")
+
+
+async def test_what_was_logged_before_the_chain_is_said_to_be_so(
+    log_databases: Databases,
+) -> None:
+    dsn, history = log_databases.create(), History("sitea", Random(3))
+    connection = await asyncpg.connect(dsn)
+    older = OlderLog(connection)
+    await older.make()
+    await older.acquire("sitea")
+    for batch in history.grow(80):
+        assert await older.append("sitea", batch)
+    await connection.close()
+    await Log.migrate_at(dsn)
+    (verdict,) = await verify(dsn)
+    assert verdict.finding is None
+    assert verdict.chained_after == verdict.position >= 80
+
+    async with Log.open(dsn) as log:
+        writer = await log.acquire("sitea", "older", 600)
+        assert writer is not None
+        for batch in history.grow(40):
+            await writer.append(batch, {})
+        await writer.release()
+    (verdict,) = await verify(dsn)
+    assert verdict.finding is None
+    assert verdict.chained_after < verdict.position
+    await tamper(dsn, "UPDATE pbscast_log.event SET provenance = 'status' WHERE position = 100")
+    (verdict,) = await verify(dsn)
+    assert verdict.finding is not None
+    assert verdict.finding.position == 100
+
+
+async def test_archives_are_part_of_the_log(log_dsn: str, tmp_path: Path) -> None:
+    async with Log.open(log_dsn) as log:
+        await write_months(log, log_dsn, "sitea", each=120)
+    (before,) = await verify(log_dsn)
+    assert before.finding is None
+    directory = tmp_path / "archives"
+    directory.mkdir()
+    await archive(log_dsn, directory, THIN_ALL)
+
+    (verdict,) = await verify(log_dsn, archives=directory)
+    assert verdict.finding is None
+    assert verdict.position == before.position
+    assert verdict.tale.thinned > 0
+    assert verdict.tale.incarnations == before.tale.incarnations
+    with pytest.raises(ConfigError, match="directory"):
+        await verify(log_dsn)
+
+    damaged = max(directory.rglob("*.parquet"), key=lambda file: file.stat().st_size)
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    (verdict,) = await verify(log_dsn, archives=directory)
+    assert verdict.finding is not None
+    assert damaged.name in str(verdict.finding)
+
+
+async def test_the_daemon_signs_once_it_has_its_key(log_dsn: str, tmp_path: Path) -> None:
+    await write(log_dsn)
+    path = tmp_path / "late.key"
+    with capture_logs() as logs:
+        signing = asyncio.create_task(sign_regularly(log_dsn, path, 0.01))
+        await _until(lambda: len(logs) == 1)
+        assert await read_stored(log_dsn) == []
+        make_key(path)
+        await _until(lambda: len(logs) == 2)
+        signing.cancel()
+    (made,) = await read_stored(log_dsn)
+    assert (made.site, made.number) == ("sitea", 1)
+    warned, signed = logs
+    assert "cannot be read: No such file" in warned["error"]
+    assert signed["event"] == "signed"
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)

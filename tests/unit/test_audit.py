@@ -1,0 +1,157 @@
+"""The pure parts of an audit: lines of COPY, steps of jobs, folds, keys."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from harness.chain import leaf_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pbscast.errors import ConfigError, DecodeError
+from pbscast_store.audit import keys
+from pbscast_store.audit.checkpoints import Checkpoint, read_file, write_file
+from pbscast_store.audit.lines import archived_line, canonical, prefix
+from pbscast_store.audit.lives import Values
+from pbscast_store.audit.transitions import Step, judge
+from pbscast_store.records import Record
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+TIMES = st.datetimes(timezones=st.just(UTC))
+RECORDS = st.builds(
+    Record,
+    **dict.fromkeys(["site", "kind", "id", "event", "provenance", "payload"], TEXTS),
+    **dict.fromkeys(["time", "logged"], TIMES),
+    **dict.fromkeys(["position", "incarnation", "revision"], st.integers(1, 2**31)),
+    owner=st.none() | TEXTS,
+    digest=st.binary(min_size=32, max_size=32),
+)
+
+
+@given(RECORDS)
+def test_a_line_gives_the_canonical_form(record: Record) -> None:
+    line = archived_line(record)
+    assert b"\n" not in line
+    assert line.count(b"\t") == 11
+    assert hashlib.sha256(canonical(prefix(record.site), line)).digest() == leaf_of(record)
+
+
+@pytest.mark.parametrize(
+    ("job", "before", "after", "step"),
+    [
+        ("1.s", None, "Q", Step.USUAL),
+        ("1.s", "E", "F", Step.USUAL),
+        ("1.s", "F", "R", Step.IMPOSSIBLE),
+        ("1.s", "M", "Q", Step.IMPOSSIBLE),
+        ("1[2].s", "X", "F", Step.USUAL),
+        ("1[2].s", "X", "Q", Step.IMPOSSIBLE),
+        ("1[].s", "E", "X", Step.IMPOSSIBLE),
+        ("1.s", "Q", "B", Step.IMPOSSIBLE),
+        ("1.s", "Q", "S", Step.ODD),
+        ("1.s", "Q", "?", Step.ODD),
+    ],
+)
+def test_steps_of_jobs(job: str, before: str | None, after: str, step: Step) -> None:
+    assert judge(job, before, after) is step
+
+
+CHANGES = st.lists(
+    st.tuples(
+        st.dictionaries(st.sampled_from("abc"), st.sampled_from("12")),
+        st.sets(st.sampled_from("abc")),
+    )
+)
+
+
+@settings(max_examples=60)
+@given(CHANGES, st.sets(st.integers(0, 10)))
+def test_a_fold_that_was_let_go_of_still_tells_what_differs(
+    changes: list[tuple[dict[str, str], set[str]]], settled: set[int]
+) -> None:
+    """Compared early or not, in the end the same names differ."""
+    final = {"a": "1", "b": "2"}
+    values, plain = Values(), dict[str, str]()
+    for number, (changed, removed) in enumerate(changes):
+        values.remove(removed)
+        values.latest.update(changed)
+        plain = {name: plain[name] for name in plain.keys() - removed} | changed
+        if number in settled:
+            values.settle(final)
+    wanted = {name for name in "abc" if plain.get(name) != final.get(name)}
+    assert values.settle(final) == wanted
+
+
+def test_openssl_agrees_with_a_signature(tmp_path: Path) -> None:
+    public = keys.make_key(tmp_path / "key")
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+    key = keys.load_private_key(tmp_path / "key")
+    made = Checkpoint("sitea", 1, 7, b"d" * 32, 5, 0, 6, key.key_id)
+    (tmp_path / "form").write_bytes(made.canonical)
+    (tmp_path / "signature").write_bytes(key.sign(made.canonical))
+    subprocess.run(
+        [
+            *("openssl", "pkeyutl", "-verify", "-pubin", "-inkey", str(public), "-rawin"),
+            *("-in", str(tmp_path / "form"), "-sigfile", str(tmp_path / "signature")),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    der = subprocess.run(
+        ["openssl", "pkey", "-pubin", "-in", public, "-outform", "DER"],
+        check=True,
+        capture_output=True,
+    ).stdout
+    assert hashlib.sha256(der).hexdigest()[:16] == key.key_id
+
+
+def test_keys_that_will_not_do(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        keys.load_private_key(path)
+    public = keys.make_key(path)
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="exists"):
+        keys.make_key(path)
+    public.rename(tmp_path / "elsewhere.pub")
+    with pytest.raises(ConfigError, match="never overwritten"):
+        keys.make_key(path)
+    assert path.read_bytes() == before
+    path.chmod(0o640)
+    with pytest.raises(ConfigError, match="others may read it: chmod 600"):
+        keys.load_private_key(path)
+    with pytest.raises(ConfigError, match="not an Ed25519 public key"):
+        keys.load_public_keys(path)
+    path.write_text("nonsense")
+    path.chmod(0o600)
+    with pytest.raises(ConfigError, match="not a private key"):
+        keys.load_private_key(path)
+
+
+def test_several_public_keys_in_one_file(tmp_path: Path) -> None:
+    files = [keys.make_key(tmp_path / name) for name in ("old", "new")]
+    (tmp_path / "both.pub").write_bytes(b"".join(file.read_bytes() for file in files))
+    both = keys.load_public_keys(tmp_path / "both.pub")
+    for name in ("old", "new"):
+        assert keys.load_private_key(tmp_path / name).key_id in both
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", "nonsense", '{"site": 1}'])
+def test_a_broken_export_names_its_line(tmp_path: Path, line: str) -> None:
+    path, made = tmp_path / "kept.jsonl", Checkpoint("s", 1, 2, b"", 3, 0, 4, "k", b"x")
+    write_file(path, [made])
+    assert read_file(path) == [made]
+    with path.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(DecodeError, match=r"kept\.jsonl:2: not a checkpoint"):
+        read_file(path)
+
+
+def test_time_is_told_in_microseconds() -> None:
+    moment = datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+    record = Record("s", 1, moment, "job", "1.s", 1, 1, "state", "journal", None, "{}", moment, b"")
+    assert archived_line(record).split(b"\t")[1:3] == [b"-1", b"-1"]
