@@ -1,4 +1,4 @@
-"""Ingest working off a backlog, beside the floor: plain COPY of the journal and of the events.
+"""Ingest working off a backlog, beside plain COPY; three busy sites at once, and how far behind.
 
 BACKLOG sets how many changes wait (by default 200,000; 1,000,000 takes several minutes to make).
 """
@@ -8,8 +8,12 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import sys
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from statistics import linear_regression
 
 import asyncpg
 import psycopg
@@ -18,6 +22,7 @@ import pytest
 from pbscast_deploy.config import Role
 from pbscast_deploy.simulator.load import LoadGenerator
 from pbscast_deploy.stage import DaemonProcess, Stage, StageSite, open_stage
+from pbscast_ingest.cursor import Cursor
 from pbscast_store.log import Log
 
 pytestmark = pytest.mark.benchmark
@@ -26,6 +31,10 @@ _SITE = "sitea"
 _BACKLOG = int(os.environ.get("BACKLOG", "200000"))
 _JOBS = 1000
 _POLL_SECONDS = 0.2
+
+_SITES = ("sitea", "siteb", "sitec")
+_BUSY_SECONDS = 30.0
+_LOOK_SECONDS = 1.0
 
 _CLONE = """
     INSERT INTO pbs.job
@@ -118,4 +127,78 @@ async def test_backlog_beside_copy() -> None:
         f"\ningest of a backlog of {changes:,}: {changes / seconds:,.0f} changes/s;"
         f" COPY out and in {changes / floor:,.0f}/s; ratio {floor / seconds:.2f};"
         f" resident {early:.0f} MB after a quarter, {most:.0f} MB at the most"
+    )
+
+
+def _flush_nothing(site: StageSite) -> None:
+    """Datastores of three sites share a disk in no real place: it must not be the limit."""
+    with psycopg.connect(site.dsn, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+
+
+async def _keep_busy(site: StageSite) -> float:
+    """As many changes as one connection commits; returns the rate."""
+    arguments = ["-m", "pbscast_deploy", "simulate", "load", "--site", site.name]
+    arguments += ["--dsn", site.dsn, "--seconds", str(_BUSY_SECONDS)]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    return float(said.split()[3])
+
+
+class _Lag:
+    """How many journaled changes of all sites the log does not have yet."""
+
+    def __init__(self, log: Log, sites: Sequence[StageSite]) -> None:
+        self._log = log
+        self._stack = ExitStack()
+        self._journals = {
+            site.name: self._stack.enter_context(psycopg.connect(site.dsn, autocommit=True))
+            for site in sites
+        }
+
+    async def look(self) -> int:
+        tops = {site.name: Cursor.load(site.cursor).top for site in await self._log.sites()}
+        lag = 0
+        for name, journal in self._journals.items():
+            row = journal.execute("SELECT last_value FROM pbscast.journal_seq").fetchone()
+            assert row is not None
+            lag += int(row[0]) - tops[name]
+        return lag
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+async def test_three_sites_at_their_highest_rate() -> None:
+    async with open_stage(*_SITES) as stage:
+        sites = list(stage.sites.values())
+        for site in sites:
+            await asyncio.to_thread(_flush_nothing, site)
+        stage.start_daemon(Role.INGEST)
+        await stage.wait_until_followed()
+        async with Log.open(stage.log_dsn) as log:
+            lag = _Lag(log, sites)
+            began = time.monotonic()
+            loads = [asyncio.create_task(_keep_busy(site)) for site in sites]
+            seen: list[tuple[float, int]] = []
+            while not all(load.done() for load in loads):
+                await asyncio.sleep(_LOOK_SECONDS)
+                seen.append((time.monotonic() - began, await lag.look()))
+            rates, ended = [load.result() for load in loads], time.monotonic()
+            while await lag.look():  # noqa: ASYNC110 - another process's progress
+                await asyncio.sleep(_POLL_SECONDS)
+            behind = time.monotonic() - ended
+            lag.close()
+    half = seen[len(seen) // 2 :]
+    slope = linear_regression(*zip(*half, strict=True)).slope
+    print(
+        f"\nthree sites at {', '.join(f'{rate:,.0f}' for rate in rates)} changes/s"
+        f" for {_BUSY_SECONDS:.0f} s: not yet logged, each fifth second:"
+        f" {', '.join(f'{rows:,}' for _, rows in seen[::5])}; in the second half it grew by"
+        f" {slope:,.0f} rows/s ({slope / sum(rates):.1%} of the rate);"
+        f" all logged {behind:.1f} s after the last commit"
     )

@@ -69,6 +69,18 @@ def test_columns_keep_what_looks_like_flags() -> None:
     assert row.context == {"nd_state": "11.5"}
 
 
+def test_attributes_named_like_columns_lose_their_flags() -> None:
+    row = journal_row(
+        1,
+        "U",
+        "server",
+        "",
+        changed={"scheduling": "15.True"},
+        before={"scheduling": "11.True"},
+    )
+    assert row.changed == row.before == {"scheduling": "True"}
+
+
 def test_what_is_no_utf8_is_escaped_and_named() -> None:
     row = journal_row(
         1, "I", "job", "1.s", changed={"Variable_List": "11.A=\udce9\\,B=ü", "x": "11.a\\b"}
