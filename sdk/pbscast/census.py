@@ -85,7 +85,7 @@ class StateCounts:
 
     def __init__(self, begin: datetime, end: datetime, buckets: int = BUCKETS) -> None:
         self._begin = begin
-        self._bucket = max(end - begin, timedelta(microseconds=buckets)) / buckets
+        self._length = max(end - begin, timedelta(microseconds=1))
         self._buckets = buckets
         # Whole buckets as differences to the one before, the broken ones at both ends by share.
         self._steps: dict[str, list[float]] = {}
@@ -93,8 +93,7 @@ class StateCounts:
 
     def add(self, state: str, begin: datetime, end: datetime) -> None:
         """Count one life that was in a state from ``begin`` to ``end``."""
-        left = min(max((begin - self._begin) / self._bucket, 0.0), float(self._buckets))
-        right = min(max((end - self._begin) / self._bucket, 0.0), float(self._buckets))
+        left, right = self._place(begin), self._place(end)
         if right <= left:
             return
         steps = self._steps.setdefault(state, [0.0] * (self._buckets + 1))
@@ -111,12 +110,18 @@ class StateCounts:
     @property
     def times(self) -> list[datetime]:
         """The beginning of each bucket, and the end of the last."""
-        return [self._begin + self._bucket * number for number in range(self._buckets + 1)]
+        count = self._buckets
+        return [self._begin + self._length * (number / count) for number in range(count + 1)]
 
     @property
     def bucket(self) -> timedelta:
         """The length of each."""
-        return self._bucket
+        return self._length / self._buckets
+
+    def _place(self, time: datetime) -> float:
+        # Not in multiples of a bucket, whose length is rounded to a microsecond.
+        share = (time - self._begin) / self._length
+        return min(max(share, 0.0), 1.0) * self._buckets
 
     def states(self) -> Iterator[tuple[str, list[float]]]:
         """Yield each state and its average number of lives in each bucket."""

@@ -38,15 +38,13 @@ def report(
     from pbscast_deploy.report.page import report_page  # noqa: PLC0415
 
     with new_file(html) as file:
-        reading, sites = asyncio.run(_read(settings, site or [], census, now))
+        reading, sites = asyncio.run(_read(settings, site or [], census))
         for piece in report_page(reading, sites, now):
             file.write(piece)
     typer.echo(f"{html} is written: {census.lives} lives, {reading.events} events")
 
 
-async def _read(
-    settings: Settings, wanted: list[str], census: Census, now: datetime
-) -> tuple[Reading, list[str]]:
+async def _read(settings: Settings, wanted: list[str], census: Census) -> tuple[Reading, list[str]]:
     reading = Reading(census)
     async with Log.open(settings.log.dsn, settings.archive.directory) as log:
         known = [row.name for row in await log.sites()]
@@ -62,7 +60,7 @@ async def _read(
                 def reached(time: datetime, task: TaskID = task) -> None:
                     progress.update(task, completed=(time - census.begin).total_seconds())
 
-                await read_site(log, name, reading, now, reached)
+                await read_site(log, name, reading, reached)
                 progress.update(task, completed=length)
     return reading, sites
 

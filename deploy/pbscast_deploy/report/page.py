@@ -18,7 +18,7 @@ def report_page(reading: Reading, sites: Sequence[str], now: datetime) -> Iterat
     title = f"PBS jobs from {clock(census.begin)} to {clock(census.end)}"
     sections = [*census_sections(census)]
     if shown:
-        sections += [_longest(reading, now), lives_section(shown, census.lives, now)]
+        sections += [_longest(reading), lives_section(shown, census.lives, census.end)]
     else:
         sections.append(Section("No jobs", ["No job lived in this period at these sites."]))
     return render_page(Page(title, _facts(reading, sites, now), [*_gaps(reading), *sections]))
@@ -38,14 +38,14 @@ def _facts(reading: Reading, sites: Sequence[str], now: datetime) -> list[tuple[
     ]
 
 
-def _longest(reading: Reading, now: datetime) -> Section:
+def _longest(reading: Reading) -> Section:
     census = reading.census
     courses = census.longest
-    text = []
+    text = ["What goes on did so when the period ended."]
     if census.lives > len(courses):
-        text = [f"The {len(courses)} lives that lasted longest, of {census.lives:,}."]
+        text.append(f"The {len(courses)} lives that lasted longest, of {census.lives:,}.")
     labels = [bar_label(course) for course in courses]
-    drawing = gantt(courses, labels, now, census.begin, census.end)
+    drawing = gantt(courses, labels, census.end, census.begin, census.end)
     return Section("Single jobs over time", text, [drawing])
 
 

@@ -40,9 +40,11 @@ class Reading:
 
 
 async def read_site(
-    log: Log, site: str, reading: Reading, now: datetime, told: Callable[[datetime], object]
+    log: Log, site: str, reading: Reading, told: Callable[[datetime], object]
 ) -> None:
     """Add a site's events of the census's period; tells of each page the time that it reaches.
+
+    What became of a life after the period is not looked at: it goes on when the period ends.
 
     Raises NotFoundError for a site that the log does not know.
     """
@@ -50,10 +52,10 @@ async def read_site(
     jobs = Selection(sites=(Site(site),))
     async for page in _pages(log, jobs, reading.census.begin, reading.census.end):
         for record in page:
-            _count(record, reading, lives, now)
+            _count(record, reading, lives)
         told(page[-1].time)
     for course in lives.values():
-        reading.census.add(course, now)
+        reading.census.add(course, reading.census.end)
     await _read_gaps(log, site, reading)
 
 
@@ -98,7 +100,7 @@ async def _pages(
         positions = page.positions
 
 
-def _count(record: Record, reading: Reading, lives: dict[LifeKey, Course], now: datetime) -> None:
+def _count(record: Record, reading: Reading, lives: dict[LifeKey, Course]) -> None:
     reading.events += 1
     first, _ = reading.positions.get(record.site, (record.position, 0))
     reading.positions[record.site] = first, record.position
@@ -108,7 +110,7 @@ def _count(record: Record, reading: Reading, lives: dict[LifeKey, Course], now: 
         return
     course = _observe(record, lives)
     if course.end is not None:
-        reading.census.add(lives.pop(key), now)
+        reading.census.add(lives.pop(key), reading.census.end)
 
 
 def _observe(record: Record, lives: dict[LifeKey, Course]) -> Course:

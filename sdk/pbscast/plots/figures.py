@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from html import escape
+from html import escape as escape_html
 from typing import TYPE_CHECKING, Any, Final
 
 from plotly.graph_objects import Bar, Figure, Scatter
@@ -101,7 +101,7 @@ def states_over_time(site: str, counts: StateCounts) -> Drawing:
         ]
     )
     _lay_out(figure, 330, hovermode="x unified")
-    figure.update_yaxes(title=f"jobs at {escape(site)}", rangemode="tozero")
+    figure.update_yaxes(title=f"jobs at {_text(site)}", rangemode="tozero")
     figure.update_xaxes(type="date", range=[times[0], times[-1]])
     return Drawing(figure, f"Number of jobs in each state over time at {site}", 330)
 
@@ -111,7 +111,7 @@ def lengths(what: str, found: Mapping[str, Lengths]) -> Drawing:
     figure = Figure(
         [
             Bar(
-                name=escape(site),
+                name=_text(site),
                 x=list(EDGE_WORDS),
                 y=item.bins,
                 marker={"color": SITE_COLOURS[number % len(SITE_COLOURS)]},
@@ -177,11 +177,11 @@ def _lay_out(figure: Figure, height: int, **more: Any) -> None:
 
 
 def _told(course: Course, state: str, begin: datetime, end: datetime, *, goes_on: bool) -> str:
-    word = escape(state_word(state))
+    word = _text(state_word(state))
     life = course.key
     parts = [
-        f"<b>{escape(life.id)}</b> {escape(course.name or '')}",
-        f"{escape(course.owner or '-')} at {escape(life.site)}, life {life.incarnation}",
+        f"<b>{_text(life.id)}</b> {_text(course.name or '')}",
+        f"{_text(course.owner or '-')} at {_text(life.site)}, life {life.incarnation}",
         f"{word} for {brief(end - begin)}{' and goes on' if goes_on else ''}",
         f"{_local(begin)} to {_local(end)}",
     ]
@@ -191,17 +191,22 @@ def _told(course: Course, state: str, begin: datetime, end: datetime, *, goes_on
     return "<br>".join(parts)
 
 
+def _text(text: str) -> str:
+    """Return text as plotly shows it; it knows no entity of a quotation mark."""
+    return escape_html(text, quote=False)
+
+
 def _colour(state: str) -> str:
     return STATE_COLOURS.get(state, OTHER_COLOUR)
 
 
 def _label(number: int, label: str) -> str:
     """Tell rows of one name apart; what is shown are the tick texts."""
-    return f"{number} {escape(label)}"
+    return f"{number} {_text(label)}"
 
 
 def _shorten(label: str) -> str:
-    return escape(label if len(label) <= _LABEL else f"{label[: _LABEL - 1]}…")
+    return _text(label if len(label) <= _LABEL else f"{label[: _LABEL - 1]}…")
 
 
 def _local(time: datetime) -> str:
