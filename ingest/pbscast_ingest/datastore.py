@@ -15,6 +15,7 @@ from pbscast_ingest.faults import (
     DatastoreError,
     DatastoreUnavailableError,
     DatastoreUnsupportedError,
+    place,
     translated,
 )
 
@@ -77,17 +78,6 @@ def answering(connection: Connection, where: str) -> Iterator[None]:
         raise DatastoreUnavailableError(message) from error
     finally:
         timer.cancel()
-
-
-def place(dsn: str) -> str:
-    """How messages call the datastore: hosts, port and database, no user and no password."""
-    try:
-        parts = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        return "datastore"
-    host = parts.get("host") or parts.get("hostaddr") or "local"
-    port = f":{parts['port']}" if "port" in parts else ""
-    return f"datastore {host}{port}/{parts.get('dbname') or ''}".rstrip("/")
 
 
 @asynccontextmanager

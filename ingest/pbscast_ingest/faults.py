@@ -5,7 +5,8 @@
         ├── DatastoreUnavailableError   (UnavailableError) gone, starting, slow: comes back
         ├── DatastoreRefusedError       (AccessDeniedError) password, pg_hba.conf, a right
         ├── DatastoreUnsupportedError   (UnsupportedError) too old, no hstore, no known schema
-        ├── DatastoreNotNamedError      (ConfigError) the connection string is malformed
+        ├── DatastoreMissingError       (NotFoundError) no such database
+        ├── DatastoreConfigError        (ConfigError) a connection string, a role that cannot be
         ├── JournalSilentError          (UnavailableError) heartbeats do not come through
         └── CaptureMissingError         (NotFoundError) changes are not being journaled
 
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from pbscast.errors import (
     AccessDeniedError,
@@ -49,8 +51,12 @@ class DatastoreUnsupportedError(DatastoreError, UnsupportedError):
     """The server or its schema is of a version this release does not serve."""
 
 
-class DatastoreNotNamedError(DatastoreError, ConfigError):
-    """The connection string is malformed."""
+class DatastoreMissingError(DatastoreError, NotFoundError):
+    """The server has no such database."""
+
+
+class DatastoreConfigError(DatastoreError, ConfigError):
+    """The connection string is malformed, or the role that is to read cannot be the reader."""
 
 
 class JournalSilentError(DatastoreError, UnavailableError):
@@ -64,9 +70,17 @@ class CaptureMissingError(DatastoreError, NotFoundError):
 _BY_STATE: Final[dict[str, type[DatastoreError]]] = {
     "28": DatastoreRefusedError,  # wrong password, no pg_hba.conf entry, no such role
     "42501": DatastoreRefusedError,  # insufficient privilege
-    "3D": DatastoreUnsupportedError,  # no such database
+    "25P03": DatastoreUnavailableError,  # we stalled with locks held, and lost the session
+    "3D": DatastoreMissingError,  # no such database
     "3F": DatastoreUnsupportedError,  # no such schema
     "42": DatastoreUnsupportedError,  # no such table, column, function
+    # Raised by capture/sql/install/10_preflight.sql.
+    "PBC01": DatastoreUnsupportedError,
+    "PBC02": DatastoreRefusedError,
+    "PBC03": DatastoreUnsupportedError,
+    "PBC04": DatastoreUnsupportedError,
+    "PBC05": DatastoreUnsupportedError,
+    "PBC06": DatastoreConfigError,
 }
 # A refused connection brings no SQLSTATE, only the server's line.
 _REFUSED: Final = re.compile(
@@ -75,17 +89,27 @@ _REFUSED: Final = re.compile(
 _NO_DATABASE: Final = re.compile(r"database .* does not exist")
 
 
+def place(dsn: str) -> str:
+    """How messages call the datastore: hosts, port and database, no user and no password."""
+    try:
+        given = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        return "datastore"
+    host = given.get("host") or given.get("hostaddr") or "the local socket"
+    port = f":{given['port']}" if given.get("port") else ""
+    database = given.get("dbname") or given.get("user") or ""
+    return "datastore " + f"{host}{port}/{database}".rpartition("@")[2].rstrip("/")
+
+
 @contextmanager
 def translated(where: str) -> Iterator[None]:
     """Raise what the driver raises inside as a DatastoreError of one line beginning with where."""
     try:
         yield
-    except psycopg.ProgrammingError as error:
-        if error.sqlstate is None:
-            line = f"{where}: malformed connection string: {_line(error)}"
-            raise DatastoreNotNamedError(line) from error
-        raise _fault(error)(f"{where}: {_line(error)}") from error
     except psycopg.Error as error:
+        if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
+            # What libpq says repeats parts of it, of the password as well.
+            raise DatastoreConfigError(f"{where}: malformed connection string") from error
         raise _fault(error)(f"{where}: {_line(error)}") from error
     except (OSError, TimeoutError) as error:
         raise DatastoreUnavailableError(
@@ -99,8 +123,10 @@ def _fault(error: psycopg.Error) -> type[DatastoreError]:
         line = str(error)
         if _REFUSED.search(line):
             return DatastoreRefusedError
-        return DatastoreUnsupportedError if _NO_DATABASE.search(line) else DatastoreUnavailableError
-    return _BY_STATE.get(state) or _BY_STATE.get(state[:2]) or DatastoreUnavailableError
+        return DatastoreMissingError if _NO_DATABASE.search(line) else DatastoreUnavailableError
+    known = _BY_STATE.get(state) or _BY_STATE.get(state[:2])
+    is_passing = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return known or (DatastoreUnavailableError if is_passing else DatastoreError)
 
 
 def _line(error: BaseException) -> str:

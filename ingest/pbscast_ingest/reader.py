@@ -12,11 +12,12 @@ from pydantic_core import from_json
 
 from pbscast_ingest.comparison import TableRow, decode_table_row
 from pbscast_ingest.cursor import witness
-from pbscast_ingest.datastore import Connection, answering, connect, place
+from pbscast_ingest.datastore import Connection, answering, connect
 from pbscast_ingest.faults import (
     CaptureMissingError,
     DatastoreUnavailableError,
     DatastoreUnsupportedError,
+    place,
     translated,
 )
 from pbscast_ingest.rows import JournalRow, decode_row, text

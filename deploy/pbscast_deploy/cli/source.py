@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,14 +113,7 @@ def _put(
     if path.exists() or passfile or new_password or not known:
         password, made = ensure_password(path, reader)
     try:
-        found = run(
-            dsn,
-            site=site,
-            reader_role=reader,
-            reader_password=password,
-            cap_bytes=settings.cap_bytes,
-            notify=settings.notify,
-        )
+        found = run(dsn, reader_password=password, **asdict(settings))
     except PbscastError as error:
         if made and not error.transient:  # else it may have been set all the same
             path.unlink()

@@ -13,8 +13,9 @@ from pbscast_ingest.capture import findings, progress
 from pbscast_ingest.capture.installation import refuse_another_site
 from pbscast_ingest.capture.report import CheckReport, Finding, fail
 from pbscast_ingest.capture.script import digest
-from pbscast_ingest.capture.session import administrator, place
+from pbscast_ingest.capture.session import administrator
 from pbscast_ingest.cursor import Cursor
+from pbscast_ingest.faults import place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

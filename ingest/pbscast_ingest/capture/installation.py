@@ -8,7 +8,7 @@ is tried again.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Unpack
 
 import psycopg
 from psycopg import sql
@@ -16,13 +16,14 @@ from psycopg import sql
 from pbscast.errors import ConflictError, NotFoundError, UnavailableError, UsageError
 from pbscast_ingest.capture.holders import describe_holders
 from pbscast_ingest.capture.script import (
-    DEFAULT_READER,
     JOURNAL_VERSION,
     Settings,
+    Wishes,
     preparing_messages,
     statements,
 )
-from pbscast_ingest.capture.session import administrator, place
+from pbscast_ingest.capture.session import administrator
+from pbscast_ingest.faults import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,13 +54,7 @@ class Removed(NamedTuple):
 
 
 def install(
-    dsn: str,
-    *,
-    site: str,
-    reader_role: str = DEFAULT_READER,
-    reader_password: str | None = None,
-    cap_bytes: int | None = None,
-    notify: bool | None = None,
+    dsn: str, *, site: str, reader_password: str | None = None, **wishes: Unpack[Wishes]
 ) -> InForce:
     """Put capture into a datastore, mend it, or bring it up to this release; safe to repeat.
 
@@ -72,10 +67,11 @@ def install(
         ConflictError: a newer release of pbscast is installed there, or it is another site's.
         PbscastError: as `administrator` says.
     """
-    if (cap_bytes is not None and cap_bytes <= 0) or not site or not reader_role:
+    settings = Settings(site, **wishes)
+    is_capped = settings.cap_bytes is None or settings.cap_bytes > 0
+    if not (is_capped and site and settings.reader_role):
         msg = "site and reader role must be named, and the journal's cap be above zero"
         raise UsageError(msg)
-    settings = Settings(site, reader_role, cap_bytes, notify)
     with administrator(dsn) as connection:
         _refuse_downgrade(connection, place(dsn))
         refuse_another_site(connection, place(dsn), site)
@@ -84,13 +80,7 @@ def install(
 
 
 def upgrade(
-    dsn: str,
-    *,
-    site: str,
-    reader_role: str = DEFAULT_READER,
-    reader_password: str | None = None,
-    cap_bytes: int | None = None,
-    notify: bool | None = None,
+    dsn: str, *, site: str, reader_password: str | None = None, **wishes: Unpack[Wishes]
 ) -> InForce:
     """As `install`, over what is there; the journal and its incarnation stay.
 
@@ -98,16 +88,9 @@ def upgrade(
     """
     with administrator(dsn) as connection:
         if connection.execute("SELECT to_regnamespace('pbscast')").fetchone() == (None,):
-            msg = f"datastore {place(dsn)}: nothing to upgrade, capture is not installed there"
+            msg = f"{place(dsn)}: nothing to upgrade, capture is not installed there"
             raise NotFoundError(msg)
-    return install(
-        dsn,
-        site=site,
-        reader_role=reader_role,
-        reader_password=reader_password,
-        cap_bytes=cap_bytes,
-        notify=notify,
-    )
+    return install(dsn, site=site, reader_password=reader_password, **wishes)
 
 
 def reader_has_password(dsn: str, role: str) -> bool:
@@ -150,7 +133,7 @@ def _switch(dsn: str, site: str | None, what: str, statement: sql.SQL | sql.Comp
         try:
             connection.execute(statement)
         except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction) as error:
-            msg = f"datastore {place(dsn)}: nothing to {what}, capture is not installed there"
+            msg = f"{place(dsn)}: nothing to {what}, capture is not installed there"
             raise NotFoundError(msg) from error
 
 
@@ -193,7 +176,7 @@ def _persist(connection: psycopg.Connection, where: str, attempt: Callable[[], N
                 raise
             if time.monotonic() + delay > deadline:
                 holders = describe_holders(connection)
-                msg = f"datastore {where}: nothing changed, PBS's tables are in use: {holders}"
+                msg = f"{where}: nothing changed, PBS's tables are in use: {holders}"
                 raise UnavailableError(msg) from error
         time.sleep(delay)
         delay = min(2 * delay, 2.0)
@@ -203,15 +186,13 @@ def refuse_another_site(connection: psycopg.Connection, where: str, site: str | 
     """Raise ConflictError if capture is installed there for another site than this; None: any."""
     found = _installed(connection, "site")
     if site is not None and found is not None and found != site:
-        raise ConflictError(
-            f"datastore {where} is site {found}, not {site}: wrong --site or --dsn?"
-        )
+        raise ConflictError(f"{where} is site {found}, not {site}: wrong --site or --dsn?")
 
 
 def _refuse_downgrade(connection: psycopg.Connection, where: str) -> None:
     version = _installed(connection, "version")
     if version is not None and version > JOURNAL_VERSION:
-        msg = f"datastore {where}: a newer release installed journal version {version}; use that"
+        msg = f"{where}: a newer release installed journal version {version}; use that"
         raise ConflictError(msg)
 
 

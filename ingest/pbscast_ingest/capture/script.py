@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from psycopg import sql
 
@@ -30,6 +30,14 @@ class Settings:
     notify: bool | None = None
     """Whether the doorbell is rung; without it the reader polls. None for either: as it was, in a
     first installation 1 GiB and rung."""
+
+
+class Wishes(TypedDict, total=False):
+    """The settings that may be left out."""
+
+    reader_role: str
+    cap_bytes: int | None
+    notify: bool | None
 
 
 @cache
