@@ -71,7 +71,7 @@ async def write_months(log: Log, dsn: str, *sites: str, each: int = 300, months:
     """Lives of jobs in each month of the past and in this one, a fresh part of them each month."""
     await give_past(dsn, months)
     for site in sites:
-        lives = dated(interleaved_lives(abreast=20, site=site), each, months)
+        lives = dated(interleaved_lives(abreast=10, site=site), each, months)
         for number in range(months, -1, -1):
             moment = months_ago(number) + DAY
             await write_at(log, site, moment, islice(lives, each))

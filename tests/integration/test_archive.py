@@ -8,6 +8,7 @@ import resource
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -51,8 +52,9 @@ from pbscast_store.records import Record
 from pbscast_store.source import Window
 
 SITES = ("sitea", "siteb")
-EACH = 120
-PAST = 3 * EACH
+EACH = 80
+MONTHS = 2
+PAST = MONTHS * EACH
 """Events of a site that are older than this month."""
 
 
@@ -67,13 +69,35 @@ def _past_template(log_server: str, _log_template: str) -> Iterator[str]:
 
 async def _write_past(dsn: str) -> None:
     async with Log.open(dsn) as log:
-        await write_months(log, dsn, *SITES, each=EACH)
+        await write_months(log, dsn, *SITES, each=EACH, months=MONTHS)
 
 
 @pytest.fixture
 def past_log(log_databases: Databases, _past_template: str) -> str:
-    """A log with three months behind it."""
+    """A log with two months behind it."""
     return log_databases.create(_past_template)
+
+
+@dataclass(frozen=True)
+class KeptLog:
+    """A log whose past is archived, for tests that only read."""
+
+    dsn: str
+    directory: Path
+    before: dict[str, list[Record]]
+    """All events of each site, as PostgreSQL gave them."""
+
+
+@pytest.fixture(scope="module")
+def kept_log(
+    log_server: str, _past_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[KeptLog]:
+    databases = Databases(log_server)
+    dsn, directory = databases.create(_past_template), tmp_path_factory.mktemp("archive")
+    before = asyncio.run(records_of(dsn))
+    asyncio.run(archive(dsn, directory))
+    yield KeptLog(dsn, directory, before)
+    databases.drop_all()
 
 
 @asynccontextmanager
@@ -97,7 +121,7 @@ async def test_what_was_archived_is_read_as_before(past_log: str, tmp_path: Path
     assert [(one.site, one.last - one.first + 1) for one in kept] == [
         ("sitea", EACH),
         ("siteb", EACH),
-    ] * 3
+    ] * MONTHS
     assert {position for _, position in await kept_in_database(past_log)} == set(
         range(PAST + 1, PAST + EACH + 1)
     )
@@ -106,11 +130,10 @@ async def test_what_was_archived_is_read_as_before(past_log: str, tmp_path: Path
     assert [one.encode() for one in after["sitea"]] == [one.encode() for one in before["sitea"]]
 
 
-async def test_pages_of_archives_are_as_promised(past_log: str, tmp_path: Path) -> None:
-    before = (await records_of(past_log))["sitea"]
-    await archive(past_log, tmp_path)
+async def test_pages_of_archives_are_as_promised(kept_log: KeptLog) -> None:
+    before = kept_log.before["sitea"]
 
-    async with archived(past_log, tmp_path) as (log, _):
+    async with archived(kept_log.dsn, kept_log.directory) as (log, _):
         assert await log.read("sitea", 5, 3) == before[5:8]
         assert await log.read("sitea", 5, 100, max_bytes=1) == before[5:6]
         size = sum(len(record.payload.encode()) for record in before[:10])
@@ -119,13 +142,12 @@ async def test_pages_of_archives_are_as_promised(past_log: str, tmp_path: Path) 
         assert await log.read("nowhere", 0, 10) == []
 
 
-async def test_the_events_of_objects_are_found(past_log: str, tmp_path: Path) -> None:
-    before = (await records_of(past_log))["sitea"]
-    await archive(past_log, tmp_path)
-    wanted = {"7.sitea", "20.sitea", "45.sitea", "none"}
+async def test_the_events_of_objects_are_found(kept_log: KeptLog) -> None:
+    before = kept_log.before["sitea"]
+    wanted = {"7.sitea", "12.sitea", "none"}
     expected = [one for one in before[:PAST] if one.kind == "job" and one.id in wanted]
 
-    async with archived(past_log, tmp_path) as (_, archives):
+    async with archived(kept_log.dsn, kept_log.directory) as (_, archives):
         found = await archives.mentions("sitea", "job", wanted, Window(), 1000)
         assert [(one.position, one.id, one.event, one.bytes) for one in found] == [
             (one.position, one.id, one.event, len(one.payload.encode())) for one in expected
@@ -136,17 +158,13 @@ async def test_the_events_of_objects_are_found(past_log: str, tmp_path: Path) ->
         assert list(records.values()) == expected
         narrow = Window(after=8, before=51)
         some = await archives.mentions("sitea", "job", {"7.sitea"}, narrow, 1)
-        assert [one.position for one in some] == [28]
+        assert [one.position for one in some] == [18]
         assert await archives.mentions("sitea", "node", {"7.sitea"}, Window(), 9) == []
 
 
-async def test_without_its_directory_the_log_says_what_is_missing(
-    past_log: str, tmp_path: Path
-) -> None:
-    await archive(past_log, tmp_path)
-
-    async with Log.open(past_log) as log:
-        with pytest.raises(ConfigError, match=r"events 1 to 120 of sitea .*\[archive\] directory"):
+async def test_without_its_directory_the_log_says_what_is_missing(kept_log: KeptLog) -> None:
+    async with Log.open(kept_log.dsn) as log:
+        with pytest.raises(ConfigError, match=r"events 1 to 80 of sitea .*\[archive\] directory"):
             await log.read("sitea", 0, 10)
         assert (await log.read("sitea", PAST, 1))[0].position == PAST + 1
 
@@ -230,7 +248,7 @@ async def test_a_dry_run_changes_nothing(past_log: str, tmp_path: Path) -> None:
         )
     ]
 
-    assert len(told) == 6
+    assert len(told) == 2 * MONTHS
     assert await kept_in_database(past_log) == before
     assert files_in(tmp_path) == []
 
@@ -247,11 +265,11 @@ async def test_a_changed_event_is_not_archived(past_log: str, tmp_path: Path) ->
     await execute(
         past_log,
         "SET session_replication_role = replica",
-        "UPDATE pbscast_log.event SET owner = 'mallory' WHERE site = 'sitea' AND position = 200",
+        "UPDATE pbscast_log.event SET owner = 'mallory' WHERE site = 'sitea' AND position = 120",
     )
     before = await kept_in_database(past_log)
 
-    with pytest.raises(DecodeError, match="sitea:200 does not fit its digest"):
+    with pytest.raises(DecodeError, match="sitea:120 does not fit its digest"):
         await archive(past_log, tmp_path)
 
     # The month before was fine.
@@ -259,16 +277,15 @@ async def test_a_changed_event_is_not_archived(past_log: str, tmp_path: Path) ->
     assert not [name for name in files_in(tmp_path) if name.endswith(".part")]
 
 
-async def test_a_damaged_archive_is_named(past_log: str, tmp_path: Path) -> None:
-    await archive(past_log, tmp_path / "sound")
+async def test_a_damaged_archive_is_named(kept_log: KeptLog, tmp_path: Path) -> None:
     parts = ["json", "full.events.parquet", "full.objects.parquet"]
 
     for part, damage in itertools.product(parts, ["missing", "truncated", "changed"]):
         directory = tmp_path / f"{damage}.{part}"
-        shutil.copytree(tmp_path / "sound", directory)
-        (file,) = (directory / "sitea").glob(f"*{months_ago(2):%Y%m}.{part}")
+        shutil.copytree(kept_log.directory, directory)
+        (file,) = (directory / "sitea").glob(f"*{months_ago(1):%Y%m}.{part}")
         _damage(file, damage)
-        async with archived(past_log, directory) as (log, _):
+        async with archived(kept_log.dsn, directory) as (log, _):
             with pytest.raises((NotFoundError, DecodeError)) as raised:
                 await log.read("sitea", EACH, 10)
             assert str(file) in str(raised.value)
@@ -282,7 +299,7 @@ async def test_the_archive_of_another_log_is_refused(
     await archive(past_log, tmp_path)
     other = log_dsn
     async with Log.open(other) as log:
-        await write_months(log, other, "sitea", each=EACH)
+        await write_months(log, other, "sitea", each=EACH, months=MONTHS)
     before = await kept_in_database(other)
 
     with pytest.raises(ConflictError, match="holds other events than the log"):
@@ -304,7 +321,7 @@ async def test_a_full_disk_leaves_nothing_half_written(past_log: str, tmp_path: 
 
     assert await kept_in_database(past_log) == before
     assert files_in(tmp_path) == []
-    assert len(await archive(past_log, tmp_path)) == 6
+    assert len(await archive(past_log, tmp_path)) == 2 * MONTHS
 
 
 async def test_a_reader_delays_the_drop_and_nobody_else(
@@ -356,7 +373,8 @@ async def test_only_what_is_archived_can_be_dropped(past_log: str) -> None:
 
     with pytest.raises(asyncpg.PostgresError, match="in no archive"):
         await execute(
-            past_log, f"SELECT pbscast_log.drop_archived_partition('event_p{months_ago(3):%Y%m}')"
+            past_log,
+            f"SELECT pbscast_log.drop_archived_partition('event_p{months_ago(MONTHS):%Y%m}')",
         )
 
     assert await kept_in_database(past_log) == before
@@ -374,7 +392,6 @@ def suicide() -> Iterator[Suicide]:
     [
         ("writing._write_objects", "before"),
         ("writing.verify", "before"),
-        ("writing.write_manifest", "before"),
         ("writing.write_manifest", "after"),
         ("catalog.drop_partition", "before"),
         ("keeping._kept", "before"),
@@ -416,13 +433,9 @@ async def test_thinning_that_is_killed_goes_on(
     assert digest == before[PAST - 1].digest
 
 
-async def test_a_stream_is_filled_anew_from_archives(
-    past_log: str, tmp_path: Path, nats_url: str
-) -> None:
-    await archive(past_log, tmp_path)
-
+async def test_a_stream_is_filled_anew_from_archives(kept_log: KeptLog, nats_url: str) -> None:
     async with (
-        archived(past_log, tmp_path) as (log, _),
+        archived(kept_log.dsn, kept_log.directory) as (log, _),
         fanning(log, nats_url, max_age=None) as fanout,
     ):
         await published_to(fanout, "sitea", PAST + EACH)

@@ -45,14 +45,27 @@ async def _write(dsn: str) -> None:
         await write_months(log, dsn, "sitea", "siteb", each=EACH)
 
 
+@pytest.fixture(scope="module")
+def dsn(log_server: str, template: str) -> Iterator[str]:
+    """A log to read alone."""
+    databases = Databases(log_server)
+    yield databases.create(template)
+    databases.drop_all()
+
+
 @pytest.fixture
-def dsn(log_databases: Databases, template: str) -> str:
+def own_dsn(log_databases: Databases, template: str) -> str:
+    """A log of the test's own."""
     return log_databases.create(template)
 
 
 @pytest.fixture
 def pbscastd(dsn: str, tmp_path: Path) -> Run:
     """Runs a command; what it raises is what `main` makes one line of."""
+    return commands(dsn, tmp_path)
+
+
+def commands(dsn: str, tmp_path: Path) -> Run:
     config = tmp_path / "pbscast.toml"
     config.write_text(
         f'[log]\ndsn = "{dsn}"\n[archive]\ndirectory = "{tmp_path / "archive"}"\n'
@@ -146,10 +159,9 @@ def test_a_selection_is_all_of_it_and_nothing_else(pbscastd: Run, dsn: str, tmp_
     assert out.read_bytes().splitlines() == expected
 
 
-def test_archive_says_what_it_did_and_export_reads_it(
-    pbscastd: Run, dsn: str, tmp_path: Path
-) -> None:
-    before = records_of(dsn)
+def test_archive_says_what_it_did_and_export_reads_it(own_dsn: str, tmp_path: Path) -> None:
+    pbscastd = commands(own_dsn, tmp_path)
+    before = records_of(own_dsn)
 
     planned = pbscastd("archive", "--dry-run")
     done = pbscastd("archive")
@@ -200,12 +212,12 @@ def test_wrong_input_is_said_at_once(pbscastd: Run, dsn: str, tmp_path: Path) ->
     assert "archive.directory: not set" in str(result.exception)
 
 
-def test_what_is_archived_elsewhere_is_not_left_out(
-    pbscastd: Run, dsn: str, tmp_path: Path
-) -> None:
-    asyncio.run(archive(dsn, tmp_path / "moved"))
+def test_what_is_archived_elsewhere_is_not_left_out(own_dsn: str, tmp_path: Path) -> None:
+    asyncio.run(archive(own_dsn, tmp_path / "moved"))
 
-    result = pbscastd("export", "--format", "csv", "--out", str(tmp_path / "out"))
+    result = commands(own_dsn, tmp_path)(
+        "export", "--format", "csv", "--out", str(tmp_path / "out")
+    )
 
     assert isinstance(result.exception, NotFoundError)
     assert str(tmp_path / "archive" / "sitea") in str(result.exception)
