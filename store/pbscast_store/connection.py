@@ -68,7 +68,8 @@ async def open_pool(dsn: str) -> asyncpg.Pool:
             max_size=10,
             timeout=CONNECT_TIMEOUT,
             command_timeout=QUERY_TIMEOUT,
-            server_settings=_SETTINGS,
+            # To plan a page anew, with all partitions, would cost more than to read it.
+            server_settings=_SETTINGS | {"plan_cache_mode": "force_generic_plan"},
             reset=_keep_as_it_is,
         )
 

@@ -25,6 +25,7 @@ STRIDE: Final = 200_000
 _ABREAST: Final = 200
 """Lives that are looked up at once, beside those that have begun and not ended by then."""
 _BATCH: Final = 5_000
+"""Events that are looked at at once, after a first page's worth."""
 _PATIENCE: Final = 1.5
 """Seconds after which a page ends with what was found."""
 
@@ -171,19 +172,21 @@ class _Search:
     async def _scan(self, site: str, window: Window) -> Stretch:
         """Read the log in order and look each event's life up, as long as patience lasts."""
         found: list[Place] = []
+        size = self._limit
         is_stalled = window.begin is not None or window.end is not None
         while window.before - window.after > 1:
             if is_stalled:
                 window = await self._skip(site, window)
                 is_stalled = False
             part = _first_part(window)
-            batch = await self._source.scanned_places(site, self._kind, part, _BATCH)
+            batch = await self._source.scanned_places(site, self._kind, part, size)
             chosen = await self._choose(site, window, batch)
             found += chosen
             if len(found) >= self._limit:
                 return Stretch(found[: self._limit], found[self._limit - 1].position, ended=False)
             is_stalled = not chosen
-            window = window.beyond(_reached(batch, part))
+            window = window.beyond(_reached(batch, part, size))
+            size = max(_BATCH, size)
             if self._clock() > self._deadline:
                 break
         start = window.before if window.newest_first else window.after
@@ -228,7 +231,7 @@ def _first_part(window: Window) -> Window:
     return replace(window, before=min(window.before, window.after + STRIDE + 1))
 
 
-def _reached(batch: list[Place], part: Window) -> int:
-    if len(batch) == _BATCH:
+def _reached(batch: list[Place], part: Window, size: int) -> int:
+    if len(batch) == size:
         return batch[-1].position
     return part.after + 1 if part.newest_first else part.before - 1
