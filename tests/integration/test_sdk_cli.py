@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -15,7 +14,9 @@ from pathlib import Path
 import pytest
 from harness.proxy import cutting_proxy
 from harness.stream import Message, Publisher, SiteLog, publishing, serve_history
+from nats.aio.msg import Msg
 
+from pbscast.requests import JOBS, JobsRequest
 from pbscast_deploy.embedded import NatsServer
 
 COMMAND = [sys.executable, "-m", "pbscast"]
@@ -137,6 +138,46 @@ async def test_since_and_last(publisher: Publisher, nats_url: str) -> None:
     assert out.splitlines() == bodies(first[-1], second[-1])
 
 
+async def serve_jobs(publisher: Publisher, *known: str) -> list[bytes]:
+    """Answer as the jobs service does; gives what is asked."""
+    asked: list[bytes] = []
+
+    async def answer(message: Msg) -> None:
+        asked.append(message.data)
+        [wanted] = JobsRequest.model_validate_json(message.data).ids
+        headers = {
+            "Nats-Service-Error": f"NotFoundError: the log has no job {wanted}",
+            "Nats-Service-Error-Code": "404",
+        }
+        refusal = None if wanted in known else headers
+        await publisher.client.publish(message.reply, b'{"lives":[]}', headers=refusal)
+
+    await publisher.client.subscribe(JOBS, cb=answer)
+    await publisher.client.flush()
+    return asked
+
+
+@pytest.mark.parametrize("option", ["--json", "--last", "--until-finished"])
+async def test_a_job_that_nobody_knows_is_said_once_and_waited_for(
+    option: str, publisher: Publisher, nats_url: str
+) -> None:
+    site = SiteLog("sitea")
+    asked = await serve_jobs(publisher, "7.sitea")
+    arguments = ("7.sitea", "8.sitea", "8.sitea", "9", option, "--servers", nats_url)
+    async with running("watch", *arguments) as process:
+        assert process.stderr is not None
+        async with asyncio.timeout(30):
+            said = await process.stderr.readline()
+        assert said == b"pbscast: the log has no job 8.sitea; waiting for it\n"
+        await publisher.publish(message := site.job("8.sitea", "submit", state="Q"))
+        [line] = await lines(process, 1)
+        assert line == message.body if option == "--json" else b"8.sitea" in line
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(30):
+            assert await process.communicate() == (b"", b"")
+    assert len(asked) == 2
+
+
 async def test_history(publisher: Publisher, nats_url: str) -> None:
     site = SiteLog("sitea")
     messages = [*site.life("19.sitea", name="jürgen")]
@@ -219,19 +260,22 @@ async def test_ctrl_c_leaves_nothing_behind(publisher: Publisher, nats_url: str)
     assert await publisher.consumers() == []
 
 
-async def test_a_reader_that_has_had_enough(publisher: Publisher, nats_url: str) -> None:
+@pytest.mark.parametrize("form", [["--json"], []], ids=str)
+async def test_a_reader_that_has_had_enough(
+    publisher: Publisher, nats_url: str, form: list[str]
+) -> None:
     site = SiteLog("sitea")
     await publisher.publish(*site.life("19.sitea"))
     read, write = os.pipe()
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
-        *("watch", "--from-start", "--json", "--servers", nats_url),
+        *("watch", "--from-start", *form, "--servers", nats_url),
         stdout=write,
         stderr=PIPE,
     )
     os.close(write)
     with os.fdopen(read, "rb") as reader:
-        assert json.loads(await asyncio.to_thread(reader.readline))["id"] == "sitea:1"
+        assert b"sitea" in await asyncio.to_thread(reader.readline)
     while process.returncode is None:
         await publisher.publish(site.job("20.sitea"))
         await asyncio.sleep(0.05)

@@ -30,13 +30,20 @@ _UTF: Final = Glyphs(arrow="→", more="…", line="─", tick="┴", dash="—"
 _ASCII: Final = Glyphs(arrow=">", more="..", line="-", tick="+", dash="-")
 
 
+class _Console(Console):
+    """Leaves it to the command what it means that nobody reads on."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Paper:
     """Standard output. A letter that its encoding lacks is printed as a question mark."""
 
     def __init__(self, console: Console | None = None) -> None:
         if console is None and isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")
-        self.console = console or Console(
+        self.console = console or _Console(
             highlight=False, soft_wrap=True, markup=False, emoji=False
         )
         self.glyphs = _UTF if self.console.encoding.startswith("utf") else _ASCII

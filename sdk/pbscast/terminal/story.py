@@ -29,7 +29,8 @@ _INDENT: Final = 2
 
 def tell_course(course: Course, paper: Paper, now: datetime, *, newest_first: bool = False) -> None:
     """Print one life: its header, bar, durations, and its steps in order."""
-    paper.put(*_header(course, now))
+    for place, text in enumerate(_header(course, now)):
+        put_wrapped(text, paper, indent=_INDENT if place else 0)
     if course.spans:
         scale = scale_of([course], paper.width - _INDENT - 2, now)
         line = bar(course.spans, scale, paper)
@@ -71,16 +72,14 @@ def _header(course: Course, now: datetime) -> Iterator[Text]:
     lasted = brief((course.ended or now) - course.began)
     yield facts.append(f"  after {lasted}" if course.end else f"  {lasted} ago, goes on", "dim")
     if course.end is not None:
-        yield Text("  ").append(
-            printable(describe_end(course.end)), f"bold {end_style(course.end)}"
-        )
+        yield Text().append(printable(describe_end(course.end)), f"bold {end_style(course.end)}")
 
 
 def _facts(*facts: tuple[str, str | None]) -> Text:
-    text = Text("  ")
+    text = Text()
     for name, value in facts:
         if value:
-            text.append("  " if len(text) > _INDENT else "")
+            text.append("  " if text else "")
             text.append(f"{name} ", "dim").append(printable(value))
     return text
 
@@ -89,12 +88,12 @@ def _moment(time: datetime) -> str:
     return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def put_wrapped(text: Text, paper: Paper) -> None:
+def put_wrapped(text: Text, paper: Paper, *, indent: int = _INDENT) -> None:
     """Print a text that begins with an indent, also where a terminal breaks it."""
     if paper.wraps:
-        paper.console.print(Padding(text, (0, 0, 0, _INDENT)), soft_wrap=False)
+        paper.console.print(Padding(text, (0, 0, 0, indent)), soft_wrap=False)
     else:
-        paper.put(Text("  ").append_text(text))
+        paper.put(Text(" " * indent).append_text(text))
 
 
 def _put_steps(steps: list[Step], paper: Paper) -> None:
