@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from statistics import quantiles
-from time import perf_counter
+from time import perf_counter, process_time
 
 import asyncpg
 import pytest
@@ -25,9 +28,33 @@ from pbscast_store.writer import AppendResult, SiteWriter
 pytestmark = pytest.mark.benchmark
 
 _EVENTS = 60_000
+_TURN = 12_000
 
 
-@pytest.mark.parametrize("size", [500, 1000])
+@dataclass
+class Spent:
+    """Seconds that one side has taken, and those of processors here and in its server process."""
+
+    time: float = 0.0
+    client: float = 0.0
+    server: float = 0.0
+
+    @contextmanager
+    def spending(self, connection: asyncpg.Connection) -> Iterator[None]:
+        """Whatever is done meanwhile, by way of the connection."""
+        server, client, time = _server_seconds(connection), process_time(), perf_counter()
+        yield
+        self.time += perf_counter() - time
+        self.client += process_time() - client
+        self.server += _server_seconds(connection) - server
+
+
+def _server_seconds(connection: asyncpg.Connection) -> float:
+    fields = Path(f"/proc/{connection.get_server_pid()}/schedstat").read_text().split()
+    return int(fields[0]) / 1e9
+
+
+@pytest.mark.parametrize("size", [1000, 4000])
 @pytest.mark.parametrize("in_flight", [1, 2])
 async def test_append_beside_copy(own_postgres: PostgresServer, size: int, in_flight: int) -> None:
     """In turn, so that whatever else the machine does falls on both alike."""
@@ -36,7 +63,7 @@ async def test_append_beside_copy(own_postgres: PostgresServer, size: int, in_fl
     copying = await asyncpg.connect(dsn)
     partition = await copying.fetchval("SELECT min(inhrelid::regclass::text) FROM pg_inherits")
     await copying.execute(f"CREATE TABLE floor (LIKE {partition} INCLUDING ALL)")
-    spent = dict.fromkeys(("copy", "append"), 0.0)
+    copied, appended = Spent(), Spent()
     drafts = batches(interleaved_lives(), size)
     async with Log.open(dsn) as log:
         await log.register_site("sitea")
@@ -45,23 +72,23 @@ async def test_append_beside_copy(own_postgres: PostgresServer, size: int, in_fl
         heads: dict[ObjectKey, Head] = {}
         tail = Tail("sitea")
         while writer.position < _EVENTS:
-            turn = list(islice(drafts, 10))
+            turn = list(islice(drafts, _TURN // size))
             plans = _plans(turn, heads, tail)
             tail = plans[-1].tail
             gc.collect()
-            began = perf_counter()
-            for planned in plans:
-                await _copy(copying, planned)
-            copied = perf_counter()
-            await _append(writer, turn, in_flight)
-            spent["copy"] += copied - began
-            spent["append"] += perf_counter() - copied
-        rate = {what: writer.position / seconds for what, seconds in spent.items()}
+            with copied.spending(copying):
+                for planned in plans:
+                    await _copy(copying, planned)
+            with appended.spending(writer._connection):
+                await _append(writer, turn, in_flight)
     await copying.close()
-    print(
-        f"\nappend, {size} a batch, {in_flight} in flight: {rate['append']:,.0f} events/s;"
-        f" plain COPY {rate['copy']:,.0f}/s; ratio {rate['append'] / rate['copy']:.2f}"
-    )
+    print(f"\n{size} a batch, {in_flight} in flight; ratio {copied.time / appended.time:.2f}")
+    for name, spent in ("append", appended), ("plain COPY", copied):
+        print(
+            f"{name}: {writer.position / spent.time:,.0f} events/s; processor time an event:"
+            f" client {spent.client / writer.position * 1e6:.1f} µs,"
+            f" server {spent.server / writer.position * 1e6:.1f} µs"
+        )
 
 
 async def test_append_of_one_event(own_postgres: PostgresServer) -> None:
