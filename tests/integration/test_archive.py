@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,6 +30,8 @@ from harness.archiving import (
     write_months,
 )
 from harness.fanning import assert_published, fanning, published_to, stored
+from harness.jobs import interleaved_lives
+from harness.older_log import OlderLog
 from harness.servers import Databases
 from harness.suicide import Suicide
 
@@ -47,6 +50,7 @@ from pbscast_store.archive.keeping import keep
 from pbscast_store.archive.manifest import read_manifest
 from pbscast_store.archive.retention import Policy, Retention
 from pbscast_store.archive.thinning import Thinned, leaf_of
+from pbscast_store.audit.verify import verify
 from pbscast_store.log import Log
 from pbscast_store.records import Record
 from pbscast_store.source import Window
@@ -186,6 +190,53 @@ async def test_a_partition_stays_until_the_longest_retention_of_its_sites_has_pa
     assert await archive(past_log, tmp_path, Policy(year)) == []
     assert await archive(past_log, tmp_path, Policy(KEEP_NOTHING.default, {"siteb": year})) == []
     assert files_in(tmp_path) == []
+
+
+async def test_events_from_before_the_chain_are_archived_as_well(
+    log_databases: Databases, tmp_path: Path
+) -> None:
+    dsn = log_databases.create()
+    lives = interleaved_lives(abreast=5)
+    connection = await asyncpg.connect(dsn)
+    older = OlderLog(connection)
+    await older.make()
+    await older.acquire("sitea")
+    await older.append("sitea", list(islice(lives, 30)))
+    await connection.close()
+    past, month = months_ago(1) + DAY, months_ago(0)
+    await execute(
+        dsn,
+        "SET session_replication_role = replica",
+        f"UPDATE pbscast_log.event SET logged = '{past}'",
+        f"UPDATE pbscast_log.site SET logged = '{past}', holder = NULL",
+    )
+    await Log.migrate_at(dsn)
+    first = f"pbscast_log.event_p{month:%Y%m}"
+    await execute(
+        dsn,
+        f"ALTER TABLE pbscast_log.event DETACH PARTITION {first}",
+        f"ALTER INDEX {first}_pkey RENAME TO event_before_pkey",
+        f"ALTER INDEX {first}_history RENAME TO event_before_history",
+        f"ALTER TABLE {first} RENAME TO event_before",
+        "ALTER TABLE pbscast_log.event ATTACH PARTITION pbscast_log.event_before"
+        f" FOR VALUES FROM (MINVALUE) TO ('{month}')",
+        f"SELECT pbscast_log.make_partition('{month:%Y-%m-%d}')",
+    )
+    async with Log.open(dsn) as log:
+        await write_at(log, "sitea", past, islice(lives, 20))
+        await write_at(log, "sitea", month, islice(lives, 10))
+        before = await whole(log, "sitea")
+    assert [record.digest is None for record in before] == [True] * 30 + [False] * 30
+
+    (kept,) = await archive(dsn, tmp_path, THIN_ALL)
+
+    assert (kept.first, kept.last, kept.thinned) == (1, 50, 10)
+    async with archived(dsn, tmp_path) as (log, _):
+        left = [one for one in before if one.event != "usage" or one.position > 50]
+        assert await whole(log, "sitea") == left
+    (verdict,) = await verify(dsn, archives=tmp_path)
+    assert verdict.finding is None
+    assert verdict.chained_after == 30
 
 
 async def test_this_month_is_never_archived(log_dsn: str, tmp_path: Path) -> None:
