@@ -25,6 +25,8 @@ from pbscast.errors import NotFoundError, UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nats.js.api import StreamInfo
+
     from pbscast.connection import Connection
 
 REWIND: Final = timedelta(minutes=1)
@@ -65,6 +67,7 @@ class Reader:
         self._origin = origin
         self._consumer: Consumer | None = None
         self._began: datetime | None = None
+        self._began_after = 0
         self._last: Delivery | None = None
         self._proving = False
         self._trusted = True
@@ -81,17 +84,27 @@ class Reader:
         self._connection.listen(self._on_connection)
         self._consumer = await self._make(self._start_config())
         self._began = self._consumer.created
+        self._began_after = self._consumer.after
 
     @property
     def stale_before(self) -> datetime | None:
         """What is older was published before the reading began.
 
-        Set once the stream has proved to be another than the one that reading began with: it will
-        have been filled again.
+        Set once the stream has proved to be another than the one that reading began with, or to
+        have been emptied: it will have been filled again.
         """
         if not self._refilled or self._began is None:
             return None
         return self._began - REWIND
+
+    async def doubt(self, time: datetime) -> None:
+        """See whether the stream was emptied meanwhile, where it tells something of this time.
+
+        Whoever publishes fills an emptied stream again, with what was before the reading as well.
+        """
+        if self._refilled or self._began is None or time >= self._began - REWIND:
+            return
+        self._refilled = await self._is_emptied()
 
     async def close(self) -> None:
         """Let go of everything held on the server; a waiting ``receive`` returns CLOSED."""
@@ -219,20 +232,31 @@ class Reader:
         """Whether messages after the last one have been removed; where we may not ask, say yes."""
         if self._last is None:
             return False
-        try:
-            info = await self._connection.nats.jetstream().stream_info(STREAM)
-        except (nats.errors.Error, OSError, TimeoutError):
-            return True
-        return info.state.first_seq > self._last.sequence + 1
+        info = await self._stream()
+        return info is None or info.state.first_seq > self._last.sequence + 1
 
     async def _is_new(self) -> bool:
         """Whether the stream was made after reading began; where we may not ask, say no."""
-        try:
-            info = await self._connection.nats.jetstream().stream_info(STREAM)
-        except (nats.errors.Error, OSError, TimeoutError):
+        info = await self._stream()
+        return info is not None and self._is_made_later(info)
+
+    async def _is_emptied(self) -> bool:
+        """Whether the stream is new, or holds nothing any more of what it held at the beginning."""
+        info = await self._stream()
+        if info is None:
             return False
+        is_gone = 0 < self._began_after < info.state.first_seq
+        return is_gone or self._is_made_later(info)
+
+    def _is_made_later(self, info: StreamInfo) -> bool:
         made, began = info.created, self._began
         return made is not None and began is not None and made > began
+
+    async def _stream(self) -> StreamInfo | None:
+        try:
+            return await self._connection.nats.jetstream().stream_info(STREAM)
+        except (nats.errors.Error, OSError, TimeoutError):
+            return None
 
     def _on_connection(self) -> None:
         if self._consumer is not None:

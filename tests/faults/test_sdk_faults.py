@@ -148,6 +148,40 @@ async def test_a_lost_stream_filled_again_tells_nothing_old_as_live(
         assert await take(watch, len(missing)) == missing
 
 
+@pytest.mark.parametrize("heard", [0, 50])
+async def test_an_emptied_stream_filled_again_tells_nothing_old_as_live(
+    publisher: Publisher, heard: int
+) -> None:
+    """The stream stays the same one, and its consumer too: nothing breaks."""
+    site = SiteLog("sitea", begin=datetime.now(UTC))
+    old = SiteLog("siteb", begin=datetime.now(UTC) - timedelta(days=2))
+    before, batch = lives(old, 5), lives(site, 10)
+    await publisher.publish(*before)
+    async with (
+        pbscast.connect(str(publisher.client.connected_url.geturl())) as client,  # type: ignore[union-attr]
+        client.watch() as watch,
+        client.watch(owners="alice") as hers,
+    ):
+        await publisher.publish(*batch[:heard])
+        await publisher.jetstream.purge_stream(STREAM)
+        await publisher.publish(*before, *batch, last := site.job("1.sitea"))
+        assert await take(watch, 51) == events([*batch, last])
+        assert await take(hers, 51) == events([*batch, last])
+
+
+async def test_what_is_late_is_told_all_the_same(publisher: Publisher) -> None:
+    """A site whose capture was behind: its events are older than the watch, and new."""
+    site = SiteLog("sitea", begin=datetime.now(UTC) - timedelta(days=2))
+    late = SiteLog("siteb", begin=datetime.now(UTC) - timedelta(hours=2))
+    await publisher.publish(*lives(site, 2))
+    async with (
+        pbscast.connect(str(publisher.client.connected_url.geturl())) as client,  # type: ignore[union-attr]
+        client.watch() as watch,
+    ):
+        await publisher.publish(*(batch := lives(late, 2)))
+        assert await take(watch, 10) == events(batch)
+
+
 async def test_retention_while_away_is_said(proxy: CuttingProxy, publisher: Publisher) -> None:
     site = SiteLog("sitea")
     async with (

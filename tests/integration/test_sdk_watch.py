@@ -479,3 +479,37 @@ async def test_a_server_without_our_stream(nats_url: str) -> None:
     async with pbscast.connect(nats_url) as client:
         with pytest.raises(pbscast.NotFoundError, match="has no stream"):
             await client.watch().open()
+
+
+async def test_of_a_job_whose_finalize_has_expired_the_purge_is_the_last_word(
+    publisher: Publisher, client: Client
+) -> None:
+    site = SiteLog("sitea")
+    *before, purge = *site.life("1.sitea"), site.job("1.sitea", "purge", state="F")
+    ended, live = site.capture("resync"), site.job("2.sitea", "submit")
+    await publisher.publish(*before, purge, ended, live)
+    await publisher.jetstream.purge_stream(STREAM, keep=3)
+    for start in (None, pbscast.beginning()):
+        for kinds in (None, ("job", "site")):
+            watch = client.watch("1", kinds=kinds, start=start, until_finished=True)
+            async with watch, asyncio.timeout(20):
+                told = [item async for item in watch if not isinstance(item, Boundary)]
+            assert told == events(purge, *([ended] if kinds else []))
+            assert watch.pending == []
+
+
+async def test_until_finished_beside_capture_s_own_events_and_the_same_number_elsewhere(
+    publisher: Publisher, client: Client
+) -> None:
+    here, there = SiteLog("sitea"), SiteLog("siteb")
+    first = [here.capture("up"), *here.life("1.sitea"), here.capture("gap"), here.mark()]
+    *rest, last = there.capture("gap"), *there.life("1.siteb")
+    await publisher.publish(*first, *rest)
+    watch = client.watch("1", kinds=("site", "job"), start=pbscast.beginning(), until_finished=True)
+    async with watch:
+        assert await take_history(watch) == events(*first[:-1], *rest)
+        # 1 is two jobs: as long as one is there nothing has ended.
+        assert watch.pending == ["1"]
+        await publisher.publish(there.mark(), last)
+        async with asyncio.timeout(20):
+            assert [item async for item in watch] == events(last)
