@@ -63,6 +63,9 @@ class Session:
         self._watchdog = watchdog
         self._follower = Follower(log, chronicle)
         self._health: Health | None = None
+        """The last look at the datastore."""
+        self._ripe: Health | None = None
+        """One that the page to be taken next was asked for after: markers seen then are in it."""
         self._doorbell = True
         self._after: tuple[object, int] | None = None
         self._next_resync = 0.0
@@ -87,7 +90,8 @@ class Session:
             await self._lose(
                 installation, health, "the datastore went back in time, or its journal was emptied"
             )
-        await self._look(health)
+        await self._look(health, is_read=False)
+        self._ripe = health
 
     async def _lose(self, found: Installation, health: Health, cause: str) -> None:
         """Begin anew with a journal that is not the one that was read."""
@@ -99,14 +103,18 @@ class Session:
         begin, changes = _moment(old.seen), _fresh(found, health)
         await self._chronicle.gap(cause, begin, health.now, skip=is_backup, **changes)
 
-    async def _look(self, health: Health) -> None:
-        """Tell the log when capture has stopped working and when it works again."""
+    async def _look(self, health: Health, *, is_read: bool) -> None:
+        """Tell the log when capture has stopped working and when it works again.
+
+        That it works again is told by a marker, if there is one: so not before all that the journal
+        held at the time of the look is read.
+        """
         chronicle = self._chronicle
         self._doorbell = health.doorbell
         trouble = "; ".join(health.defects) or ("paused" if health.paused else "")
         if trouble and not chronicle.cursor.blind:
             await chronicle.darken(trouble)
-        elif chronicle.cursor.blind and not trouble and self._is_quiet():
+        elif chronicle.cursor.blind and not trouble and is_read and self._is_quiet():
             begin = _moment(chronicle.cursor.seen)
             await chronicle.gap(chronicle.cursor.blind, begin, health.now)
         if self._watchdog.silence:
@@ -183,9 +191,11 @@ class Session:
         cursor = self._chronicle.cursor
         if page.more:
             ahead = cursor.advance((row.seq for row in page.rows), page.bound)
+            health = self._pick_health()
             reading = asyncio.create_task(self._journal.page(ahead))
             try:
                 await self._take(page)
+                self._ripe = health
                 return await reading
             finally:
                 await _end([reading])
@@ -194,7 +204,12 @@ class Session:
             await self._resync()
         else:
             await self._rest()
+        self._ripe = self._pick_health()
         return await self._journal.page(self._chronicle.cursor)
+
+    def _pick_health(self) -> Health | None:
+        health, self._health = self._health, None
+        return health
 
     async def _take(self, page: Page) -> None:
         await self._follower.take(page)
@@ -202,9 +217,9 @@ class Session:
             await self._chronicle.flush()
         if self._chronicle.durable.top > self._trimmed:
             self._trimmable.set()
-        if self._health is not None:
-            health, self._health = self._health, None
-            await self._look(health)
+        if self._ripe is not None:
+            health, self._ripe = self._ripe, None
+            await self._look(health, is_read=not page.more)
         await self._count_losses(page)
         await self._hear(page)
         self._monitor.note(position=self._chronicle.position)

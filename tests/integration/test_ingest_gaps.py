@@ -186,6 +186,24 @@ async def test_a_pause(log: Log, captured: str, pbs: PbsServer, worker: SiteWork
     assert _names(records, "sitea")[-3:] == ["gap", "up", "resync"]
 
 
+async def test_a_pause_that_ends_while_nobody_reads_is_one_gap(
+    log: Log, captured: str, pbs: PbsServer
+) -> None:
+    async with ingesting(log, as_reader(captured)):
+        await wait_for(log, is_resynced)
+        await asyncio.to_thread(pause, captured, "maintenance")
+        await wait_for(log, _told("sitea", EventName.DOWN))
+    pbs.submit("1.s")
+    await asyncio.to_thread(resume, captured)
+    for number in range(2, 1500):
+        pbs.submit(f"{number}.s")
+    async with ingesting(log, as_reader(captured)):
+        await wait_for(log, _told("1499.s", EventName.SUBMIT))
+        await wait_for(log, is_resynced)
+    names = _names(await every_record(log), "sitea")
+    assert names == ["up", "resync", "down", "gap", "up", "resync"]
+
+
 async def test_a_save_under_way_while_capture_resumes(
     log: Log, captured: str, pbs: PbsServer, worker: SiteWorker
 ) -> None:
