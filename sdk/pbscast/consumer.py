@@ -78,6 +78,8 @@ class Consumer:
         self.stored = 0
         """How many deliveries were in the stream when the consumer was made."""
         self.created: datetime | None = None
+        self.after = 0
+        """The stream's last sequence before those that are to come."""
 
     @classmethod
     async def open(cls, connection: Connection, config: ConsumerConfig) -> Consumer:
@@ -106,6 +108,7 @@ class Consumer:
         )
         self.stored = info.num_pending or 0
         self.created = info.created
+        self.after = info.delivered.stream_seq if info.delivered else 0
 
     @property
     def is_past_stored(self) -> bool:

@@ -56,6 +56,10 @@ class Continuity:
         """The last position of each site that was heard of."""
         return dict(self._positions)
 
+    def has_heard_of(self, site: str) -> bool:
+        """Whether any event of the site has been recorded."""
+        return site in self._positions
+
     def is_repeat(self, event: Event) -> bool:
         """Whether this event, or one after it, has been recorded."""
         return event.position <= self._positions.get(event.site, 0)

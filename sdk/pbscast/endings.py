@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pbscast.criteria import aliases
-from pbscast.events import Finalize, Kind, Reason
+from pbscast.events import Change, EventName, Finalize, Kind, Reason
 from pbscast.ids import split_subjob
+from pbscast.states import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +37,8 @@ class Endings:
     there; an array, when the array itself has been finalized and no subjob is still there. A
     finalize with reason ``moved`` ends nothing: the job goes on at the site it was moved to, and
     its finalize there is the last word. Only where one site alone is watched a move out of it ends
-    the watch, for nothing more can come. Nothing is told of a life after its finalize.
+    the watch, for nothing more can come. Nothing is told of a life after its finalize. A purge says
+    that the finalize was before: the stream may no longer hold it.
     """
 
     def __init__(self, ids: Iterable[str], *, single_site: bool) -> None:
@@ -59,22 +61,33 @@ class Endings:
         life = (event.site, event.id, event.incarnation)
         if event.kind is not Kind.JOB or life in self._over:
             return event.kind is not Kind.JOB
-        if isinstance(event, Finalize):
+        is_last, has_moved = _ends(event), _is_moved(event)
+        if is_last:
             self._over.add(life)
         for alias in aliases(event.id):
             if (followed := self._followed.get(alias)) is not None:
-                self._update(followed, event)
+                self._update(followed, event, is_last=is_last, has_moved=has_moved)
         return True
 
-    def _update(self, followed: _Followed, event: Event) -> None:
+    def _update(self, followed: _Followed, event: Event, *, is_last: bool, has_moved: bool) -> None:
         decides = not followed.is_array or split_subjob(event.id)[1] is None
-        if not isinstance(event, Finalize):
+        if not is_last:
             followed.open.add((event.site, event.id))
             if decides:
                 followed.ended_at.discard(event.site)
             return
         followed.open.discard((event.site, event.id))
-        if decides and (event.reason is not Reason.MOVED or self._single_site):
+        if decides and (not has_moved or self._single_site):
             followed.ended_at.add(event.site)
         elif decides:
             followed.ended_at.discard(event.site)
+
+
+def _ends(event: Event) -> bool:
+    return isinstance(event, Finalize) or event.event is EventName.PURGE
+
+
+def _is_moved(event: Event) -> bool:
+    if isinstance(event, Finalize):
+        return event.reason is Reason.MOVED
+    return isinstance(event, Change) and event.state == JobState.MOVED

@@ -200,12 +200,19 @@ class Watch:
             return []
         if self._continuity.is_repeat(event):
             return []
+        if isinstance(self._start, Now) and not self._continuity.has_heard_of(event.site):
+            await self._doubt(event)
         hole = self._continuity.hole_before(event)
         if hole is None:
             return self._tell(event, body)
         mended = await mend(self._connection, hole)
         found = [*mended, Recorded(event, body)]
         return [item for told in found for item in self._tell(told.event, told.body)]
+
+    async def _doubt(self, event: AnyEvent) -> None:
+        # Of a site that was heard of repeats are known by their position.
+        if self._reader is not None:
+            await self._reader.doubt(event.time)
 
     def _tell(self, event: AnyEvent, body: bytes) -> list[Received]:
         told = []

@@ -9,6 +9,7 @@ import typer
 from pbscast.cli.lines import EventLines
 from pbscast.cli.options import Creds, Many, Owner, Servers, Site
 from pbscast.cli.running import run, say
+from pbscast.cli.unknown import telling_unknown
 from pbscast.client import connect
 from pbscast.connection import ConnectionState
 from pbscast.errors import UsageError
@@ -79,6 +80,7 @@ def watch_command(  # noqa: PLR0913 - one parameter for each option of the comma
         async with (
             connect(servers, creds, on_state=_StateTeller()) as client,
             client.watch(job_ids or None, **wanted) as watch,
+            telling_unknown(client, job_ids or (), site or ()),
         ):
             await _print_watch(watch, lines)
 
