@@ -1,2 +1,5 @@
 -- $1 site, $2 after, $3 up to: where its events have to be; the first that is elsewhere
-SELECT min(position) FROM pbscast_log.event WHERE site = $1 AND (position <= $2 OR position > $3);
+SELECT least(
+    (SELECT min(position) FROM pbscast_log.event WHERE site = $1 AND position <= $2),
+    (SELECT min(position) FROM pbscast_log.event WHERE site = $1 AND position > $3)
+);
