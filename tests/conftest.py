@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 
 import nats
 import pytest
+from harness.capturing import Connection, Pbs, connected
 from harness.servers import Databases, delete_streams, run_nats, run_postgres, stream_names
 
 from pbscast_deploy.embedded import NatsServer, PostgresServer, find_postgres
 from pbscast_deploy.simulator.datastore import create_datastore
+from pbscast_ingest import capture
 from pbscast_store.log import Log
 
 _DATASTORE_TEMPLATE = "pbscast_test_datastore"
@@ -116,6 +118,27 @@ def each_datastore_dsn(each_postgres: PostgresServer) -> Iterator[str]:
     databases = Databases(each_postgres.dsn())
     yield databases.create(_DATASTORE_TEMPLATE)
     databases.drop_all()
+
+
+@pytest.fixture
+def dsn(each_datastore_dsn: str) -> str:
+    """URI of a PBS datastore with capture, on each PostgreSQL major version in turn."""
+    capture.install(each_datastore_dsn, site="sitea")
+    return each_datastore_dsn
+
+
+@pytest.fixture
+def db(dsn: str) -> Iterator[Connection]:
+    """An administrator's connection to that datastore."""
+    with connected(dsn) as connection:
+        yield connection
+
+
+@pytest.fixture
+def pbs(dsn: str) -> Iterator[Pbs]:
+    """PBS's one connection to that datastore."""
+    with connected(dsn) as connection:
+        yield Pbs(connection)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,24 +25,6 @@ from pbscast_deploy.embedded import PostgresServer, find_postgres
 from pbscast_deploy.simulator.datastore import create_datastore
 from pbscast_ingest import capture
 from pbscast_ingest.capture.script import Settings, install_messages, statements
-
-
-@pytest.fixture
-def dsn(each_datastore_dsn: str) -> str:
-    capture.install(each_datastore_dsn, site="sitea")
-    return each_datastore_dsn
-
-
-@pytest.fixture
-def db(dsn: str) -> Iterator[Connection]:
-    with connected(dsn) as connection:
-        yield connection
-
-
-@pytest.fixture
-def pbs(dsn: str) -> Iterator[Pbs]:
-    with connected(dsn) as connection:
-        yield Pbs(connection)
 
 
 def all_saves(pbs: Pbs, key: str) -> None:

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import psycopg
 import pytest
-from harness.capturing import Connection, Pbs, connect, connected, gaps, journal, pairs
+from harness.capturing import Connection, Pbs, connect, gaps, journal, pairs
 from psycopg.conninfo import make_conninfo
 
 from pbscast_ingest import capture
 
 CREATED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?")
-
-
-@pytest.fixture
-def dsn(each_datastore_dsn: str) -> str:
-    capture.install(each_datastore_dsn, site="sitea")
-    return each_datastore_dsn
-
-
-@pytest.fixture
-def db(dsn: str) -> Iterator[Connection]:
-    with connected(dsn) as connection:
-        yield connection
-
-
-@pytest.fixture
-def pbs(dsn: str) -> Iterator[Pbs]:
-    with connected(dsn) as connection:
-        yield Pbs(connection)
 
 
 def test_an_insert_holds_the_whole_row(pbs: Pbs, db: Connection) -> None:
