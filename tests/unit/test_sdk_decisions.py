@@ -11,7 +11,9 @@ from pbscast.criteria import Coverage
 from pbscast.endings import Endings
 from pbscast.errors import ConfigError, InvalidJobId, UsageError
 from pbscast.events import AnyEvent
-from pbscast.options import plan_history, plan_watch
+from pbscast.options import plan_watch
+from pbscast.requests import HistoryRequest
+from pbscast.selection import request
 from pbscast.settings import Settings
 from pbscast.starts import Last, Now, after, since
 
@@ -89,9 +91,9 @@ def test_starts_that_cannot_be_meant() -> None:
 
 
 def test_history_needs_a_whole_id() -> None:
-    assert plan_history("007[3].sitea", None).id == "7[3].sitea"
+    assert request(HistoryRequest, "007[3].sitea", {}).ids == ("7[3].sitea",)
     with pytest.raises(InvalidJobId, match=r"like 19\.SERVER"):
-        plan_history("19", "sitea")
+        request(HistoryRequest, "19", {"sites": "sitea"})
 
 
 def test_settings_come_from_arguments_then_from_the_environment() -> None:
@@ -217,3 +219,14 @@ def test_an_id_that_lives_again_is_waited_for() -> None:
     site, item = SiteLog("sitea"), endings("1.sitea")
     feed(item, *site.life("1.sitea"), site.job("1.sitea", "submit"))
     assert not item.complete
+
+
+def test_a_purge_says_that_the_finalize_was_before() -> None:
+    site, item = SiteLog("sitea"), endings("1.sitea", "2.sitea")
+    assert feed(item, site.job("1.sitea", "purge", state="F")) == [True]
+    # One that was moved away goes on elsewhere, whatever becomes of its row here.
+    assert feed(item, site.job("2.sitea", "purge", state="M")) == [True]
+    assert item.pending == ["2.sitea"]
+    alone = endings("2.sitea", single_site=True)
+    feed(alone, site.job("2.sitea", "purge", state="M"))
+    assert alone.complete
