@@ -65,7 +65,7 @@ class Months:
         self, connection: asyncpg.Connection, *, events: int, live: int, span: timedelta
     ) -> None:
         self._connection = connection
-        self._lag = max(1, live // EVENTS_A_JOB)
+        self._lag = -(-live // (EVENTS_A_JOB - 1))
         self._begin = datetime.now(UTC) - span
         self._interval = span / (events // EVENTS_A_JOB + EVENTS_A_JOB * self._lag)
         self._payloads = _payloads()
