@@ -86,7 +86,9 @@ def test_addresses_are_shown_without_secrets() -> None:
     assert where(settings) == "n1:4223, n2:4222, n3:99"
 
 
-@pytest.mark.parametrize("token", ["", "sitea", "[]", '{"sitea":-1}', '{"sitea":"1"}', '{"a":1e99}'])
+@pytest.mark.parametrize(
+    "token", ["", "sitea", "[]", '{"sitea":-1}', '{"sitea":"1"}', '{"a":1e99}']
+)
 def test_a_strange_token_is_refused(token: str) -> None:
     with pytest.raises(UsageError, match="after"):
         parse_token(token)
