@@ -119,7 +119,7 @@ def _reader(token: Token) -> Reader:
 
 
 def _amount(token: Token) -> Amount:
-    amount = _reader(token)(token)
+    amount = _reader(token)(str(token))
     assert amount is not None, "the grammar lets pass what the readers read"  # noqa: S101
     return amount
 

@@ -9,7 +9,7 @@ from functools import reduce
 from typing import Final
 
 from pbscast_fanout.expressions.patterns import compile_pattern, is_plain
-from pbscast_fanout.expressions.quantities import Amount
+from pbscast_fanout.expressions.quantities import LONGEST, Amount
 
 Lookup = Callable[[str], str | None]
 """The value of a name, None where there is none."""
@@ -65,7 +65,7 @@ def is_amount(name: str, read: Reader, amounts: frozenset[Amount], *, wanted: bo
 
     def test(lookup: Lookup) -> bool:
         value = lookup(name)
-        if value is None:
+        if value is None or len(value) > LONGEST:
             return False
         found = read(value)
         return found is not None and (found in amounts) is wanted
@@ -79,7 +79,7 @@ def compares(name: str, sign: str, read: Reader, amount: Amount) -> Part:
 
     def test(lookup: Lookup) -> bool:
         value = lookup(name)
-        if value is None:
+        if value is None or len(value) > LONGEST:
             return False
         found = read(value)
         return found is not None and order(found, amount)

@@ -1,11 +1,15 @@
 """Numbers, sizes, durations and booleans as PBS writes and reads them. Pure; no reader raises.
 
+The readers remember what they read of late: many expressions ask of the same event, and jobs have
+the same sizes and durations again and again.
+
 Facts: OpenPBS's ``attr_fn_size.c``, ``attr_fn_time.c``, ``attr_fn_b.c``, ``pbs_share.h`` (a word).
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import product
 from typing import Final
 
@@ -14,6 +18,9 @@ Amount = int | float
 
 MOST_DIGITS: Final = 20
 """What PBS's 64 bits can hold; longer ones would only cost time."""
+
+LONGEST: Final = 4 * MOST_DIGITS + 3
+"""Characters of the longest amount, a duration: what is longer need not be read."""
 
 WORD: Final = 8
 """Bytes."""
@@ -28,10 +35,13 @@ _UNITS: Final = "kKmMgGtTpPbBwW"
 
 _DECIMAL: Final = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{0,20})?")
 
+_REMEMBERED: Final = 1024
+
 TRUE: Final = frozenset({"True", "TRUE", "true", "t", "T", "1", "y", "Y"})
 FALSE: Final = frozenset({"False", "FALSE", "false", "f", "F", "0", "n", "N"})
 
 
+@lru_cache(_REMEMBERED)
 def read_number(text: str) -> Amount | None:
     """Return what a number is compared with: a number, else a duration's seconds or a size's bytes.
 
@@ -44,6 +54,7 @@ def read_number(text: str) -> Amount | None:
     return read_duration(text) if ":" in text else read_size(text)
 
 
+@lru_cache(_REMEMBERED)
 def read_size(text: str) -> Amount | None:
     """Return the bytes of a size; exact, where PBS itself compares in kilobytes rounded up."""
     digits = text.rstrip(_UNITS)
@@ -51,6 +62,7 @@ def read_size(text: str) -> Amount | None:
     return int(digits) * factor if factor is not None and _is_digits(digits) else None
 
 
+@lru_cache(_REMEMBERED)
 def read_duration(text: str) -> Amount | None:
     """Return the seconds of ``[[HH:]MM:]SS[.ms]``; like PBS, of the fraction the first 3 digits."""
     whole, point, fraction = text.partition(".")
