@@ -30,18 +30,29 @@ class Head(NamedTuple):
 
 @dataclass(slots=True)
 class HeadCache:
-    """The heads of the objects that changed last. A miss says nothing: ask the log."""
+    """The heads of the objects that changed last. A miss says: the log has it, if there is one."""
 
     capacity: int = CAPACITY
-    _heads: OrderedDict[ObjectKey, Head] = field(default_factory=OrderedDict)
+    _heads: OrderedDict[ObjectKey, tuple[int, Head]] = field(default_factory=OrderedDict)
 
     def get(self, key: ObjectKey) -> Head | None:
-        return self._heads.get(key)
+        found = self._heads.get(key)
+        return None if found is None else found[1]
 
-    def update(self, heads: Mapping[ObjectKey, Head]) -> None:
-        """Remembers heads, and forgets those that were updated longest ago."""
+    def update(self, heads: Mapping[ObjectKey, Head], position: int) -> None:
+        """Remembers heads as a plan leaves them that ends at a position."""
         for key, head in heads.items():
-            self._heads[key] = head
+            self._heads[key] = position, head
             self._heads.move_to_end(key)
+
+    def trim(self, written: int) -> None:
+        """Forgets those that were updated longest ago, as far as the log has them.
+
+        A head that is planned but not written must stay: looked up, it would be the one before,
+        and the object's next event would repeat a revision.
+        """
         while len(self._heads) > self.capacity:
-            self._heads.popitem(last=False)
+            key, (position, _) = next(iter(self._heads.items()))
+            if position > written:
+                return
+            del self._heads[key]

@@ -98,7 +98,7 @@ class SiteWriter:
             self._logged = max(self._logged, self._lease.clock.now())
         planned = plan(drafts, heads, self._tail, self._logged)
         self._tail = planned.tail
-        self._heads.update(planned.heads)
+        self._heads.update(planned.heads, planned.tail.position)
         return planned
 
     async def _heads_of(self, drafts: Sequence[Draft]) -> dict[ObjectKey, Head]:
@@ -121,6 +121,7 @@ class SiteWriter:
         first = self.position + 1
         self.position += len(planned.events)
         self.cursor = dict(cursor)
+        self._heads.trim(self.position)
         return AppendResult(first, self.position, planned.dropped)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
@@ -339,3 +340,26 @@ async def test_every_supported_postgresql_will_do(each_postgres: PostgresServer)
 
 def each_postgres_major(server: PostgresServer) -> int:
     return int((server.directory / "data" / "PG_VERSION").read_text())
+
+
+async def test_revisions_are_not_repeated_by_appends_that_overtake_the_cache(
+    log: Log, log_dsn: str, writer: SiteWriter
+) -> None:
+    """The database works on the first while the last is planned, and the cache is too small."""
+    writer._heads.capacity = 1
+    blocker = await asyncpg.connect(log_dsn)
+    transaction = blocker.transaction()
+    await transaction.start()
+    await blocker.execute("SELECT FROM pbscast_log.site FOR UPDATE")
+
+    jobs = ["1.sitea", "2.sitea", "1.sitea", "2.sitea"]
+    appends = [asyncio.create_task(writer.append([change(job)], {})) for job in jobs]
+    while writer._tail.position < len(jobs):
+        await asyncio.sleep(0.005)
+    await transaction.rollback()
+    await blocker.close()
+    await asyncio.gather(*appends)
+
+    revisions = [(record.id, record.revision) for record in await log.read("sitea", 0, 10)]
+    assert revisions == [("1.sitea", 1), ("2.sitea", 1), ("1.sitea", 2), ("2.sitea", 2)]
+    assert len(writer._heads._heads) == 1

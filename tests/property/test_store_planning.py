@@ -91,13 +91,16 @@ def test_one_fold_an_object_carries_its_last_place(batches: list[list[Draft]]) -
         assert {row.position for row in planned.folds} <= {row.position for row in planned.events}
 
 
-def test_the_cache_forgets_what_was_updated_longest_ago() -> None:
+def test_the_cache_forgets_what_was_updated_longest_ago_once_it_is_written() -> None:
     cache = HeadCache(capacity=2)
     one, two, three = (ObjectKey("job", f"{number}.sitea") for number in (1, 2, 3))
     head = Head(incarnation=1, revision=1, finalized=False, gone=False, born=None)
 
-    cache.update({one: head, two: head})
-    cache.update({one: head, three: head})
+    cache.update({one: head, two: head}, position=2)
+    cache.update({one: head, three: head}, position=4)
+    cache.trim(written=1)
+    assert cache.get(one) == cache.get(two) == cache.get(three) == head
 
+    cache.trim(written=2)
     assert cache.get(one) == cache.get(three) == head
     assert cache.get(two) is None
