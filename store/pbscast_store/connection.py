@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import asyncpg
+from asyncpg.pool import PoolAcquireContext
 
 from pbscast.errors import ConfigError, UnsupportedError
 from pbscast_store import chain, queries
@@ -21,6 +22,8 @@ QUERY_TIMEOUT: Final = 10.0
 """Seconds for what the pool does: pages by index and leases, so short that a silent network blinds
 nobody for long."""
 CONNECT_TIMEOUT: Final = 10.0
+ACQUIRE_TIMEOUT: Final = 10.0
+"""Seconds for which a connection of a pool that is all in use is waited for."""
 
 _CLOSE_TIMEOUT: Final = 5.0
 _OLDEST_MAJOR: Final = 14
@@ -59,13 +62,25 @@ def _from_wire(value: tuple[int]) -> datetime:
     return _EPOCH_MOMENT + timedelta(microseconds=value[0])
 
 
-async def open_pool(dsn: str) -> asyncpg.Pool:
-    """Connections for reading and leases."""
+class _Pool(asyncpg.Pool):
+    """None waits for ever for a connection: TimeoutError, also of `fetch` and the like."""
+
+    def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
+        return super().acquire(timeout=timeout or ACQUIRE_TIMEOUT)
+
+
+async def open_pool(dsn: str, size: int = 10) -> asyncpg.Pool:
+    """Connections for what is short."""
     with translated(place(dsn)):
-        return await asyncpg.create_pool(
+        return await _Pool(
             dsn,
-            min_size=1,
-            max_size=10,
+            min_size=0,
+            max_size=size,
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300.0,
+            loop=None,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
             timeout=CONNECT_TIMEOUT,
             command_timeout=QUERY_TIMEOUT,
             # To plan a page anew, with all partitions, would cost more than to read it.

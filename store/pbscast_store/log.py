@@ -42,6 +42,8 @@ from pbscast_store.writer import SiteWriter
 
 PAGE_BYTES: Final = 4 * 1024 * 1024
 """Of payload, after which a page ends early."""
+_LEASING: Final = 4
+"""Connections of the writers together, beside the one that each of them has."""
 
 
 class Log:
@@ -51,9 +53,12 @@ class Log:
     archives' directory, NotFoundError or DecodeError if an archive is missing or damaged.
     """
 
-    def __init__(self, dsn: str, pool: asyncpg.Pool, archives: Path | None = None) -> None:
+    def __init__(
+        self, dsn: str, pool: asyncpg.Pool, leasing: asyncpg.Pool, archives: Path | None = None
+    ) -> None:
         self._dsn = dsn
         self._pool = pool
+        self._leasing = leasing
         self._place = place(dsn)
         self._source = JoinedEvents(EventTable(pool), Archives(pool, archives))
         self._writing: set[asyncpg.Connection] = set()
@@ -68,17 +73,20 @@ class Log:
         that is newer than this release or not yet migrated.
         """
         pool = await open_pool(dsn)
+        # Of their own, so that many readers keep no writer from renewing its lease.
+        leasing = await open_pool(dsn, _LEASING)
         try:
             with translated(place(dsn)):
                 async with pool.acquire() as connection:
                     check_server(connection, dsn)
                     await check_schema(connection, dsn)
-            log = cls(dsn, pool, archives)
+            log = cls(dsn, pool, leasing, archives)
             try:
                 yield log
             finally:
                 await log._close_writers()
         finally:
+            await close(leasing)
             await close(pool)
 
     @staticmethod
@@ -118,14 +126,14 @@ class Log:
         its earlier writer is fenced off. Raises NotFoundError for a site never registered, and
         UnsupportedError if the schema was migrated meanwhile.
         """
-        lease = await Lease.acquire(self._pool, site, holder, ttl)
+        lease = await Lease.acquire(self._leasing, site, holder, ttl)
         if lease is None:
             return None
         try:
             # Afterwards, as a migration after the lease would have ended it.
             with translated(self._place):
-                await check_schema(self._pool, self._dsn)
-            partitions = Partitions(self._pool)
+                await check_schema(self._leasing, self._dsn)
+            partitions = Partitions(self._leasing)
             await partitions.make()
             return SiteWriter(lease, await self._connect_writer(), partitions)
         except BaseException:

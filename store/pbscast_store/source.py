@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol
@@ -11,6 +11,7 @@ import asyncpg
 
 from pbscast_store import queries
 from pbscast_store.bounds import Bounds
+from pbscast_store.queries import AnyConnection
 from pbscast_store.records import Record
 from pbscast_store.statements import query
 
@@ -116,8 +117,12 @@ class EventSource(Protocol):
     ) -> AsyncGenerator[Record, None]:
         """All events of lives within their spans, life by life in the order given; streamed.
 
-        A connection is used as long as it lasts: close the generator if you leave it early.
+        One connection is used as long as it lasts: close the generator if you leave it early.
         """
+
+
+Seen = Callable[[AnyConnection], Awaitable[None]]
+"""What is done over a connection once it is settled what a stream will see."""
 
 
 class EventTable:
@@ -197,13 +202,23 @@ class EventTable:
         ]
 
     async def events_of(
-        self, site: str, kind: str, lives: Sequence[LifeSpan]
+        self, site: str, kind: str, lives: Sequence[LifeSpan], seen: Seen | None = None
     ) -> AsyncGenerator[Record, None]:
+        """As the source's; `seen` is done before the first event, were there none.
+
+        It must ask nothing over another connection: when readers have all connections, and each
+        waits for one more, none goes on.
+        """
         logged = await self._logged(site, lives)
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):
             text, asked = query("events_of_lives"), (site, kind, *_columns(lives), *logged)
-            async for row in connection.cursor(text, *asked, prefetch=_PREFETCH):
+            rows = aiter(connection.cursor(text, *asked, prefetch=_PREFETCH))
+            row = await anext(rows, None)
+            if seen is not None:
+                await seen(connection)
+            while row is not None:
                 yield Record(**row)
+                row = await anext(rows, None)
 
     async def _logged(
         self, site: str, lives: Sequence[LifeSpan]

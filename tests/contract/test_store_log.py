@@ -354,7 +354,7 @@ async def test_revisions_are_not_repeated_by_appends_that_overtake_the_cache(
 
     jobs = ["1.sitea", "2.sitea", "1.sitea", "2.sitea"]
     appends = [asyncio.create_task(writer.append([change(job)], {})) for job in jobs]
-    while writer._tail.position < len(jobs):
+    while writer._tail.position < len(jobs):  # noqa: ASYNC110 - nothing tells of plans
         await asyncio.sleep(0.005)
     await transaction.rollback()
     await blocker.close()

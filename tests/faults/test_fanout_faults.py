@@ -221,7 +221,7 @@ async def test_who_has_lost_the_log_leaves_requests_to_the_others(
 
         async def is_answered() -> bool:
             try:
-                answer = await client.request(HISTORY, b'{"id":"0.sitea"}', timeout=5)
+                answer = await client.request(HISTORY, b'{"ids":["0.sitea"]}', timeout=5)
             except NoRespondersError:
                 return False
             return answer.data.startswith(b'{"events":[{')
@@ -243,7 +243,7 @@ async def test_who_has_lost_the_log_leaves_requests_to_the_others(
 
 async def no_one_serves(client: Client) -> bool:
     try:
-        await client.request(HISTORY, b'{"id":"0.sitea"}', timeout=5)
+        await client.request(HISTORY, b'{"ids":["0.sitea"]}', timeout=5)
     except NoRespondersError:
         return True
     return False

@@ -46,12 +46,16 @@ class Archives:
         self._bundles: OrderedDict[Path, tuple[object, Bundle]] = OrderedDict()
         self._opening = threading.Lock()
 
-    async def look(self) -> None:
-        """Finds out what has been archived; all other methods know what the last look told."""
-        version = await catalog.version(self._executor)
+    async def look(self, executor: Executor | None = None) -> None:
+        """Finds out what has been archived; all other methods know what the last look told.
+
+        Who holds a connection gives it: the pool may have no other.
+        """
+        executor = executor or self._executor
+        version = await catalog.version(executor)
         if version != self._version:
             rows: dict[str, list[ArchiveRow]] = {}
-            for row in await catalog.archives(self._executor):
+            for row in await catalog.archives(executor):
                 rows.setdefault(row.site, []).append(row)
             self._rows, self._version = rows, version
 

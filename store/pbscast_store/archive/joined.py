@@ -17,7 +17,7 @@ from pbscast.events import EventName, Kind
 from pbscast_store.archive.archives import Archives
 from pbscast_store.archive.mentions import Mention
 from pbscast_store.records import Record
-from pbscast_store.source import EventSource, LastEvent, LifeSpan, Place, Window
+from pbscast_store.source import EventTable, LastEvent, LifeSpan, Place, Window
 
 _STREAMED_BYTES: Final = 16 * 2**20
 """Of payload, that `events_of` holds at once."""
@@ -31,7 +31,7 @@ _Key = tuple[str, int]
 class JoinedEvents:
     """An `EventSource` of the table and the archives; raises what both raise."""
 
-    def __init__(self, table: EventSource, archives: Archives) -> None:
+    def __init__(self, table: EventTable, archives: Archives) -> None:
         self._table = table
         self._archives = archives
 
@@ -123,10 +123,9 @@ class JoinedEvents:
     async def events_of(
         self, site: str, kind: str, lives: Sequence[LifeSpan]
     ) -> AsyncGenerator[Record, None]:
-        async with aclosing(self._table.events_of(site, kind, lives)) as table:
-            # Its first event shows what it sees; from then on no partition that it needs can go.
+        # Once it is settled what the table's stream sees, no partition that it needs can go.
+        async with aclosing(self._table.events_of(site, kind, lives, self._archives.look)) as table:
             new = await anext(table, None)
-            await self._archives.look()
             last = self._archives.last(site)
             for part, records in self._parts(await self._by_life(site, kind, lives, last)):
                 archived = await self._archives.at(site, records) if records else {}
