@@ -4,14 +4,16 @@ The *canonical form* of an event is the UTF-8 of these texts, joined by single N
 that PostgreSQL holds has one, so two events never have the same form):
 
     "pbscast-event-1", site, position, time, logged, kind, id, incarnation, revision, event,
-    provenance, owner ("=" and the owner, or nothing where there is none), payload
+    provenance, owner ("=" and the owner, or nothing where there is none), SHA-256 of the payload
+    (in hexadecimal)
 
 with numbers in decimal and both times as microseconds since 1970-01-01 00:00 UTC. From it come
 
     leaf(n)   = SHA-256(canonical form of event n)
     digest(n) = SHA-256(digest(n - 1) + leaf(n)), where digest(0) is 32 zero bytes
 
-In two levels, so that the chain can still be followed where only the leaf of an event is kept.
+The payload counts by its hash, so that all else of an event can still be proved where the payload
+is no longer kept.
 """
 
 from __future__ import annotations
@@ -32,6 +34,11 @@ def microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
+def hash_payload(payload: str) -> bytes:
+    """What of a payload counts. Raises UnicodeEncodeError for a lone surrogate."""
+    return sha256(payload.encode()).digest()
+
+
 def leaf(  # noqa: PLR0913 - the columns of an event
     *,
     site: str,
@@ -45,7 +52,7 @@ def leaf(  # noqa: PLR0913 - the columns of an event
     event: str,
     provenance: str,
     owner: str | None,
-    payload: str,
+    payload_sha256: bytes,
 ) -> bytes:
     """The hash of an event alone; `time` and `logged` as `microseconds` gives them.
 
@@ -54,7 +61,7 @@ def leaf(  # noqa: PLR0913 - the columns of an event
     owned = "" if owner is None else f"={owner}"
     return sha256(
         f"pbscast-event-1\0{site}\0{position}\0{time}\0{logged}\0{kind}\0{object_id}\0{incarnation}"
-        f"\0{revision}\0{event}\0{provenance}\0{owned}\0{payload}".encode()
+        f"\0{revision}\0{event}\0{provenance}\0{owned}\0{payload_sha256.hex()}".encode()
     ).digest()
 
 

@@ -150,7 +150,7 @@ class _Planning:
             event=draft.event,
             provenance=draft.provenance,
             owner=owner,
-            payload=payload,
+            payload_sha256=chain.hash_payload(payload),
         )
         self._digest = digest = chain.link(self._digest, leaf)
         self._events.append(

@@ -23,7 +23,7 @@ def leaf_of(record: Record) -> bytes:
         record.event,
         record.provenance,
         "" if record.owner is None else "=" + record.owner,
-        record.payload,
+        hashlib.sha256(record.payload.encode()).hexdigest(),
     ]
     return hashlib.sha256("\0".join(texts).encode()).digest()
 

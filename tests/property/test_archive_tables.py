@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -111,6 +112,7 @@ def test_thinning_leaves_the_chain_as_it_was(records: list[Record], unchained: i
         if isinstance(after, Thinned):
             assert before.payload == USAGE
             assert leaf_of(after) == leaf_of(before)
+            assert leaf_of(replace(after, event="state")) != leaf_of(before)
         else:
             assert after is before
 

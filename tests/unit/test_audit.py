@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pbscast.errors import ConfigError, DecodeError
+from pbscast_store.archive.thinning import thin
 from pbscast_store.audit import keys
 from pbscast_store.audit.checkpoints import Checkpoint, read_file, write_file
-from pbscast_store.audit.lines import archived_line, canonical, prefix
+from pbscast_store.audit.lines import archived_line, canonical, prefix, thinned_canonical
 from pbscast_store.audit.lives import Values
 from pbscast_store.audit.transitions import Step, judge
 from pbscast_store.records import Record
@@ -39,6 +41,15 @@ def test_a_line_gives_the_canonical_form(record: Record) -> None:
     assert b"\n" not in line
     assert line.count(b"\t") == 11
     assert hashlib.sha256(canonical(prefix(record.site), line)).digest() == leaf_of(record)
+
+
+@given(RECORDS)
+def test_a_thinned_line_gives_the_same_form(record: Record) -> None:
+    usage = '{"changed":{"resources_used.cput":"1"}}'
+    whole = replace(record, event="usage", payload=usage)
+    thinned = thinned_canonical(prefix(record.site), archived_line(thin(whole)))
+    assert thinned == canonical(prefix(record.site), archived_line(whole))
+    assert thinned_canonical(prefix(record.site), archived_line(whole)) is None
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ BYTES: Final = 4 * 2**20
 """Of payload, after which a row group ends."""
 
 _LEVEL: Final = 6
-_HASHES: Final = {"leaf", "digest"}
+_HASHES: Final = {"payload_sha256", "digest"}
 _COUNTING: Final = {"position", "time", "logged"}
 _LARGE: Final = {"payload"}
 

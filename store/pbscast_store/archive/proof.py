@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from pbscast.errors import DecodeError
+from pbscast.events import EventName
 from pbscast_store import chain
 from pbscast_store.archive.manifest import Contents
-from pbscast_store.archive.thinning import Entry, leaf_of
+from pbscast_store.archive.thinning import Entry, Thinned, leaf_of
 from pbscast_store.records import Record
 
 
@@ -54,6 +55,11 @@ class Proof:
         if entry.site != self._site or entry.position != self.position + 1:
             raise DecodeError(
                 f"after {self._site}:{self.position} comes {entry.site}:{entry.position}"
+            )
+        if isinstance(entry, Thinned) and entry.event != EventName.USAGE:
+            raise DecodeError(
+                f"{entry.site}:{entry.position}: an event {entry.event} has no payload:"
+                " only usage events are thinned"
             )
         leaf = leaf_of(entry)
         self._leaves.update(leaf)

@@ -29,11 +29,11 @@ EVENTS: Final = pa.schema(
         pa.field("provenance", pa.string(), nullable=False),
         pa.field("owner", pa.string()),
         pa.field("payload", pa.string()),
-        pa.field("leaf", _HASH),
+        pa.field("payload_sha256", _HASH),
         pa.field("digest", _HASH),
     ]
 )
-"""One row a position. Of a thinned event `payload` and `digest` are null, else `leaf` is."""
+"""One row a position. Thinned: `payload` and `digest` are null, else `payload_sha256` is."""
 
 OBJECTS: Final = pa.schema(
     [
@@ -59,11 +59,11 @@ def events_table(entries: Sequence[Entry]) -> pa.Table:
     columns: dict[str, list[Any]] = {
         name: [getattr(entry, name) for entry in entries]
         for name in EVENTS.names
-        if name not in {"payload", "leaf", "digest", *_TIMES}
+        if name not in {"payload", "payload_sha256", "digest", *_TIMES}
     }
     for name in _TIMES:
         columns[name] = [chain.microseconds(getattr(entry, name)) for entry in entries]
-    for name in ("payload", "leaf", "digest"):
+    for name in ("payload", "payload_sha256", "digest"):
         columns[name] = [getattr(entry, name, None) for entry in entries]
     return pa.table([columns[name] for name in EVENTS.names], schema=EVENTS)
 
@@ -72,12 +72,12 @@ def entries_of(table: pa.Table, site: str) -> Iterator[Entry]:
     """Undoes `events_table`."""
     # fmt: off
     for (position, time, logged, kind, object_id, incarnation, revision, event, provenance, owner,
-         payload, leaf, digest) in rows_of(table):
+         payload, payload_sha256, digest) in rows_of(table):
         # fmt: on
         if payload is None:
             yield Thinned(
                 site, position, time, logged, kind, object_id, incarnation, revision, event,
-                provenance, owner, leaf,
+                provenance, owner, payload_sha256,
             )  # fmt: skip
         else:
             yield Record(

@@ -15,11 +15,7 @@ from pbscast_store.records import Record
 
 @dataclass(frozen=True, slots=True)
 class Thinned:
-    """An event without its payload. Its leaf takes its part in the chain.
-
-    The leaf proves that nothing else was logged at this position; the other fields are as the event
-    had them, but without the payload nobody can prove them.
-    """
+    """An event without its payload, of which the hash is kept: the chain proves all the rest."""
 
     site: str
     position: int
@@ -32,7 +28,7 @@ class Thinned:
     event: str
     provenance: str
     owner: str | None
-    leaf: bytes
+    payload_sha256: bytes
 
 
 Entry = Record | Thinned
@@ -71,8 +67,6 @@ def is_thinnable(record: Record) -> bool:
 
 def leaf_of(entry: Entry) -> bytes:
     """What an event adds to its site's chain."""
-    if isinstance(entry, Thinned):
-        return entry.leaf
     return chain.leaf(
         site=entry.site,
         position=entry.position,
@@ -85,7 +79,11 @@ def leaf_of(entry: Entry) -> bytes:
         event=entry.event,
         provenance=entry.provenance,
         owner=entry.owner,
-        payload=entry.payload,
+        payload_sha256=(
+            entry.payload_sha256
+            if isinstance(entry, Thinned)
+            else chain.hash_payload(entry.payload)
+        ),
     )
 
 
@@ -106,5 +104,5 @@ def _strip(record: Record) -> Thinned:
         record.event,
         record.provenance,
         record.owner,
-        leaf_of(record),
+        chain.hash_payload(record.payload),
     )

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Never
 
 from pbscast_store.audit.findings import Broken, Finding
-from pbscast_store.audit.lines import UNCHAINED, canonical, digest_of, prefix, thinned_leaf
+from pbscast_store.audit.lines import UNCHAINED, canonical, digest_of, prefix, thinned_canonical
 from pbscast_store.chain import GENESIS
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Chaining:
     def take(self, lines: Sequence[bytes], *, are_archived: bool = False) -> None:
         """The next events. If one fails, `position` is that of the last before it.
 
-        Archived ones may be thinned: then the leaf that was kept takes the payload's part.
+        Archived ones may be thinned: then the hash of the payload was kept.
         """
         first = self.position + 1
         try:
@@ -74,10 +74,10 @@ class Chaining:
                     self._pass_time(number, now, logged)
                     now = logged
                 if number > chained_after:
-                    kept = thinned_leaf(line) if are_archived else None
-                    leaf = kept or sha256(canonical(beginning, line)).digest()
+                    thinned = thinned_canonical(beginning, line) if are_archived else None
+                    leaf = sha256(thinned or canonical(beginning, line)).digest()
                     digest = sha256(digest + leaf).digest()
-                    if kept:
+                    if thinned:
                         self._unwritten[number] = digest
                     elif hexlify(digest) != line[-64:]:
                         self._forged(number, digest, line)

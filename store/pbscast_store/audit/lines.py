@@ -1,13 +1,14 @@
 r"""Events as PostgreSQL's COPY writes them: a line each, of which the canonical form is made.
 
 COPY's text form separates columns by tabs, ends rows with newlines and writes a backslash and a
-letter for each such character in a value, so the bytes of a line are, but for those, the canonical
-form of the event with tabs in place of NULs.
+letter for each such character in a value, so the bytes of a line up to the payload are, but for
+those, the canonical form of the event with tabs in place of NULs.
 """
 
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from pbscast_store.archive.thinning import Thinned
@@ -33,10 +34,8 @@ UNCHAINED: Final = rb"\N"
 """The digest of an event that was logged before the chain began."""
 
 THINNED: Final = b"#"
-"""In an archive's line, before the leaf that stands for a payload which was thinned out."""
+"""In an archive's line, before the hash that stands for a payload which was thinned out."""
 
-_END: Final = 65
-"""A tab and the digest."""
 _ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
 _MEANING: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
@@ -55,8 +54,20 @@ def prefix(site: str) -> bytes:
 
 def canonical(beginning: bytes, line: bytes) -> bytes:
     """The canonical form of a line's event that is chained; `beginning` is its site's prefix."""
-    body = line[:-_END].replace(b"\t", b"\0")
-    return beginning + (unescape(body) if b"\\" in body else body)
+    header, payload, _ = line.rsplit(b"\t", 2)
+    header = header.replace(b"\t", b"\0")
+    if b"\\" in line:
+        header, payload = unescape(header), unescape(payload)
+    return b"%b%b\0%b" % (beginning, header, sha256(payload).hexdigest().encode())
+
+
+def thinned_canonical(beginning: bytes, line: bytes) -> bytes | None:
+    """As `canonical`, of an archived line whose payload was thinned out; None of any other."""
+    header, payload, _ = line.rsplit(b"\t", 2)
+    if not payload.startswith(THINNED):
+        return None
+    header = unescape(header.replace(b"\t", b"\0"))
+    return b"%b%b\0%b" % (beginning, header, payload[len(THINNED) :])
 
 
 def digest_of(line: bytes) -> bytes:
@@ -67,7 +78,7 @@ def digest_of(line: bytes) -> bytes:
 def archived_line(entry: Entry) -> bytes:
     """The line of an event that is no longer in PostgreSQL; of a thinned one without a digest."""
     if isinstance(entry, Thinned):
-        payload, digest = f"#{entry.leaf.hex()}", None
+        payload, digest = f"#{entry.payload_sha256.hex()}", None
     else:
         payload, digest = entry.payload, entry.digest
     texts = (
@@ -78,12 +89,6 @@ def archived_line(entry: Entry) -> bytes:
     )
     end = UNCHAINED if digest is None else digest.hex().encode()
     return b"\t".join((*(_escape(text) for text in texts), end))
-
-
-def thinned_leaf(line: bytes) -> bytes | None:
-    """The leaf of an archived line whose payload was thinned out."""
-    payload = line.split(b"\t", PAYLOAD + 1)[PAYLOAD]
-    return bytes.fromhex(payload[1:].decode()) if payload.startswith(THINNED) else None
 
 
 def _escape(text: str) -> bytes:
