@@ -6,12 +6,15 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 import typer.main
 from psycopg.conninfo import conninfo_to_dict
+from typer.testing import CliRunner
 
 from pbscast_deploy.cli import app
 from pbscast_deploy.embedded import PostgresServer
@@ -158,6 +161,24 @@ def exists(words: list[str]) -> bool:
             return False
         command = command.commands[word]
     return True
+
+
+def test_help_keeps_square_brackets() -> None:
+    """Sections of the configuration file are named so."""
+    bracketed = 0
+    for words, command in walk(typer.main.get_command(app)):
+        shown = " ".join(CliRunner().invoke(app, [*words, "--help"]).output.split())
+        texts = [command.help, *(getattr(option, "help", None) for option in command.params)]
+        for named in re.findall(r"\[[a-z]+\]", " ".join(filter(None, texts))):
+            bracketed += 1
+            assert named in shown, f"pbscastd {' '.join(words)}"
+    assert bracketed
+
+
+def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield words, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from walk(below, (*words, name))
 
 
 def test_print_sql_shows_everything_and_changes_nothing(datastore_dsn: str, tmp_path: Path) -> None:

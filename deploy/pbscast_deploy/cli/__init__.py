@@ -35,6 +35,8 @@ app = typer.Typer(
     help="Records every change of every PBS job and tells it at once to whoever asked.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Else what stands in square brackets, sections of the configuration above all, is left out.
+    rich_markup_mode=None,
 )
 app.add_typer(source, name="source")
 app.command()(report)
