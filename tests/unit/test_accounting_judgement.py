@@ -27,7 +27,7 @@ from pbscast_deploy.accounting.reconciliation import Reconciliation
 from pbscast_store.records import Record
 
 BEGIN = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
-WHO = "user=alice group=users project=p jobname=j queue=workq ctime=100"
+WHO = "user=alice group=users project=p jobname=j queue=workq ctime=100 qtime=1 etime=1"
 ATTRIBUTES = {"euser": "alice", "egroup": "users", "ctime": "100"}
 STANDING = {"owner": "alice", "project": "p", "name": "j", "queue": "workq"}
 
@@ -40,7 +40,7 @@ class Both:
         self.records: list[Record] = []
         # A neighbour, so that the period is more than what is compared.
         self.event("0.s", EventName.SUBMIT, 0, state="Q", changed=ATTRIBUTES)
-        self.line("Q", "0.s", 0, f"{WHO} qtime=1")
+        self.line("Q", "0.s", 0, f"{WHO}")
 
     def line(self, letter: str, name: str, minute: float, text: str = "") -> None:
         at = BEGIN + timedelta(minutes=minute)
@@ -72,7 +72,7 @@ class Both:
 
     def submit(self, name: str, minute: float) -> None:
         self.event(name, EventName.SUBMIT, minute, state="Q", substate=10, changed=ATTRIBUTES)
-        self.line("Q", name, minute, f"{WHO} qtime=1")
+        self.line("Q", name, minute, f"{WHO}")
 
     def state(
         self, name: str, minute: float, old: str, new: str, substate: int, **more: Any
@@ -90,7 +90,7 @@ class Both:
         self.event(
             name, EventName.FINALIZE, minute, state="F", reason=Reason.FINISHED, exit_status=0
         )
-        self.line("E", name, minute, f"{WHO} start=7 Exit_status=0")
+        self.line("E", name, minute, f"{WHO} start=7 end=1 Exit_status=0")
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_checkpoint_and_restart(both: Both, found: Any) -> None:
     both.run("1.s", 2)
     both.line("C", "1.s", 3)
     both.state("1.s", 3, "R", "H", 20)
-    both.line("R", "1.s", 3, f"{WHO} start=7 Exit_status=-11")
+    both.line("R", "1.s", 3, f"{WHO} start=7 end=1 Exit_status=-11")
     both.state("1.s", 4, "H", "Q", 10)
     both.run("1.s", 5, "T")
     both.end("1.s", 6)
@@ -239,7 +239,7 @@ def test_what_a_comparison_found_after_a_gap(both: Both, found: Any) -> None:
     """The time of an event that a resync made is not the time of what happened."""
     both.submit("1.s", 1)
     both.line("S", "1.s", 10, WHO)
-    both.line("E", "1.s", 20, f"{WHO} start=7 Exit_status=0")
+    both.line("E", "1.s", 20, f"{WHO} start=7 end=1 Exit_status=0")
     both.line("Q", "2.s", 21, WHO)
     begin, end = BEGIN + timedelta(minutes=9), BEGIN + timedelta(minutes=30)
     both.event("s", EventName.GAP, 30, kind=Kind.SITE, begin=begin, end=end, cause="full")

@@ -18,7 +18,10 @@ from pbscast_deploy.accounting.clock import LocalClock
 from pbscast_deploy.accounting.files import MAX_LINE, AccountingFiles
 from pbscast_deploy.accounting.lines import AccountingRecord, BrokenLine, RecordType, parse
 
-Q = b"11/22/2026 09:36:57;Q;1.sitea;user=alice group=users jobname=ok queue=workq ctime=1 \n"
+Q = (
+    b"11/22/2026 09:36:57;Q;1.sitea;user=alice group=users jobname=ok queue=workq ctime=1 "
+    b"qtime=1 etime=1 \n"
+)
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
@@ -37,7 +40,6 @@ def test_the_parts_of_a_record() -> None:
         (b"""Resource_List.x='say "hi" now' y=1""", {"Resource_List.x": 'say "hi" now', "y": "1"}),
         (b"exec_vnode=(a:n=1)+(b:n=2) e=", {"exec_vnode": "(a:n=1)+(b:n=2)", "e": ""}),
         (b"name=tr\xe9s name2=\xc3\xa9 ", {"name": "tr\\xe9s", "name2": "é"}),
-        (b'cut="it off', {"cut": '"it'}),
     ],
 )
 def test_values(text: bytes, fields: dict[str, str]) -> None:
@@ -55,7 +57,14 @@ def test_prose_is_no_field() -> None:
         (b"garbage", "cut short: 1 of 4 parts"),
         (b"11/22/2026 09:36:57;Q;1.sit", "cut short: 3 of 4 parts"),
         (Q[:50], "cut short: Q without"),
-        (b"11/22/2026 09:36:57;E;1.s;user=a jobname=b queue=c end=1", "E without Exit_status"),
+        (Q[:-10], "cut short: Q without etime"),
+        (Q.replace(b";Q;", b";E;").rstrip() + b" end=1", "E without Exit_status"),
+        (
+            Q.rstrip() + b" Resource_List.place=pack Resourcgarbage line",
+            "value: 'Resourcgarbage line'",
+        ),
+        (Q.replace(b"ctime", b"11/22/2026 09:36:57;D;2.s; ctime"), "not name=value: '11/22/2026"),
+        (b'11/22/2026 09:36:57;a;1.s;cut="it off', "not name=value: 'off'"),
         (b"11/22/2026 09:36:57;M;1.s;", "M without destination"),
         (b"13/45/2026 09:36:57;D;1.s;", "no date: '13/45/2026 09:36:57'"),
         (b"02/29/2026 09:36:57;D;1.s;", "no date"),
@@ -131,7 +140,7 @@ def _read(*paths: Path) -> list[AccountingRecord | BrokenLine]:
 def test_a_broken_file_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "20261122"
     broken = [b"no semicolons\n", b"\0" * 10 + b"\n", b"x" * (MAX_LINE + 10) + b"\n", b";;;\n"]
-    long = b"11/22/2026 09:36:57;D;2.s;" + b"r" * 500_000 + b' a="' * 100_000 + b"\n"
+    long = b"11/22/2026 09:36:57;D;2.s;r=" + b"r" * 500_000 + b' a="' * 100_000 + b"\n"
     path.write_bytes(Q + b"".join(line + Q for line in broken) + b"\n" + long + Q[:-1])
     items = _read(path)
     kinds = ["R" if isinstance(item, AccountingRecord) else "b" for item in items]

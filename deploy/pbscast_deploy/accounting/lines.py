@@ -61,9 +61,10 @@ class RecordType(StrEnum):
 
 RESV_TYPES: Final = frozenset("UYBFKk")
 _PROSE: Final = frozenset("ALC")
-_ALWAYS: Final = dict.fromkeys("QSTRE", ("user", "jobname", "queue")) | {
-    "R": ("user", "jobname", "queue", "Exit_status"),
-    "E": ("user", "jobname", "queue", "Exit_status"),
+_JOB: Final = ("user", "jobname", "queue", "ctime", "qtime", "etime")
+_ALWAYS: Final = dict.fromkeys("QSTRE", _JOB) | {
+    "R": (*_JOB, "end", "Exit_status"),
+    "E": (*_JOB, "end", "Exit_status"),
     "M": ("destination",),
 }
 """What PBS writes into every record of a type: one without it was cut short."""
@@ -147,11 +148,23 @@ def _parse_type(letter: bytes) -> RecordType:
 
 
 def parse_fields(text: bytes) -> dict[str, str]:
-    """Return name → value of the pairs of a text; what is no pair is passed over."""
-    return {
-        escape(match[1])[0]: escape(match[2] or match[3] or match[4] or b"")[0]
-        for match in _PAIR.finditer(text)
-    }
+    """Return name → value of the pairs of a text.
+
+    Raises DecodeError for what is no pair: two lines have run into one.
+    """
+    fields: dict[str, str] = {}
+    reached = 0
+    for match in _PAIR.finditer(text):
+        _check_blank(text[reached : match.start()])
+        fields[escape(match[1])[0]] = escape(match[2] or match[3] or match[4] or b"")[0]
+        reached = match.end()
+    _check_blank(text[reached:])
+    return fields
+
+
+def _check_blank(between: bytes) -> None:
+    if stray := between.strip():
+        raise DecodeError(f"not name=value: {_shown(stray)}")
 
 
 def _shown(raw: bytes) -> str:
