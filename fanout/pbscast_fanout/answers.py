@@ -46,8 +46,9 @@ class Answers:
             limit=request.limit,
             max_bytes=self._room,
         )
-        bodies = [compose(record, self._max_payload()).body for record in page.records]
-        page = page.cut(fitting(bodies, self._room - _token_room(page.positions)))
+        taken = _token_room(page.positions)
+        bodies = [compose(record, self._max_payload() - taken).body for record in page.records]
+        page = page.cut(fitting(bodies, self._room - taken))
         bodies = bodies[: len(page.records)]
         return join("events", bodies, make_token(page.positions) if page.more else None)
 

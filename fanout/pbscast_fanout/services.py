@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
@@ -25,6 +26,7 @@ from pbscast.errors import (
 )
 from pbscast.selection import first_fault
 from pbscast_fanout.answers import Answers
+from pbscast_fanout.turns import Turns
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -47,6 +49,7 @@ _CODES: Final[tuple[tuple[type[PbscastError], str], ...]] = (
 )
 
 _RETRY_SECONDS: Final = 1.0
+_LEAVE_SECONDS: Final = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -70,21 +73,27 @@ class Services:
         self._is_log_usable = is_log_usable
         self._service: Service | None = None
         self._is_whole = False
+        self._turns = Turns()
+        self._own_turns = Turns()
+        """Of what needs no log, and is asked for when the log is slow."""
 
     async def run(self) -> NoReturn:
         """Serve until cancelled, on each new connection again."""
         client: Client | None = None
-        while True:
-            current = await self._current(client)
-            try:
-                if current is not client:
-                    self._service = None
-                    client = current
-                await self._serve(current, whole=self._is_log_usable())
-            except (nats.errors.Error, OSError) as error:
-                _log.warning("services_not_started", error=str(error) or type(error).__name__)
-                client = None
-                await asyncio.sleep(_RETRY_SECONDS)
+        try:
+            while True:
+                current = await self._current(client)
+                try:
+                    if current is not client:
+                        self._service = None
+                        client = current
+                    await self._serve(current, whole=self._is_log_usable())
+                except (nats.errors.Error, OSError) as error:
+                    _log.warning("services_not_started", error=str(error) or type(error).__name__)
+                    client = None
+                    await asyncio.sleep(_RETRY_SECONDS)
+        finally:
+            await self._take_leave()
 
     async def _current(self, client: Client | None) -> Client:
         """Return a new connection at once, the same after a while."""
@@ -100,9 +109,11 @@ class Services:
         if self._service is not None:
             if whole is self._is_whole or not client.is_connected:
                 return
-            await _stop(self._service)
+            await self._stop(self._service)
         self._service, self._is_whole = await self._start(client), whole
-        await self._add(self._service, requests.STATUS, requests.StatusRequest, self._state)
+        await self._add(
+            self._service, requests.STATUS, requests.StatusRequest, self._state, self._own_turns
+        )
         if whole:
             await self._add_log(self._service)
 
@@ -125,39 +136,75 @@ class Services:
             description="The log of PBS sites: history, lives, standings; the state of publishing",
         )
 
-    async def _add(self, service: Service, subject: str, model: type[R], answer: Answer[R]) -> None:
+    async def _add(
+        self,
+        service: Service,
+        subject: str,
+        model: type[R],
+        answer: Answer[R],
+        turns: Turns | None = None,
+    ) -> None:
         name = subject.rsplit(".", 1)[1]
-        await service.add_endpoint(name=name, subject=subject, handler=_handler(model, answer))
+        handler = _handler(model, answer, turns or self._turns)
+        await service.add_endpoint(name=name, subject=subject, handler=handler)
 
     async def _state(self, _: requests.StatusRequest) -> bytes:
         return self._status().model_dump_json().encode()
 
+    async def _stop(self, service: Service) -> None:
+        """End a service, but answer the requests that have come; the library would drop them."""
+        for endpoint in service._endpoints:  # noqa: SLF001 - nothing else drains it
+            if endpoint._subscription is not None:  # noqa: SLF001 - as above
+                await endpoint._subscription.drain()  # noqa: SLF001 - as above
+        service._endpoints.clear()  # noqa: SLF001 - each has ended
+        await service.stop()
+        for turns in (self._turns, self._own_turns):
+            await turns.ended()
 
-async def _stop(service: Service) -> None:
-    """End a service; the library would throw away requests that have come, these are answered."""
-    for endpoint in service._endpoints:  # noqa: SLF001 - nothing else drains it
-        if endpoint._subscription is not None:  # noqa: SLF001 - as above
-            await endpoint._subscription.drain()  # noqa: SLF001 - as above
-    service._endpoints.clear()  # noqa: SLF001 - each has ended
-    await service.stop()
+    async def _take_leave(self) -> None:
+        """What can be answered quickly still is."""
+        if self._service is not None:
+            with suppress(nats.errors.Error, OSError, TimeoutError):
+                async with asyncio.timeout(_LEAVE_SECONDS):
+                    await self._stop(self._service)
+        for turns in (self._turns, self._own_turns):
+            await turns.cancel()
 
 
-def _handler(model: type[R], answer: Answer[R]) -> Callable[[Request], Awaitable[None]]:
+def _handler(
+    model: type[R], answer: Answer[R], turns: Turns
+) -> Callable[[Request], Awaitable[None]]:
+    async def reply(request: Request) -> None:
+        with suppress(nats.errors.Error, OSError):  # the connection is gone, and so is the caller
+            try:
+                body = await _answered(request, model, answer, turns)
+            except ServiceError as error:
+                await request.respond_error(error.code, error.description)
+            else:
+                await request.respond(body)
+
     async def handle(request: Request) -> None:
+        # Only begun here: nats-py gives an endpoint the next request when this returns.
         try:
-            await request.respond(await answer(model.model_validate_json(request.data or b"{}")))
-        except ValidationError as error:
-            raise _refusal(first_fault(error)) from error
-        except PbscastError as error:
+            turns.start(lambda: reply(request))
+        except UnavailableError as error:
             raise _refusal(error) from error
-        except Exception as error:
-            # nats-py would send the exception's text, with whatever it holds, to the caller.
-            _log.exception("service_bug", subject=request.subject)
-            raise ServiceError(
-                "500", "PbscastError: internal error, see the server's log"
-            ) from error
 
     return handle
+
+
+async def _answered(request: Request, model: type[R], answer: Answer[R], turns: Turns) -> bytes:
+    try:
+        asked = model.model_validate_json(request.data or b"{}")
+        return await turns.take(lambda: answer(asked))
+    except ValidationError as error:
+        raise _refusal(first_fault(error)) from error
+    except PbscastError as error:
+        raise _refusal(error) from error
+    except Exception as error:
+        # Its text, with whatever it holds, is not for the caller.
+        _log.exception("service_bug", subject=request.subject)
+        raise ServiceError("500", "PbscastError: internal error, see the server's log") from error
 
 
 def _refusal(error: PbscastError) -> ServiceError:

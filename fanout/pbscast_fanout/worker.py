@@ -47,8 +47,9 @@ class Fanout:
         services = Services(
             self._log, self._connection, self.status, lambda: self._log_error is None
         )
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._connection.keep())
+        # Two groups: the connection ends last, so that what is being answered still is.
+        async with asyncio.TaskGroup() as connecting, asyncio.TaskGroup() as tasks:
+            connecting.create_task(self._connection.keep())
             tasks.create_task(services.run())
             await self._connection.tried()
             tasks.create_task(self._listen())

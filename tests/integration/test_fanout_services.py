@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -23,9 +24,11 @@ from pbscast.requests import (
     HistoryResponse,
     StatusResponse,
 )
+from pbscast.selection import Selection
 from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout.worker import Fanout
 from pbscast_store.log import Log
+from pbscast_store.stories import EventPage
 
 
 @pytest.fixture
@@ -182,3 +185,45 @@ async def test_history_decodes(log: Log, client: Client) -> None:
     answer = await ask(client, HISTORY, ids=["1.sitea"])
     event = HistoryResponse.model_validate_json(answer.data).events[0]
     assert wire.decode(json.dumps(event)) == (await logged(log, "sitea"))[0].decode()
+
+
+async def test_a_slow_answer_holds_up_no_other(
+    log: Log, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(log, "sitea", drafts(3))
+    asked, go_on = asyncio.Event(), asyncio.Event()
+    events = log.events
+
+    async def slow_for_one(selection: Selection, **more: Any) -> EventPage:
+        if selection.ids == ("1.sitea",):
+            asked.set()
+            await go_on.wait()
+        return await events(selection, **more)
+
+    monkeypatch.setattr(log, "events", slow_for_one)
+    slow = asyncio.create_task(ask(client, HISTORY, ids=["1.sitea"]))
+    await asked.wait()
+    for _ in range(5):
+        assert (await ask(client, HISTORY, ids=["2.sitea"])).data.startswith(b'{"events":[{')
+    go_on.set()
+    assert (await slow).data.startswith(b'{"events":[{')
+
+
+async def test_a_worker_that_ends_answers_what_was_asked(
+    log: Log, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(log, "sitea", drafts(3))
+    asked = asyncio.Event()
+    events = log.events
+
+    async def slow(selection: Selection, **more: Any) -> EventPage:
+        asked.set()
+        await asyncio.sleep(0.2)
+        return await events(selection, **more)
+
+    monkeypatch.setattr(log, "events", slow)
+    async with client_of(nats_url) as client:
+        async with fanning(log, nats_url):
+            answer = asyncio.create_task(ask(client, HISTORY, ids=["1.sitea"]))
+            await asked.wait()
+        assert (await answer).data.startswith(b'{"events":[{')
