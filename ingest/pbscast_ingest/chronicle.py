@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pbscast.events import (
-    EventName,
-    GapPayload,
-    Kind,
-    LivenessPayload,
-    Provenance,
-    ResyncPayload,
-)
+from pbscast.events import EventName
 from pbscast_ingest import metrics
+from pbscast_ingest.condition import falling, tell
 from pbscast_ingest.cursor import Cursor
 from pbscast_ingest.pending import Pending
-from pbscast_store.drafts import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
-    from pbscast.events import Payload
+    from pbscast.events import ResyncPayload
+    from pbscast_ingest.condition import Word
+    from pbscast_store.drafts import Draft
     from pbscast_store.writer import AppendResult, SiteWriter
 
 
@@ -43,10 +38,13 @@ class Chronicle:
         self.cursor = Cursor.load(writer.cursor)
         self.pending = Pending(self.cursor.waiting)
         self.is_new = writer.position == 0
-        """Whether the log knew nothing of the site when this began."""
+        """Whether the log knows of no object but by the journal, of which nothing was missed."""
+        self.doubts = 0
+        """How often there was a sign that objects may have come and gone unseen."""
         self.durable = self.cursor
         """The cursor as the log has it: what lies before its floor may be trimmed."""
         self._writer = writer
+        self._appended = self.cursor
         self._running: _Running | None = None
         metrics.POSITION.labels(self.site).set(writer.position)
 
@@ -62,6 +60,7 @@ class Chronicle:
         Raises what SiteWriter.append raises, for that one; flush waits for the last.
         """
         self.cursor = replace(cursor or self.cursor, waiting=self.pending.dump())
+        self._appended = self.cursor
         before, self._running = self._running, self._start(drafts, self.cursor)
         await self._finish(before)
 
@@ -96,62 +95,40 @@ class Chronicle:
             if not running.task.cancelled():
                 running.task.exception()
 
-    def tell(self, event: EventName, payload: Payload, time: datetime | None = None) -> Draft:
-        """Return an event about the site itself."""
-        return Draft(
-            kind=Kind.SITE,
-            id=self.site,
-            event=event,
-            time=time or datetime.now(UTC),
-            provenance=Provenance.RESYNC if event is EventName.RESYNC else Provenance.JOURNAL,
-            payload=payload,
-        )
+    async def say(self, word: Word) -> None:
+        """Log what is to be said of the site; a cursor without events waits for the next append."""
+        if word.is_doubt:
+            self.is_new = False
+            self.doubts += 1
+        metrics.GAPS.labels(self.site).inc(_count(word.drafts, EventName.GAP))
+        if word.drafts:
+            await self.append(word.drafts, word.cursor)
+        else:
+            self.cursor = word.cursor
 
-    async def rise(self, now: datetime) -> None:
-        """Say that the site is up, unless that was the last word."""
-        if self.cursor.up is not True:
-            draft = self.tell(EventName.UP, LivenessPayload(), now)
-            await self.append([draft], replace(self.cursor, up=True))
+    async def catch_up(self) -> None:
+        """Log the cursor if it says more than the log, but for when capture was seen to work."""
+        if self.cursor is self._appended:
+            return
+        same = self.cursor if self.cursor.blind else replace(self.cursor, seen=self._appended.seen)
+        if same != self._appended:
+            await self.append([])
 
     async def fall(self, cause: str) -> None:
         """Say that the site is down, unless that was the last word."""
-        if drafts := self._falling(cause):
+        if drafts := falling(self.cursor, self.site, cause):
             await self.append(drafts, replace(self.cursor, up=False))
-
-    def _falling(self, cause: str) -> list[Draft]:
-        if self.cursor.up is not True:
-            return []
-        return [self.tell(EventName.DOWN, LivenessPayload(cause=cause))]
-
-    async def darken(self, cause: str, **cursor: Any) -> None:
-        """Changes are no longer journaled; the gap is told when it ends, ``down`` at once."""
-        drafts, blind = self._falling(cause), self.cursor.blind or cause
-        up = False if drafts else self.cursor.up
-        await self.append(drafts, replace(self.cursor, up=up, blind=blind, **cursor))
-
-    async def gap(
-        self,
-        cause: str,
-        begin: datetime | None,
-        end: datetime,
-        *,
-        skip: bool = False,
-        **cursor: Any,
-    ) -> None:
-        """Log a gap that has ended; a resync is due now. Other arguments change the cursor."""
-        metrics.GAPS.labels(self.site).inc()
-        due = {"cause": cause, "skip": skip}
-        drafts = [self.tell(EventName.GAP, GapPayload(begin=begin, end=end, cause=cause), end)]
-        if self.cursor.up is not True:
-            drafts.append(self.tell(EventName.UP, LivenessPayload(), end))
-        changes = {"due": due, "up": True, "blind": "", **cursor}
-        await self.append(drafts, replace(self.cursor, **changes))
 
     async def finish_resync(
         self, payload: ResyncPayload, now: datetime, answered: Mapping[str, Any] | None
     ) -> None:
         """Log that the projection agrees with the datastore again; a newer gap is still due."""
         metrics.RESYNCS.labels(self.site).inc()
-        draft = self.tell(EventName.RESYNC, payload, now)
+        self.is_new = False
+        draft = tell(self.site, EventName.RESYNC, payload, now)
         due = None if self.cursor.due is answered else self.cursor.due
         await self.append([draft], replace(self.cursor, due=due))
+
+
+def _count(drafts: Sequence[Draft], event: EventName) -> int:
+    return sum(draft.event is event for draft in drafts)

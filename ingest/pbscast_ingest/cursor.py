@@ -1,13 +1,15 @@
 """How far a journal has been read: pure algebra, kept in the log together with the events.
 
 Why nothing can be skipped and nothing be read twice
----------------------------------------------------- A journal row is *read* once it has been handed
-on. The cursor knows exactly which rows were read: all that were ever visible up to ``top`` except
-those in ``holes``, and none beyond. A page is one statement, hence one snapshot, and takes in seq
-order every visible row that lies in a hole or beyond ``top``: rows visible now and not before. That
-is the snapshot difference, remembered by seq. (Remembered by the text of the last snapshot it would
-be wrong after a crash: PostgreSQL then gives out again the ids of transactions that had rolled back
-without a flush, and the old snapshot calls those finished.)
+====================================================
+
+A journal row is *read* once it has been handed on. The cursor knows exactly which rows were read:
+all that were ever visible up to ``top`` except those in ``holes``, and none beyond. A page is one
+statement, hence one snapshot, and takes in seq order every visible row that lies in a hole or
+beyond ``top``: rows visible now and not before. That is the snapshot difference, remembered by seq.
+(Remembered by the text of the last snapshot it would be wrong after a crash: PostgreSQL then gives
+out again the ids of transactions that had rolled back without a flush, and the old snapshot calls
+those finished.)
 
 * Order. A row's seq is drawn while the lock on its object's row is held, so for one object the
   order of seq is the order of commits. If b follows a on one object and b is visible, so is a, and
@@ -66,8 +68,10 @@ class Cursor:
     """Datastore clock when capture was last known to work, ISO 8601."""
     blind: str = ""
     """Why changes are not being journaled; empty while they are."""
+    until: str = ""
+    """Datastore clock when losses that are not yet told seem to have ended, if that is known."""
     due: Mapping[str, Any] | None = None
-    """The resync to be made: its ``cause``; ``skip`` if the journal's rows are old ones."""
+    """The resync to be made: its ``cause``; ``old``: rows up to this seq were told before."""
     up: bool | None = None
     """Whether the last word on the site was ``up``; None before the first."""
     waiting: Mapping[str, Any] = field(default_factory=dict)
@@ -123,6 +127,7 @@ class Cursor:
             "lost": self.lost,
             "seen": self.seen,
             "blind": self.blind,
+            "until": self.until,
             "due": self.due and dict(self.due),
             "up": self.up,
             "waiting": dict(self.waiting),

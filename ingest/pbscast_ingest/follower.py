@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
 
 from pbscast.events import Kind
 from pbscast_ingest import metrics
 from pbscast_ingest.comparison import TableRow, changed
+from pbscast_ingest.condition import DELETED, moment
 from pbscast_ingest.corrections import correct
 from pbscast_ingest.cursor import witness
 from pbscast_ingest.segments import Segment, cut
@@ -18,15 +18,16 @@ from pbscast_ingest.translation import KINDS, object_id, translate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from pbscast_ingest.chronicle import Chronicle
+    from pbscast_ingest.condition import Condition
     from pbscast_ingest.cursor import Cursor
     from pbscast_ingest.reader import Page
     from pbscast_ingest.rows import JournalRow
+    from pbscast_ingest.watchdog import Watchdog
     from pbscast_store.drafts import Draft
     from pbscast_store.log import Log
-
-TRUNCATED: Final = "tables of PBS were truncated"
 
 _log = structlog.get_logger(__name__)
 
@@ -34,33 +35,64 @@ _log = structlog.get_logger(__name__)
 class Follower:
     """Brings pages of a journal into the log of its site, each row once and in order."""
 
-    def __init__(self, log: Log, chronicle: Chronicle) -> None:
+    def __init__(
+        self, log: Log, chronicle: Chronicle, condition: Condition, watchdog: Watchdog
+    ) -> None:
         self._log = log
         self._chronicle = chronicle
+        self._condition = condition
+        self._watchdog = watchdog
         self._site = chronicle.site
         self._met: set[tuple[str, str]] = set()
-        self.beats: list[JournalRow] = []
-        """The heartbeats that came; whoever takes note of them empties it."""
+        self._doubts = 0
+        self._beat_at: datetime | None = None
 
     async def take(self, page: Page) -> None:
         """Log what a page says and move the cursor past it."""
-        chronicle = self._chronicle
-        self.beats += [row for row in page.rows if row.op == "H"]
-        if chronicle.cursor.due and chronicle.cursor.due.get("skip"):
-            await self._skip(page)
-            return
+        await self._note(page)
+        rows = await self._skip(page)
         prefix: list[Draft] = []
-        corrections = await self._corrections(page.rows) if chronicle.cursor.due else {}
-        for segment in cut(page.rows, chronicle.pending, self._site, page.now, corrections):
+        corrections = await self._corrections(rows)
+        for segment in cut(rows, self._chronicle.pending, self._site, page.now, corrections):
             await self._append(prefix + segment.drafts, segment, page.bound)
             prefix = await self._resolve(segment, page.bound)
+            if segment.stop and self._chronicle.doubts != self._doubts:
+                # The rest of the page follows what was missed.
+                rest = [row for row in rows if row.seq > segment.stop.seq]
+                corrections.clear()
+                corrections.update(await self._corrections(rest))
         await self._close(page)
         metrics.ROWS.labels(self._site).inc(len(page.rows))
 
-    async def _skip(self, page: Page) -> None:
-        """Pass over rows of a restored journal: nobody can say which of them were read before."""
-        segment = Segment([], [row.seq for row in page.rows], page.rows[-1] if page.rows else None)
-        await self._append([], segment, page.bound)
+    async def _note(self, page: Page) -> None:
+        """Take note of what was lost, and of heartbeats, before the rows that follow it."""
+        chronicle, condition = self._chronicle, self._condition
+        await chronicle.say(condition.count(chronicle.cursor, page))
+        beats = [row for row in page.rows if row.op == "H"]
+        self._watchdog.hear([row.seq for row in beats])
+        if self._watchdog.miss(self._beyond(page), is_end=not page.more):
+            # Where one was deleted, so may have been others.
+            known = [at for at in (self._beat_at, moment(chronicle.cursor.seen)) if at]
+            since = min(known) if known else None
+            await chronicle.say(condition.lose(chronicle.cursor, DELETED, since))
+        if beats:
+            self._beat_at = beats[-1].at
+            metrics.HEARTBEAT.labels(self._site).set(self._beat_at.timestamp())
+
+    def _beyond(self, page: Page) -> Cursor:
+        cursor = self._chronicle.cursor
+        if not self._watchdog.awaits:
+            return cursor
+        return cursor.advance((row.seq for row in page.rows), page.bound)
+
+    async def _skip(self, page: Page) -> Sequence[JournalRow]:
+        """Pass over the rows that were told before; return the others."""
+        old = (self._chronicle.cursor.due or {}).get("old", 0)
+        if not page.rows or page.rows[0].seq > old:
+            return page.rows
+        told = [row for row in page.rows if row.seq <= old]
+        await self._append([], Segment([], [row.seq for row in told], told[-1]), page.bound)
+        return page.rows[len(told) :]
 
     async def _append(self, drafts: list[Draft], segment: Segment, bound: int | None) -> None:
         if drafts or segment.seqs:
@@ -80,13 +112,17 @@ class Follower:
         if segment.error:
             await self._misunderstood(row, segment.error)
         else:
-            await self._gap(row)
+            read = self._condition.truncate if row.op == "T" else self._condition.mark
+            await self._chronicle.say(read(self._chronicle.cursor, row))
         return []
 
     async def _misunderstood(self, row: JournalRow, error: Exception) -> None:
         metrics.UNTRANSLATED.labels(self._site).inc()
         _log.error("row not understood", site=self._site, seq=row.seq, exc_info=error)
-        await self._chronicle.gap(f"journal row {row.seq} was not understood", row.at, row.at)
+        cause = f"journal row {row.seq} was not understood"
+        await self._chronicle.say(
+            self._condition.gap(self._chronicle.cursor, cause, row.at, row.at)
+        )
 
     async def _resume(self, row: JournalRow) -> list[Draft]:
         """Return what the INSERT of a subjob that goes on changed."""
@@ -98,40 +134,26 @@ class Follower:
         drafts = changed(table_row, state, row.at)
         return [replace(draft, provenance=draft.provenance.JOURNAL) for draft in drafts]
 
-    async def _gap(self, row: JournalRow) -> None:
-        due, blind = self._chronicle.cursor.due, self._chronicle.cursor.blind
-        # One statement empties all tables (pbs_server -t create), and leaves a row for each.
-        is_told = due is not None and due.get("cause") == TRUNCATED
-        since = _moment(row.context.get("since")) or row.at
-        if row.op == "T" and not is_told:
-            await self._chronicle.gap(TRUNCATED, row.at, row.at)
-        elif row.op == "T":
-            await self._chronicle.append([])
-        elif row.context.get("phase") != "begin":
-            await self._chronicle.gap(row.key, self._dark_since(since), row.at)
-        elif not blind:
-            await self._chronicle.darken(row.key, seen=since.isoformat())
-        else:
-            await self._chronicle.append([])
-
-    def _dark_since(self, since: datetime) -> datetime:
-        """The marker of an end knows no more than itself; the gap is as old as what began it."""
-        cursor = self._chronicle.cursor
-        seen = _moment(cursor.seen) if cursor.blind else None
-        return min(since, seen) if seen else since
-
     async def _close(self, page: Page) -> None:
         """Draw the conclusions of a page that needed all its rows."""
-        if page.more:
-            return
         chronicle = self._chronicle
+        if page.more:
+            await chronicle.catch_up()
+            return
         drafts = chronicle.pending.pass_time(page.now)
         cursor = chronicle.cursor.settle(page.xmin)
         if drafts or cursor is not chronicle.cursor:
             await chronicle.append(drafts, cursor)
+        await chronicle.catch_up()
 
     async def _corrections(self, rows: Sequence[JournalRow]) -> dict[int, list[Draft]]:
-        found: dict[int, list[Draft]] = {}
+        """Return what belongs before rows, by seq, where changes may have been missed."""
+        cursor, found = self._chronicle.cursor, dict[int, "list[Draft]"]()
+        if self._chronicle.doubts != self._doubts:
+            self._doubts = self._chronicle.doubts
+            self._met.clear()
+        if cursor.due is None and not cursor.blind:
+            return found
         for row in rows:
             if row.kind not in KINDS or row.op not in "IUD":
                 continue
@@ -159,10 +181,3 @@ def _past(
     if last and cursor.top > before.top:
         cursor = replace(cursor, witness=witness(last.xid, last.at))
     return cursor
-
-
-def _moment(text: str | None) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None

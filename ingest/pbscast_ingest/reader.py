@@ -193,6 +193,13 @@ class Journal:
             record = await answer.fetchone()
         return record is not None and witness(record[0], record[1]) == cursor.witness
 
+    async def extent(self) -> tuple[int, int]:
+        """Return the lowest and the highest seq in the journal; zeros if it is empty."""
+        with answering(self._reading, self.place):
+            answer = await self._reading.execute(statement("extent"))
+            (record,) = await answer.fetchall()
+        return record[0], record[1]
+
     async def page(self, cursor: Cursor) -> Page:
         """Return unread rows: at most PAGE_ROWS, and after the first at most PAGE_BYTES."""
         page = await read_page(self._reading, self.place, cursor, self._rows)

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from pbscast_ingest import metrics
+from pbscast_ingest.condition import Condition, moment
 from pbscast_ingest.faults import DatastoreError, JournalSilentError
 from pbscast_ingest.follower import Follower
 from pbscast_ingest.reader import POLL_SECONDS, QUICK_POLL_SECONDS
@@ -32,9 +33,6 @@ LOOK_SECONDS: Final = 2.0
 TEND_LOOKS: Final = 5
 """While they are, only every so many times; then a heartbeat is sent as well."""
 
-QUIET_SECONDS: Final = 3.0
-"""Losses are over when none was counted for so long."""
-
 TRIM_SECONDS: Final = 1.0
 """Pause between two rounds of trimming: a DELETE for each event would cost as much as a save."""
 
@@ -42,7 +40,9 @@ PENDING_SECONDS: Final = 0.1
 RESYNC_SHARE: Final = 10
 """Losses that go on mean one resync after another: this much longer is the time between them."""
 
-DELETED: Final = "rows were deleted from the journal before they were read"
+STRANGE: Final = (
+    "the datastore went back in time, its journal was emptied, or the log is an older one"
+)
 
 
 class Session:
@@ -61,7 +61,8 @@ class Session:
         self._journal = journal
         self._monitor = monitor
         self._watchdog = watchdog
-        self._follower = Follower(log, chronicle)
+        self._condition = Condition(chronicle.site, watchdog)
+        self._follower = Follower(log, chronicle, self._condition, watchdog)
         self._health: Health | None = None
         """The last look at the datastore."""
         self._ripe: Health | None = None
@@ -70,9 +71,7 @@ class Session:
         self._after: tuple[object, int] | None = None
         self._next_resync = 0.0
         self._trimmed = 0
-        self._beat_at: datetime | None = None
         self._complaint = ""
-        self._lost_at = -QUIET_SECONDS
         self._trimmable = asyncio.Event()
 
     async def greet(self) -> None:
@@ -87,21 +86,33 @@ class Session:
         elif cursor.journal != installation.journal:
             await self._lose(installation, health, "the datastore or its capture is a new one")
         elif not await self._journal.is_witnessed(cursor):
-            await self._lose(
-                installation, health, "the datastore went back in time, or its journal was emptied"
-            )
+            await self._lose(installation, health, STRANGE)
         await self._look(health, is_read=False)
         self._ripe = health
 
     async def _lose(self, found: Installation, health: Health, cause: str) -> None:
         """Begin anew with a journal that is not the one that was read."""
         self._watchdog.forget()
-        old = self._chronicle.cursor
-        await self._chronicle.append(self._chronicle.pending.give_up())
-        # The same installation means a backup: its rows are old ones, told before.
-        is_backup = found.journal.partition(":")[2] == old.journal.partition(":")[2]
-        begin, changes = _moment(old.seen), _fresh(found, health)
-        await self._chronicle.gap(cause, begin, health.now, skip=is_backup, **changes)
+        chronicle = self._chronicle
+        before = chronicle.cursor
+        await chronicle.append(chronicle.pending.give_up())
+        # The same installation may be a backup: its rows are old ones, told before.
+        is_backup = found.journal.partition(":")[2] == before.journal.partition(":")[2]
+        old = await self._find_old(before) if is_backup else 0
+        cursor = replace(chronicle.cursor, **_fresh(found, health))
+        begin = moment(before.seen)
+        await chronicle.say(
+            self._condition.gap(cursor, cause, begin, health.now, is_over=True, old=old)
+        )
+
+    async def _find_old(self, before: Cursor) -> int:
+        """Return the highest seq that may have been told before; nobody can say which of them was.
+
+        A journal of old holds its last row that was read then, so one that begins beyond all that
+        we read holds nothing of the kind: it was emptied, or the log itself is the older one.
+        """
+        low, high = await self._journal.extent()
+        return high if low <= before.top else 0
 
     async def _look(self, health: Health, *, is_read: bool) -> None:
         """Tell the log when capture has stopped working and when it works again.
@@ -109,58 +120,22 @@ class Session:
         That it works again is told by a marker, if there is one: so not before all that the journal
         held at the time of the look is read.
         """
-        chronicle = self._chronicle
         self._doorbell = health.doorbell
-        trouble = "; ".join(health.defects) or ("paused" if health.paused else "")
-        if trouble and not chronicle.cursor.blind:
-            await chronicle.darken(trouble)
-        elif chronicle.cursor.blind and not trouble and is_read and self._is_quiet():
-            begin = _moment(chronicle.cursor.seen)
-            await chronicle.gap(chronicle.cursor.blind, begin, health.now)
-        if self._watchdog.silence:
-            await chronicle.fall(self._watchdog.silence)
-        elif not chronicle.cursor.blind:
-            chronicle.cursor = replace(chronicle.cursor, seen=health.now.isoformat())
-            # After a fault in a resync the site is up once that is done.
-            if chronicle.cursor.up is None or chronicle.cursor.due is None:
-                await chronicle.rise(health.now)
+        word = self._condition.look(self._chronicle.cursor, health, is_read=is_read)
+        await self._chronicle.say(word)
         self._show(health)
 
-    def _is_quiet(self) -> bool:
-        return monotonic() - self._lost_at >= QUIET_SECONDS
-
-    async def _count_losses(self, page: Page) -> None:
-        cursor = self._chronicle.cursor
-        if page.lost != cursor.lost:
-            self._lost_at = monotonic()
-            await self._chronicle.darken("changes could not be journaled", lost=page.lost)
-
-    async def _hear(self, page: Page) -> None:
-        """Take note of the heartbeats that came; where one was deleted, so may have been others."""
-        beats, self._follower.beats = self._follower.beats, []
-        cursor = self._chronicle.cursor
-        if self._watchdog.read([row.seq for row in beats], cursor, is_end=not page.more):
-            self._lost_at = monotonic()
-            known = [moment for moment in (self._beat_at, _moment(cursor.seen)) if moment]
-            await self._chronicle.darken(DELETED, seen=min(known).isoformat())
-        if beats:
-            self._beat_at = beats[-1].at
-            metrics.HEARTBEAT.labels(self._chronicle.site).set(self._beat_at.timestamp())
-
     def _show(self, health: Health) -> None:
-        site, blind = self._chronicle.site, self._chronicle.cursor.blind
-        silence = self._watchdog.silence
-        metrics.LAG_ROWS.labels(site).set(health.lag_rows)
-        metrics.LAG_SECONDS.labels(site).set(health.lag_seconds)
-        metrics.JOURNAL_BYTES.labels(site).set(health.bytes)
+        blind, silence = self._chronicle.cursor.blind, self._watchdog.silence
         self._monitor.turn(
             self._state(),
             error=blind or silence or self._complaint or None,
             position=self._chronicle.position,
-            lag_rows=health.lag_rows,
-            lag_seconds=health.lag_seconds,
-            journal_bytes=health.bytes,
         )
+        self._measure(health)
+
+    def _measure(self, health: Health) -> None:
+        self._monitor.measure(health.lag_rows, health.lag_seconds, health.bytes)
 
     def _state(self) -> WorkerState:
         if self._chronicle.cursor.blind:
@@ -220,13 +195,9 @@ class Session:
         if self._ripe is not None:
             health, self._ripe = self._ripe, None
             await self._look(health, is_read=not page.more)
-        await self._count_losses(page)
-        await self._hear(page)
         self._monitor.note(position=self._chronicle.position)
         if not page.more:
-            self._monitor.note(lag_rows=0, lag_seconds=0.0)
-            metrics.LAG_ROWS.labels(self._chronicle.site).set(0)
-            metrics.LAG_SECONDS.labels(self._chronicle.site).set(0)
+            self._monitor.measure(0, 0.0)
 
     async def _is_ready(self, page: Page) -> bool:
         """Whether a resync is due and what it looks for has ended.
@@ -246,8 +217,7 @@ class Session:
         self._monitor.turn(WorkerState.RESYNCING)
         await Resync(self._log, self._chronicle, self._follower).run(self._journal)
         self._next_resync = monotonic() + RESYNC_SHARE * (monotonic() - begun)
-        if not (self._chronicle.cursor.blind or self._watchdog.silence):
-            await self._chronicle.rise(datetime.now(UTC))
+        await self._chronicle.say(self._condition.rise(self._chronicle.cursor, datetime.now(UTC)))
         self._monitor.turn(state, position=self._chronicle.position)
 
     async def _rest(self) -> None:
@@ -264,6 +234,7 @@ class Session:
                 if self._chronicle.cursor.blind:
                     break
             self._health = await self._journal.health(self._chronicle.cursor)
+            self._measure(self._health)
 
     async def _beat(self) -> None:
         """Send a heartbeat. Raises JournalSilentError once too many did not come through."""
@@ -302,12 +273,8 @@ class Session:
 
 def _fresh(found: Installation, health: Health) -> dict[str, Any]:
     """Return the changes that make a cursor stand before a journal's first row."""
-    blank = {"top": 0, "witness": "", "holes": (), "blind": ""}
+    blank = {"top": 0, "witness": "", "holes": (), "blind": "", "until": ""}
     return {"journal": found.journal, "lost": health.lost, **blank}
-
-
-def _moment(text: str) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
 
 
 async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -32,6 +32,11 @@ class WorkerState(StrEnum):
     STOPPED = "stopped"
 
 
+_AWAY = frozenset(
+    (WorkerState.STANDBY, WorkerState.WAITING, WorkerState.CONNECTING, WorkerState.STOPPED)
+)
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
     """A worker at a moment."""
@@ -65,6 +70,18 @@ class Monitor:
         up = state in (WorkerState.FOLLOWING, WorkerState.RESYNCING)
         metrics.UP.labels(self.status.site).set(up)
         metrics.SILENT.labels(self.status.site).set(state is WorkerState.SILENT)
+        if state in _AWAY:
+            # Nobody looks: a figure that stands still would pass for a good one.
+            for figure in (metrics.LAG_ROWS, metrics.LAG_SECONDS, metrics.JOURNAL_BYTES):
+                figure.remove(self.status.site)
+
+    def measure(self, lag_rows: int, lag_seconds: float, journal_bytes: int | None = None) -> None:
+        """Take note of how far behind the worker is, and of the journal's size if it was asked."""
+        size = self.status.journal_bytes if journal_bytes is None else journal_bytes
+        self.note(lag_rows=lag_rows, lag_seconds=lag_seconds, journal_bytes=size)
+        metrics.LAG_ROWS.labels(self.status.site).set(lag_rows)
+        metrics.LAG_SECONDS.labels(self.status.site).set(lag_seconds)
+        metrics.JOURNAL_BYTES.labels(self.status.site).set(size)
 
     def note(self, **values: Any) -> None:
         """Change values of the status, the state staying as it is."""

@@ -39,6 +39,11 @@ class Watchdog:
         """Whether the silence has lasted too long for this session."""
         return self._missed >= LIMIT
 
+    @property
+    def awaits(self) -> bool:
+        """Whether a heartbeat was written that was not heard."""
+        return bool(self._awaited)
+
     def begin(self) -> None:
         """Begin a session, which gets as long as the one before it."""
         self._missed = 0
@@ -65,16 +70,22 @@ class Watchdog:
         if self.is_due:
             self.silence = f"no heartbeat comes through the journal: {trouble}"
 
-    def read(self, seqs: Sequence[int], cursor: Cursor, *, is_end: bool) -> bool:
-        """Take note of the heartbeats that were read; say whether one awaited was deleted.
+    def hear(self, seqs: Sequence[int]) -> None:
+        """Take note of the heartbeats that were read."""
+        if not seqs:
+            return
+        self._came.extend(seqs)
+        self.silence, self._missed = "", 0
+        came = set(seqs)
+        self._awaited = [seq for seq in self._awaited if seq not in came]
 
-        The cursor stands after them; at the end means that there was nothing more to read.
+    def miss(self, cursor: Cursor, *, is_end: bool) -> bool:
+        """Whether one awaited was deleted: the cursor has passed it and it was not heard.
+
+        At the end means that there was nothing more to read.
         """
-        if seqs:
-            self._came.extend(seqs)
-            self.silence, self._missed = "", 0
-        came = {*seqs, *self._came}
-        still = [seq for seq in self._awaited if seq not in came]
         self._is_at_end = self._is_at_end or is_end
-        self._awaited = [seq for seq in still if not cursor.has_passed(seq)]
-        return len(self._awaited) < len(still)
+        still = [seq for seq in self._awaited if not cursor.has_passed(seq)]
+        missed = len(still) < len(self._awaited)
+        self._awaited = still
+        return missed

@@ -13,7 +13,7 @@ from harness.pbs import PbsServer
 from prometheus_client import REGISTRY
 
 from pbscast.events import Gap, Liveness, Resync
-from pbscast_ingest import session
+from pbscast_ingest import condition, session
 from pbscast_ingest.capture import install
 from pbscast_ingest.status import WorkerState
 from pbscast_ingest.worker import SiteWorker
@@ -27,7 +27,7 @@ LATEST = "SELECT seq FROM pbscast.journal WHERE op = 'H' ORDER BY seq DESC LIMIT
 def _brief_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     """A heartbeat each 0.1 s."""
     monkeypatch.setattr(session, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(session, "QUIET_SECONDS", 0.5)
+    monkeypatch.setattr(condition, "QUIET_SECONDS", 0.5)
     monkeypatch.setattr(session, "TRIM_SECONDS", 0.1)
 
 
@@ -155,7 +155,7 @@ async def test_rows_that_are_deleted_unread(
         await _reach(worker, WorkerState.FOLLOWING)
     assert_gapless(records)
     (gap,) = [event for r in records if isinstance(event := r.decode(), Gap)]
-    assert gap.cause == session.DELETED
+    assert gap.cause == condition.DELETED
     (told,) = [r for r in records if r.id == "1.s"]
     assert gap.begin is not None
     assert gap.end is not None

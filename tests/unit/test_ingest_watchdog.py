@@ -6,7 +6,8 @@ from pbscast_ingest.watchdog import LIMIT, Watchdog
 
 def _hears(watchdog: Watchdog, *seqs: int, top: int | None = None, is_end: bool = True) -> bool:
     at = top if top is not None else max(seqs, default=0)
-    return watchdog.read(seqs, Cursor(top=at), is_end=is_end)
+    watchdog.hear(seqs)
+    return watchdog.miss(Cursor(top=at), is_end=is_end)
 
 
 def test_heartbeats_that_come_through() -> None:
@@ -61,24 +62,25 @@ def test_those_that_cannot_be_written_are_a_silence() -> None:
 def test_one_that_was_passed_over_was_deleted_unless_it_may_still_come() -> None:
     watchdog = Watchdog()
     watchdog.write(5)
-    assert not watchdog.read((), Cursor(top=9, holes=(Hole(4, 6, 100),)), is_end=True)
-    assert watchdog.read((), Cursor(top=9), is_end=True)
-    assert not watchdog.read((), Cursor(top=9), is_end=True)
+    assert not watchdog.miss(Cursor(top=9, holes=(Hole(4, 6, 100),)), is_end=True)
+    assert watchdog.miss(Cursor(top=9), is_end=True)
+    assert not watchdog.miss(Cursor(top=9), is_end=True)
 
 
 def test_what_was_written_into_another_journal_is_forgotten() -> None:
     watchdog = Watchdog()
     watchdog.write(5)
     watchdog.forget()
-    assert not watchdog.read((), Cursor(top=9), is_end=True)
+    assert not watchdog.miss(Cursor(top=9), is_end=True)
 
 
 def test_a_long_silence_takes_no_memory_to_speak_of() -> None:
     watchdog = Watchdog()
     for seq in range(1, 10_000):
         watchdog.write(seq)
-    assert watchdog.read((), Cursor(top=10_000), is_end=True)
-    assert not watchdog.read((), Cursor(top=10_000), is_end=True)
+    assert len(watchdog._awaited) <= 100
+    assert watchdog.miss(Cursor(top=10_000), is_end=True)
+    assert not watchdog.miss(Cursor(top=10_000), is_end=True)
 
 
 def test_many_that_come_in_one_page_are_all_known() -> None:
