@@ -35,13 +35,15 @@ def pbscastd(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def assert_one_line(result: subprocess.CompletedProcess[str], *parts: str) -> None:
+def assert_one_line(
+    result: subprocess.CompletedProcess[str], *parts: str, status: int = 1
+) -> None:
     lines = result.stderr.splitlines()
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("pbscastd: ")
     for part in parts:
         assert part in lines[0]
-    assert result.returncode == 1
+    assert result.returncode == status
 
 
 def has_capture(dsn: str) -> bool:
@@ -59,7 +61,7 @@ def test_install_check_pause_resume_uninstall(datastore_dsn: str, tmp_path: Path
     assert "source install" in missing.stdout + missing.stderr
 
     absent = pbscastd("source", "upgrade", *site, cwd=tmp_path)
-    assert_one_line(absent, "not installed")
+    assert_one_line(absent, "not installed", status=5)
     with psycopg.connect(datastore_dsn, autocommit=True) as connection:
         connection.execute("DROP ROLE IF EXISTS commands_reader")
     reader = ("--reader", "commands_reader")
@@ -121,7 +123,7 @@ def test_a_password_changes_only_when_asked(own_postgres: PostgresServer, tmp_pa
     assert (other / "pbscast-sitea.pgpass").exists()
     assert verifier(dsn, "pbscast_reader") != first
     refused = pbscastd("source", "install", *site, "--new-password", cwd=other)
-    assert_one_line(refused, "exists")
+    assert_one_line(refused, "exists", status=2)
 
 
 @pytest.mark.parametrize("command", ["install", "upgrade", "check", "pause", "resume", "uninstall"])
@@ -202,7 +204,7 @@ def test_print_sql_shows_everything_and_changes_nothing(datastore_dsn: str, tmp_
 def test_unreachable_datastore(command: str, tmp_path: Path) -> None:
     dsn = "host=127.0.0.1 port=9 dbname=pbs_datastore user=postgres"
     result = pbscastd("source", command, "--site", "sitea", "--dsn", dsn, cwd=tmp_path)
-    assert_one_line(result, "127.0.0.1:9", "refused")
+    assert_one_line(result, "127.0.0.1:9", "refused", status=3)
 
 
 def test_wrong_password_is_said_and_not_shown(own_postgres: PostgresServer, tmp_path: Path) -> None:
@@ -212,7 +214,7 @@ def test_wrong_password_is_said_and_not_shown(own_postgres: PostgresServer, tmp_
     warning, fault = result.stderr.splitlines()
     assert "warning" in warning
     assert "password" in fault
-    assert result.returncode == 1
+    assert result.returncode == 4
     assert "hunter2" not in result.stdout + result.stderr
 
 
@@ -240,15 +242,16 @@ def test_unknown_schema_version(datastore_dsn: str, tmp_path: Path) -> None:
 )
 def test_malformed_options(site: str, dsn: str, fault: str, tmp_path: Path) -> None:
     result = pbscastd("source", "install", "--site", site, "--dsn", dsn, cwd=tmp_path)
-    assert_one_line(result, fault)
+    assert_one_line(result, fault, status=2)
     assert "S3SAME" not in result.stdout + result.stderr
 
 
 def test_run_says_what_is_wrong_with_its_configuration(tmp_path: Path) -> None:
-    assert_one_line(pbscastd("run", "--config", "absent.toml", cwd=tmp_path), "absent.toml")
+    absent = pbscastd("run", "--config", "absent.toml", cwd=tmp_path)
+    assert_one_line(absent, "absent.toml", status=2)
     (tmp_path / "pbscast.toml").write_text("[log]\ndsn = 1\n")
     result = pbscastd("run", "--config", "pbscast.toml", cwd=tmp_path)
-    assert_one_line(result, "pbscast.toml: log.dsn")
+    assert_one_line(result, "pbscast.toml: log.dsn", status=2)
 
 
 def test_a_broken_trace_is_named_with_its_line(datastore_dsn: str, tmp_path: Path) -> None:

@@ -206,7 +206,11 @@ def test_pages(site: Site, tmp_path: Path) -> None:
         site.report(config, "--from", "1h", "--site", "siteb", "--html", str(part)),
     )
     assert [item.status for item in done] == [0, 0, 0]
-    assert done[1].out == f"{report} is written: 37 lives, 319 events\n"
+    assert done[1].out == ""
+    late, _, written = done[1].err.splitlines()
+    assert late.startswith("pbscastd: warning: the log of sitea begins 20")
+    assert written == f"{report} is written: 37 lives, 319 events"
+    assert "not known" in report.read_text()
     assert "6[4].sitea" in job.read_text()
     assert "sitea" in report.read_text()
     assert "<td>1.sitea" not in part.read_text()
@@ -215,19 +219,22 @@ def test_pages(site: Site, tmp_path: Path) -> None:
 
 def test_what_is_not_there(site: Site, tmp_path: Path) -> None:
     page = tmp_path / "none.html"
-    unknown, nothing, early, elsewhere, empty = (
+    config = tmp_path / "pbscast.toml"
+    unknown, nothing, early, elsewhere, empty, before = (
         site.pbscast("history", "999.sitea", "--html", str(page)),
         site.pbscast("jobs", "--owner", "nobody"),
         site.pbscast("at", "2020-01-01"),
-        site.report(tmp_path / "pbscast.toml", "--from", "1h", "--site", "x", "--html", str(page)),
-        site.report(tmp_path / "pbscast.toml", "--from", "1h", "--to", "2h", "--html", str(page)),
+        site.report(config, "--from", "1h", "--site", "x", "--html", str(page)),
+        site.report(config, "--from", "1h", "--to", "2h", "--html", str(page)),
+        site.report(config, "--from", "2020-01-01", "--to", "2020-02-01", "--html", str(page)),
     )
     assert [unknown.status, nothing.status, early.status] == [5, 0, 5]
     assert nothing.err == "pbscast: no job matches\n"
     assert "the log begins at" in early.err
-    assert (elsewhere.status, empty.status) == (1, 2)
+    assert (elsewhere.status, empty.status, before.status) == (5, 2, 5)
     assert elsewhere.err == "pbscastd: --site: no such site: x (known: sitea, siteb)\n"
     assert empty.err.startswith("pbscastd: the period is empty")
-    for done in (unknown, nothing, early, elsewhere, empty):
+    assert "before the log begins" in before.err
+    for done in (unknown, nothing, early, elsewhere, empty, before):
         assert done.err.count("\n") == 1
     assert not page.exists()

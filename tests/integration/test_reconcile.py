@@ -349,10 +349,14 @@ def config(recorded: Recorded, tmp_path: Path) -> Path:
     return path
 
 
-def _command(*arguments: str | Path, text: bytes | None = None) -> tuple[int, list[str]]:
+def _app() -> typer.Typer:
     app = typer.Typer()
     app.command()(reconcile)
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=text)
+    return app
+
+
+def _command(*arguments: str | Path, text: bytes | None = None) -> tuple[int, list[str]]:
+    result = CliRunner().invoke(_app(), [str(argument) for argument in arguments], input=text)
     return result.exit_code, result.output.splitlines()
 
 
@@ -391,11 +395,16 @@ def test_the_command_hints_at_a_wrong_time_zone(config: Path) -> None:
     assert any("is --timezone the PBS server's?" in line for line in said)
 
 
+def test_the_command_needs_a_site_that_is_there(config: Path) -> None:
+    arguments = ["--config", config, "--site", "nowhere", DATA / "sitea-20261122"]
+    with pytest.raises(NotFoundError, match="no such site"):
+        CliRunner().invoke(_app(), [*map(str, arguments)], catch_exceptions=False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--site", "sitea", "missing"], "cannot be read"),
-        (["--site", "nowhere", str(DATA / "sitea-20261122")], "no such site"),
         (["--site", "sitea", "--timezone", "Mars", str(DATA / "sitea-20261122")], "no such time"),
         (["--site", "sitea", "--tolerance", "-1", str(DATA / "sitea-20261122")], "greater"),
         (["--site", "sitea"], "Missing argument"),

@@ -1,20 +1,22 @@
 """`pbscastd`: the commands of an operator.
 
-Exit status: 0 done; 1 it could not be done, for the reason in the one line on standard error; 2 the
-command line is wrong; 130 interrupted.
+Exit status, as that of `pbscast`: 0 done; 1 any other failure; 2 the command line or the
+configuration is wrong; 3 a server is unavailable; 4 access denied; 5 not found; 130 interrupted.
+What is asked for goes to stdout, everything else to stderr.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from pbscast.cli.running import invoke
-from pbscast.errors import ConfigError, PbscastError, UsageError
+from pbscast.cli.running import EXIT_STATUS, INTERRUPTED, invoke
+from pbscast.errors import PbscastError
 from pbscast_deploy.cli.archive import archive
 from pbscast_deploy.cli.audit import app as audit
 from pbscast_deploy.cli.export import export
@@ -27,8 +29,6 @@ from pbscast_deploy.config import load_settings
 from pbscast_deploy.daemon import Daemon
 from pbscast_deploy.demo.play import play
 from pbscast_deploy.logs import configure_logs
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="pbscastd",
@@ -88,7 +88,9 @@ def main() -> None:
     except PbscastError as error:
         line = " ".join(str(error).split())
         typer.echo(f"pbscastd: {line}", err=True)
-        misused = isinstance(error, UsageError) and not isinstance(error, ConfigError)
-        sys.exit(2 if misused else 1)
+        sys.exit(next(status for kind, status in EXIT_STATUS if isinstance(error, kind)))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read us has had enough; the interpreter's own flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

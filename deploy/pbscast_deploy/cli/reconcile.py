@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from pbscast.errors import NotFoundError, UsageError
+from pbscast.errors import UsageError
 from pbscast_deploy.accounting.files import AccountingFiles
 from pbscast_deploy.accounting.findings import Finding, Summary
 from pbscast_deploy.accounting.reconciliation import TOLERANCE, Reconciliation
@@ -87,12 +87,9 @@ async def _reconcile(
         ) as progress:
             task = progress.add_task("accounting", total=files.bytes or None)
             findings = work.run(lambda read: progress.advance(task, read))
-            try:
-                async with aclosing(findings):
-                    async for finding in findings:
-                        tell(finding)
-            except NotFoundError as error:
-                raise typer.BadParameter(str(error), param_hint="--site") from error
+            async with aclosing(findings):
+                async for finding in findings:
+                    tell(finding)
         return work.summary
 
 

@@ -16,6 +16,7 @@ from pbscast.errors import NotFoundError, UsageError
 from pbscast.newfile import new_file
 from pbscast.times import EXPECTED, parse_time
 from pbscast_deploy.cli.options import Config
+from pbscast_deploy.cli.period import check_period
 from pbscast_deploy.config import Settings, load_settings
 from pbscast_deploy.report.reading import Reading, read_site
 from pbscast_store.log import Log
@@ -41,7 +42,7 @@ def report(
         reading, sites = asyncio.run(_read(settings, site or [], census))
         for piece in report_page(reading, sites, now):
             file.write(piece)
-    typer.echo(f"{html} is written: {census.lives} lives, {reading.events} events")
+    typer.echo(f"{html} is written: {census.lives} lives, {reading.events} events", err=True)
 
 
 async def _read(settings: Settings, wanted: list[str], census: Census) -> tuple[Reading, list[str]]:
@@ -52,6 +53,7 @@ async def _read(settings: Settings, wanted: list[str], census: Census) -> tuple[
             if name not in known:
                 raise NotFoundError(f"--site: no such site: {name} (known: {', '.join(known)})")
         sites = list(dict.fromkeys(wanted)) or known
+        reading.known_from = await check_period(log, sites, census.begin, census.end)
         with _progress() as progress:
             for name in sites:
                 length = (census.end - census.begin).total_seconds()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from pbscast.plots.figures import gantt
+from pbscast.plots.figures import gantt, shade
 from pbscast.plots.page import Page, Section, Table, render_page
 from pbscast.plots.parts import bar_label, census_sections, clock, lives_section, moment, period
 from pbscast_deploy.report.reading import MOST_GAPS, Reading
@@ -16,7 +16,7 @@ def report_page(reading: Reading, sites: Sequence[str], now: datetime) -> Iterat
     census = reading.census
     shown = census.longest
     title = f"PBS jobs from {clock(census.begin)} to {clock(census.end)}"
-    sections = [*census_sections(census)]
+    sections = [*census_sections(census, reading.known_from)]
     if shown:
         sections += [_longest(reading), lives_section(shown, census.lives, census.end)]
     else:
@@ -33,9 +33,16 @@ def _facts(reading: Reading, sites: Sequence[str], now: datetime) -> list[tuple[
         ("Events of jobs", f"{reading.events:,}"),
         ("Owners", f"{len(reading.census.owners):,}"),
         ("Positions in the log", "; ".join(spans) or "none"),
+        *_late(reading),
         ("Gaps in capture", f"{len(reading.gaps)}"),
         ("Made", moment(now)),
     ]
+
+
+def _late(reading: Reading) -> Iterator[tuple[str, str]]:
+    late = ", ".join(f"{site} {moment(time)}" for site, time in sorted(reading.known_from.items()))
+    if late:
+        yield "The log begins within it", f"{late}; of the time before nothing is known"
 
 
 def _longest(reading: Reading) -> Section:
@@ -46,6 +53,8 @@ def _longest(reading: Reading) -> Section:
         text.append(f"The {len(courses)} lives that lasted longest, of {census.lives:,}.")
     labels = [bar_label(course) for course in courses]
     drawing = gantt(courses, labels, census.end, census.begin, census.end)
+    if reading.known_from.keys() >= census.sites.keys():
+        shade(drawing.figure, census.begin, min(reading.known_from.values()))
     return Section("Single jobs over time", text, [drawing])
 
 

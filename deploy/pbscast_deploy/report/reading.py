@@ -37,6 +37,8 @@ class Reading:
     """The first and the last position of a job's event, by site."""
     gaps: list[Gap] = field(default_factory=list)
     """Times in which capture was not working, as far as they were logged within the period."""
+    known_from: dict[str, datetime] = field(default_factory=dict)
+    """By site, when its log began, where that is within the period."""
 
 
 async def read_site(

@@ -32,6 +32,7 @@ _FONT: Final = {"family": 'system-ui, "Segoe UI", "DejaVu Sans", sans-serif', "c
 _ROW: Final = 22
 _FRAME: Final = 110
 _LABEL: Final = 34
+_UNKNOWN: Final = "#9aa5b1"
 
 
 def gantt(
@@ -82,8 +83,11 @@ def gantt(
     return Drawing(figure, f"Gantt chart of {len(names)} lives, states over time", height)
 
 
-def states_over_time(site: str, counts: StateCounts) -> Drawing:
-    """Return the number of lives in each state, stacked, averaged over each step."""
+def states_over_time(site: str, counts: StateCounts, known_from: datetime | None = None) -> Drawing:
+    """Return the number of lives in each state, stacked, averaged over each step.
+
+    What lies before ``known_from`` is shaded: that there is nothing to see there tells nothing.
+    """
     times = [_local(time) for time in counts.times]
     figure = Figure(
         [
@@ -103,7 +107,22 @@ def states_over_time(site: str, counts: StateCounts) -> Drawing:
     _lay_out(figure, 330, hovermode="x unified")
     figure.update_yaxes(title=f"jobs at {_text(site)}", rangemode="tozero")
     figure.update_xaxes(type="date", range=[times[0], times[-1]])
+    if known_from is not None:
+        shade(figure, counts.times[0], known_from)
     return Drawing(figure, f"Number of jobs in each state over time at {site}", 330)
+
+
+def shade(figure: Figure, begin: datetime, end: datetime) -> None:
+    """Mark a time of which nothing is known, in a figure over time."""
+    figure.add_vrect(
+        x0=_local(begin),
+        x1=_local(end),
+        fillcolor=_UNKNOWN,
+        opacity=0.3,
+        line_width=0,
+        annotation={"text": "not known", "font": {"color": "#52606d"}},
+        annotation_position="top left",
+    )
 
 
 def lengths(what: str, found: Mapping[str, Lengths]) -> Drawing:

@@ -42,8 +42,14 @@ def period(begin: datetime, end: datetime) -> str:
     return f"{moment(begin)} to {moment(end)} ({brief(end - begin)})"
 
 
-def census_sections(census: Census) -> Iterator[Section]:
-    """Yield jobs in each state over time, waits and runs, and tables per site and owner."""
+def census_sections(
+    census: Census, known_from: Mapping[str, datetime] | None = None
+) -> Iterator[Section]:
+    """Yield jobs in each state over time, waits and runs, and tables per site and owner.
+
+    ``known_from`` tells of which sites not all of the period is known.
+    """
+    known = known_from or {}
     busiest = sorted(census.states, key=lambda site: -census.sites[site].lives)
     shown = sorted(busiest[:_MOST_SITES])
     if not shown:
@@ -52,10 +58,12 @@ def census_sections(census: Census) -> Iterator[Section]:
     text = [f"Each step is the average over {step}."]
     if len(busiest) > len(shown):
         text.append(f"The {len(shown)} sites with the most jobs, of {len(busiest)}.")
+    if any(site in known for site in shown):
+        text.append("Of the shaded time nothing is known: the log begins later.")
     yield Section(
         "Jobs in each state over time",
         text,
-        [states_over_time(site, census.states[site]) for site in shown],
+        [states_over_time(site, census.states[site], known.get(site)) for site in shown],
     )
     yield _lengths_section(census, shown)
     yield from _tally_sections(census)
