@@ -14,7 +14,14 @@ from pbscast.subjects import mark_subject
 from pbscast.wire import Mark
 from pbscast_fanout.batches import mark_of, send_mark
 from pbscast_fanout.jetstream import STREAM
-from pbscast_fanout.streams import Fence, Tail, read_between, read_tail, site_filter
+from pbscast_fanout.streams import (
+    Fence,
+    Tail,
+    read_between,
+    read_last_event,
+    read_tail,
+    site_filter,
+)
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -68,11 +75,16 @@ async def find_place(
         mark = Mark(site=site, position=position, time=datetime.now(UTC))
         return Place(mark, Fence(site_filter(site), 0), marked=False)
     fence = Fence(site_filter(site), tail.sequence)
-    if isinstance(tail.content, Mark):
-        await _check_same(log, site, tail)
-        return Place(tail.content, fence, marked=True)
     record = await _check_same(log, site, tail)
-    return Place(_mark_after(site, tail, record), fence, marked=False)
+    if not isinstance(tail.content, Mark):
+        return Place(_mark_after(site, tail, record), fence, marked=False)
+    # It says too little if what another worker had under way came in just before it (check_last),
+    # and its own worker died before it had looked.
+    last = await read_last_event(connection, site)
+    if last is not None and last.position > tail.position:
+        record = await _check_same(log, site, last)
+        return Place(_mark_after(site, last, record), fence, marked=False)
+    return Place(tail.content, fence, marked=True)
 
 
 async def renew(log: Log, connection: Connection, place: Place) -> Place:

@@ -137,12 +137,22 @@ def site_filter(site: str) -> str:
     return f"{ROOT}.{encode_token(site)}.>"
 
 
+def _events_filter(site: str) -> str:
+    """Return the filter for a site's events alone: their subjects are longer than the mark's."""
+    return f"{ROOT}.{encode_token(site)}.*.>"
+
+
 async def read_tail(connection: Connection, site: str) -> Tail | None:
     """Return a site's last message, from the stream's leader: a follower may be behind.
 
     Raises UnavailableError, or DecodeError if the message is not ours.
     """
     return await _read(connection, site, {"last_by_subj": site_filter(site)})
+
+
+async def read_last_event(connection: Connection, site: str) -> Tail | None:
+    """Return a site's last event. Raises as ``read_tail`` does."""
+    return await _read(connection, site, {"last_by_subj": _events_filter(site)})
 
 
 async def read_between(connection: Connection, site: str, after: int, before: int) -> Tail | None:

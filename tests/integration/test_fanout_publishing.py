@@ -157,6 +157,35 @@ async def test_what_slipped_in_before_the_first_mark_is_not_published_again(
     assert bodies == [item.encode() for item in await logged(log, "sitea")]
 
 
+@pytest.mark.parametrize("as_batch", [False, True])
+async def test_a_mark_that_says_too_little_is_not_believed(
+    log: Log, nats_url: str, *, as_batch: bool
+) -> None:
+    """Of a worker that died between its first mark and the look at what came in before it."""
+    await write(log, "sitea", drafts(5))
+    connection = Connection(NatsSettings(servers=(nats_url,)), name="test")
+    await connection.open()
+    async with fanning(log, nats_url) as fanout:
+        await published_to(fanout, "sitea", 5)
+    stale = await find_place(log, connection, Site("sitea"), None)
+    await write(log, "sitea", drafts(3))
+    under_way = [compose(record, 10**6) for record in await log.read("sitea", 5, 3)]
+    if as_batch:
+        await send_batch(connection, under_way, mark_of(under_way[-1].record), stale.fence)
+    else:
+        await send_event(connection, under_way[0], stale.fence)
+    (*_, last) = await stored(nats_url, mark_subject("sitea"))
+    await send_mark(connection, stale.mark, Fence(mark_subject("sitea"), last.sequence))
+
+    place = await find_place(log, connection, Site("sitea"), None)
+    assert place.position == (8 if as_batch else 6)
+    async with fanning(log, nats_url) as fanout:
+        await published_to(fanout, "sitea", 8)
+    await connection.close()
+    bodies = [item.body for item in await stored(nats_url, "pbs.v1.sitea.job.>")]
+    assert bodies == [item.encode() for item in await logged(log, "sitea")]
+
+
 async def test_many_subjects_make_publishing_no_slower(log: Log, nats_url: str) -> None:
     """To find a site's last message the server looks at all its subjects; a mark is one."""
     await write(log, "sitea", [draft(f"{number}.sitea") for number in range(1_000)])

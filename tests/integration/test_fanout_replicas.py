@@ -13,12 +13,20 @@ from harness.fanning import assert_published, drafts, fanning, published_to, wri
 
 from pbscast import wire
 from pbscast.errors import FencedError, UnavailableError
+from pbscast.events import ChangePayload
 from pbscast_deploy.embedded import NatsServer
-from pbscast_fanout.batches import send_mark
+from pbscast_fanout.batches import compose, mark_of, send_batch, send_event, send_mark
 from pbscast_fanout.connection import Connection
 from pbscast_fanout.settings import NatsSettings, StreamSettings
-from pbscast_fanout.streams import Fence, ensure_stream, read_tail, site_filter
+from pbscast_fanout.streams import (
+    Fence,
+    ensure_stream,
+    read_last_event,
+    read_tail,
+    site_filter,
+)
 from pbscast_store.log import Log
+from pbscast_store.records import Record
 
 
 @pytest.fixture
@@ -80,6 +88,48 @@ async def test_of_two_that_write_at_once_one_is_fenced(cluster: list[str]) -> No
     finally:
         for connection in both:
             await connection.close()
+
+
+@pytest.mark.parametrize("as_batch", [False, True])
+async def test_nothing_comes_in_after_the_mark_that_fences_it(
+    cluster: list[str], *, as_batch: bool
+) -> None:
+    """What is written under an older mark may come in before the newer one, but not after it."""
+    settings = StreamSettings(replicas=3, duplicate_window=timedelta(seconds=10))
+    one, other = [Connection(NatsSettings(servers=(url,)), name="test") for url in cluster[:2]]
+    await one.open()
+    await other.open()
+    try:
+        await made(one, settings)
+        now = wire.Mark(site="sitea", position=0, time=datetime.now(UTC))
+        for position in range(1, 31):
+            tail = await read_tail(one, "sitea")
+            last = tail.sequence if tail else 0
+            older = await send_mark(one, now, Fence(site_filter("sitea"), last))
+            outcome = await asyncio.gather(
+                send_mark(other, now, Fence(site_filter("sitea"), older.sequence)),
+                _send(one, position, older, as_batch=as_batch),
+                return_exceptions=True,
+            )
+            assert all(isinstance(item, FencedError | Fence | None) for item in outcome), outcome
+            event = await read_last_event(one, "sitea")
+            if isinstance(outcome[0], Fence) and event is not None:
+                assert event.sequence < outcome[0].sequence
+    finally:
+        await one.close()
+        await other.close()
+
+
+async def _send(connection: Connection, position: int, fence: Fence, *, as_batch: bool) -> None:
+    moment = datetime(2026, 1, 2, tzinfo=UTC)
+    payload = wire.encode_payload(ChangePayload(owner="alice"))
+    header = ("sitea", position, moment, "job", "1.sitea", 1, position)
+    record = Record(*header, "modify", "journal", "alice", payload, moment, None)
+    message = compose(record, 10**6)
+    if as_batch:
+        await send_batch(connection, [message], mark_of(record), fence)
+    else:
+        await send_event(connection, message, fence)
 
 
 async def test_workers_of_a_cluster_publish_what_is_logged(log: Log, cluster: list[str]) -> None:
