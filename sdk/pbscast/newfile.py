@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
-import tempfile
+import secrets
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from pbscast.errors import UsageError
 
@@ -16,34 +17,71 @@ if TYPE_CHECKING:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[IO[str]]:
-    """Give a text file to write; at the end of the block it takes the place of ``path`` at once.
-
-    If the block raises, what was at ``path`` stays as it was. Raises UsageError where the file
-    cannot be written, also of the block's own writing.
-    """
-    partial: str | None = None
+    """As `replacing`, for text; raises UsageError where the file cannot be written."""
     try:
-        if path.is_dir():
-            raise IsADirectoryError(21, "is a directory")
-        handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).chmod(0o666 & ~_umask())
-        Path(partial).replace(path)
-        partial = None
+        with replacing(path) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
+            try:
+                yield text
+            finally:
+                text.detach()
     except OSError as error:
         if isinstance(error, ConnectionError | TimeoutError):
             raise
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write; at the end of the block it takes the place of ``path`` at once.
+
+    From then on it is there after a crash as well. If the block raises, what was at ``path`` stays
+    as it was; a crash may leave a hidden file ``.NAME.….part`` beside it. A symbolic link is
+    followed. What is no regular file (a pipe, a device) is written to as it is. Raises OSError.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        with target.open("wb") as file:
+            yield file
+        return
+    with _partial(target, 0o666) as (part, file):
+        yield file
+        _finish(file)
+        part.replace(target)
+    sync(target.parent)
+
+
+def create(path: Path, content: bytes, permissions: int) -> None:
+    """Make a file that was not there, durably. Raises FileExistsError, OSError."""
+    with _partial(path, permissions) as (part, file):
+        file.write(content)
+        _finish(file)
+        os.link(part, path)  # which, unlike a rename, replaces nothing
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a directory, survive a crash. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        if partial is not None:
-            with suppress(OSError):
-                Path(partial).unlink()
+        os.close(descriptor)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextmanager
+def _partial(path: Path, permissions: int) -> Iterator[tuple[Path, BinaryIO]]:
+    """A file beside ``path`` of a name that nobody can have foreseen, gone at the end."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield part, file
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _finish(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from pydantic_core import from_json
 
-from pbscast.errors import NotFoundError
+from pbscast.errors import NotFoundError, UsageError
 from pbscast.wire import format_time
-from pbscast_store.archive.files import replacing
+from pbscast_store.archive.files import replacing, writing
 from pbscast_store.log import Log
 from pbscast_store.records import Record
 
@@ -28,6 +30,8 @@ COLUMNS: Final = (
 
 CLOCKS: Final = timedelta(days=1)
 """By which a datastore's clock may be ahead of the log's."""
+
+STDOUT: Final = Path("-")
 
 _PAGE: Final = 2000
 _TOLD: Final = COLUMNS[COLUMNS.index("queue") : COLUMNS.index("payload")]
@@ -72,21 +76,26 @@ class Wanted:
 def exporting(path: Path, form: Format) -> Iterator[Put]:
     """Gives a function that takes events; at the end they have become the file, or none have.
 
-    Raises AccessDeniedError, UnavailableError (a full disk), with what was at `path` still there.
+    `-` is standard output, to which a Parquet file is not written. Raises UsageError for that,
+    AccessDeniedError, UnavailableError (a full disk), with what was at `path` still there.
     """
     if form is Format.PARQUET:
+        if path == STDOUT:
+            raise UsageError("a Parquet file is not written to standard output: name a file")
         with _parquet(path) as put:
             yield put
         return
-    with replacing(path) as part:
+    with _output(path) as file:
         if form is Format.JSONL:
-            with part.open("wb") as lines:
-                yield lambda record: _count(lines.write(record.encode() + b"\n"))
+            yield lambda record: _count(file.write(record.encode() + b"\n"))
         else:
-            with part.open("w", encoding="utf-8", newline="") as table:
-                rows = csv.writer(table)
-                rows.writerow(COLUMNS)
+            table = TextIOWrapper(file, encoding="utf-8", newline="")
+            rows = csv.writer(table)
+            rows.writerow(COLUMNS)
+            try:
                 yield lambda record: _count(rows.writerow(map(_as_text, row_of(record))))
+            finally:
+                table.detach()
 
 
 async def export(
@@ -139,6 +148,17 @@ async def _begin(log: Log, site: str, last: int, moment: datetime | None) -> int
         else:
             low = middle + 1
     return low
+
+
+@contextmanager
+def _output(path: Path) -> Iterator[BinaryIO]:
+    if path == STDOUT:
+        with writing(path):
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+    else:
+        with replacing(path) as file:
+            yield file
 
 
 @contextmanager

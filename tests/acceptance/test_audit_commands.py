@@ -61,7 +61,7 @@ def test_an_auditor_signs_keeps_and_verifies(config: Path, log_dsn: str, tmp_pat
     signed = pbscastd("audit", "checkpoint", "--config", config, "--export", kept)
     assert signed.exit_code == 0
     assert "siteb: checkpoint 1 at position 5" in signed.output
-    assert f"2 checkpoints written to {kept}" in signed.output
+    assert f"{kept} is written: 2 checkpoints" in signed.output
     again = pbscastd("audit", "checkpoint", "--config", config)
     assert again.output == "nothing was logged since the last checkpoints\n"
 

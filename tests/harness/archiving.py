@@ -93,7 +93,8 @@ def commented_usage(job: str, time: datetime) -> Draft:
 
 
 async def archive(dsn: str, directory: Path, policy: Policy = KEEP_NOTHING) -> list[Kept]:
-    """All that the policy lets go."""
+    """All that the policy lets go; the directory is made if need be."""
+    directory.mkdir(exist_ok=True)
     return [kept async for kept in keep(dsn, directory, policy, progress=lambda *_: None)]
 
 

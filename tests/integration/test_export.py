@@ -92,7 +92,7 @@ def test_json_lines_are_the_events_to_the_byte(pbscastd: Run, dsn: str, tmp_path
     result = pbscastd("export", "--format", "jsonl", "--out", str(out))
 
     assert result.exit_code == 0
-    assert f"{2 * EVENTS} events" in result.stdout
+    assert f"{2 * EVENTS} events" in result.stderr
     lines = out.read_bytes().splitlines()
     assert lines == [record.encode() for record in records_of(dsn)]
     assert wire.decode(lines[0]).position == 1
@@ -162,6 +162,7 @@ def test_a_selection_is_all_of_it_and_nothing_else(pbscastd: Run, dsn: str, tmp_
 def test_archive_says_what_it_did_and_export_reads_it(own_dsn: str, tmp_path: Path) -> None:
     pbscastd = commands(own_dsn, tmp_path)
     before = records_of(own_dsn)
+    (tmp_path / "archive").mkdir()
 
     planned = pbscastd("archive", "--dry-run")
     done = pbscastd("archive")
@@ -222,3 +223,11 @@ def test_what_is_archived_elsewhere_is_not_left_out(own_dsn: str, tmp_path: Path
     assert isinstance(result.exception, NotFoundError)
     assert str(tmp_path / "archive" / "sitea") in str(result.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_standard_output_is_a_file_like_any_other(pbscastd: Run) -> None:
+    whole = pbscastd("export", "--format", "csv", "--out", "-", "--site", "sitea")
+    assert len(whole.stdout.splitlines()) == EVENTS + 1
+    assert f"standard output is written: {EVENTS} events" in whole.stderr
+    refused = pbscastd("export", "--format", "parquet", "--out", "-")
+    assert isinstance(refused.exception, UsageError)

@@ -14,7 +14,8 @@ from harness.chain import leaf_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pbscast.errors import ConfigError, DecodeError
+from pbscast import newfile
+from pbscast.errors import ConfigError, ConflictError, DecodeError
 from pbscast_store.archive.thinning import thin
 from pbscast_store.audit import keys
 from pbscast_store.audit.checkpoints import Checkpoint, read_file, write_file
@@ -35,6 +36,7 @@ RECORDS = st.builds(
 )
 
 
+@settings(max_examples=50)
 @given(RECORDS)
 def test_a_line_gives_the_canonical_form(record: Record) -> None:
     line = archived_line(record)
@@ -43,6 +45,7 @@ def test_a_line_gives_the_canonical_form(record: Record) -> None:
     assert hashlib.sha256(canonical(prefix(record.site), line)).digest() == leaf_of(record)
 
 
+@settings(max_examples=50)
 @given(RECORDS)
 def test_a_thinned_line_gives_the_same_form(record: Record) -> None:
     usage = '{"changed":{"resources_used.cput":"1"}}'
@@ -141,6 +144,35 @@ def test_keys_that_will_not_do(tmp_path: Path) -> None:
     path.chmod(0o600)
     with pytest.raises(ConfigError, match="not a private key"):
         keys.load_private_key(path)
+
+
+def test_a_key_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full: for both files, and for the public one alone."""
+    real, path = newfile.create, tmp_path / "key"
+    for last in ("key", "key.pub"):
+
+        def create(path: Path, content: bytes, permissions: int, last: str = last) -> None:
+            if path.name == last:
+                raise OSError(28, "No space left on device")
+            real(path, content, permissions)
+
+        monkeypatch.setattr(keys, "create", create)
+        with pytest.raises(ConfigError, match=f"{last}: cannot be written: No space"):
+            keys.make_key(path)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_does_not_replace_what_the_log_no_longer_has(tmp_path: Path) -> None:
+    path = tmp_path / "kept.jsonl"
+    made = [Checkpoint("s", number, 2, b"", 3, 0, 4, "k", b"x") for number in (1, 2)]
+    write_file(path, made[:1])
+    write_file(path, made)
+    for cut in ([], made[:1], [made[0], replace(made[1], digest=b"other")]):
+        with pytest.raises(ConflictError, match=r"holds checkpoint \d of s, which the log has not"):
+            write_file(path, cut)
+        assert read_file(path) == made
 
 
 def test_several_public_keys_in_one_file(tmp_path: Path) -> None:

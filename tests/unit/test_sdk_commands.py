@@ -31,7 +31,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["history", "19.a", "--since", "1h", "--until", "2h"], "the range is empty"),
         (["history", "19.a", "--html", "x", "--json"], "exclude one another"),
         (["history", "19.a", "--html", "/no/x.html"], "/no/x.html: cannot be written: No such"),
-        (["history", "19.a", "--html", "/tmp"], "/tmp: cannot be written: is a directory"),
+        (["history", "19.a", "--html", "/tmp"], "/tmp: cannot be written: Is a directory"),
         (["jobs", "--exit-status", "one"], "'--exit-status'"),
         (["jobs", "--reason", "bored"], "'bored' is not one of"),
         (["jobs", "--limit", "0"], "'--limit'"),

@@ -65,7 +65,7 @@ def checkpoint(
     if export is not None:
         everything = asyncio.run(checkpoints.read_stored(settings.log.dsn))
         checkpoints.write_file(export, everything)
-        typer.echo(f"{len(everything)} checkpoints written to {export}")
+        typer.echo(f"{export} is written: {len(everything)} checkpoints", err=True)
 
 
 @app.command()

@@ -12,9 +12,10 @@ from pbscast.errors import UsageError
 from pbscast.events import EventName, Kind
 from pbscast.times import EXPECTED, parse_time
 from pbscast_deploy.cli.options import Config
+from pbscast_deploy.cli.period import check_period
 from pbscast_deploy.cli.progress import counting
 from pbscast_deploy.config import load_settings
-from pbscast_store.export import Format, Wanted, exporting
+from pbscast_store.export import STDOUT, Format, Wanted, exporting
 from pbscast_store.export import export as export_events
 from pbscast_store.log import Log
 
@@ -28,7 +29,10 @@ def export(  # noqa: PLR0913 - one for each option
         Format,
         typer.Option("--format", help="CloudEvents as JSON Lines; CSV; Parquet."),
     ],
-    out: Annotated[Path, typer.Option(help="The file to write; replaced when all is written.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="The file to write; replaced when all is written. - is standard output."),
+    ],
     *,
     site: Annotated[list[str] | None, typer.Option(help="Only this site; may be repeated.")] = None,
     kind: Annotated[list[Kind] | None, typer.Option(help="Only this kind of object.")] = None,
@@ -52,11 +56,16 @@ def export(  # noqa: PLR0913 - one for each option
         raise UsageError("the period is empty: --from has to be before --to")
     settings = load_settings(config)
     number = asyncio.run(_export(settings.log.dsn, settings.archive.directory, wanted, out, form))
-    typer.echo(f"{out} is written: {number:,} events")
+    what = "standard output" if out == STDOUT else out
+    typer.echo(f"{what} is written: {number:,} events", err=True)
 
 
 async def _export(dsn: str, archives: Path | None, wanted: Wanted, out: Path, form: Format) -> int:
     async with Log.open(dsn, archives) as log:
+        if wanted.begin or wanted.end:
+            known = [row.name for row in await log.sites()]
+            sites = [site for site in wanted.sites or known if site in known]
+            await check_period(log, sites, wanted.begin, wanted.end)
         with counting() as counters, exporting(out, form) as put:
             return await export_events(log, wanted, put, counters.reach)
 

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
+from pbscast import newfile
 from pbscast.errors import AccessDeniedError, NotFoundError, PbscastError, UnavailableError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary name beside `path`; what is written there takes its place at the end.
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """As `newfile.replacing`: the file takes the place of `path` whole, at the end, durably.
 
-    Then it is durable. After an error `path` is as it was, and the temporary file is gone; a crash
-    may leave that file, which the next attempt overwrites. Raises UnavailableError (a full disk) or
-    AccessDeniedError with one line that names `path`.
+    Raises UnavailableError (a full disk) or AccessDeniedError with one line that names `path`.
     """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with writing(path):
-            yield part
-            _sync(part)
-            part.replace(path)
-            _sync(path.parent)
-    finally:
-        part.unlink(missing_ok=True)
+    with writing(path), newfile.replacing(path) as file:
+        yield file
 
 
 @contextmanager
@@ -57,17 +50,18 @@ def sha256(path: Path) -> str:
 
 
 def make_directory(path: Path) -> None:
-    """With all above it; nothing if it is there."""
+    """In a directory that is there, durably; nothing if it is there itself."""
     with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(exist_ok=True)
+        newfile.sync(path.parent)
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def make_durable(paths: Iterable[Path]) -> None:
+    """These files, and their names in one directory, survive a crash from now on."""
+    for path in paths:
+        with writing(path):
+            newfile.sync(path)
+            newfile.sync(path.parent)
 
 
 def _failure(path: Path, what: str, error: OSError) -> PbscastError:

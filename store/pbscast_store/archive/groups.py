@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import BinaryIO, Final, Generic, TypeVar
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -47,8 +47,8 @@ class Groups(Generic[Row]):
 
         Raises what `replacing` raises.
         """
-        with replacing(path) as part:
-            self._writer = _open(part, schema)
+        with replacing(path) as file:
+            self._writer = _open(file, schema)
             try:
                 yield
                 self._flush()
@@ -71,10 +71,10 @@ class Groups(Generic[Row]):
             self._writer = None
 
 
-def _open(path: Path, schema: pa.Schema) -> parquet.ParquetWriter:
+def _open(file: BinaryIO, schema: pa.Schema) -> parquet.ParquetWriter:
     names = set(schema.names)
     return parquet.ParquetWriter(
-        path,
+        file,
         schema,
         compression="zstd",
         compression_level=_LEVEL,

@@ -103,5 +103,5 @@ def read_manifest(path: Path) -> Manifest:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """From now on the archive is what this manifest says, whatever happens."""
-    with replacing(path) as part:
-        part.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    with replacing(path) as file:
+        file.write(f"{manifest.model_dump_json(indent=1)}\n".encode())

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from pbscast.errors import ConfigError, DecodeError
+from pbscast.errors import ConfigError, ConflictError, DecodeError
+from pbscast.newfile import replacing
 from pbscast_store.audit.findings import Finding
 from pbscast_store.connection import check_schema, check_server, close, connect, place
 from pbscast_store.errors import translated
@@ -87,7 +88,7 @@ async def sign(dsn: str, key: SigningKey, *, at_least: float = 0) -> list[Checkp
 async def _sign(
     connection: asyncpg.Connection, key: SigningKey, at_least: float
 ) -> AsyncIterator[Checkpoint]:
-    for row in await connection.fetch(query("checkpoints_due"), at_least):
+    for row in await connection.fetch(query("checkpoints_due"), at_least, time_ns() // 1000):
         signed = time_ns() // 1000
         unsigned = Checkpoint(**row, signed=signed, key_id=key.key_id)
         made = replace(unsigned, signature=key.sign(unsigned.canonical))
@@ -139,14 +140,22 @@ def check_signature(made: Checkpoint, keys: PublicKeys) -> Finding | None:
 
 
 def write_file(path: Path, exported: Sequence[Checkpoint]) -> None:
-    """JSON Lines: an object each, digest and signature in hexadecimal. Raises ConfigError.
+    """JSON Lines: an object each, digest and signature in hexadecimal.
 
-    The file is there with all of them or as it was.
+    The file is there with all of them or as it was. Raises ConfigError; ConflictError if the file
+    holds a checkpoint that is not among these: then it is what proves that the log was cut.
     """
-    partial = path.with_name(f"{path.name}.part")
+    if path.is_file():
+        among = {*exported}
+        for made in read_file(path):
+            if made not in among:
+                raise ConflictError(
+                    f"{path}: holds checkpoint {made.number} of {made.site}, which the log has not:"
+                    f" it is left as it is; verify the log with --checkpoints {path}"
+                )
     try:
-        partial.write_text("".join(f"{_to_line(made)}\n" for made in exported), encoding="utf-8")
-        partial.replace(path)
+        with replacing(path) as file:
+            file.writelines(f"{_to_line(made)}\n".encode() for made in exported)
     except OSError as error:
         raise ConfigError(f"checkpoints {path}: cannot be written: {error.strerror}") from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from pbscast.errors import ConfigError
+from pbscast.newfile import create
 
 _OTHERS: Final = 0o077
 _END: Final = b"-----END PUBLIC KEY-----"
@@ -63,7 +63,7 @@ class PublicKeys:
 def make_key(path: Path) -> Path:
     """Makes a private key for its owner alone and, beside it, its public key; returns where.
 
-    Raises ConfigError, and makes nothing, if one of the files is there or cannot be written.
+    Raises ConfigError, and leaves nothing, if one of the files is there or cannot be written.
     """
     public = public_path(path)
     if public.exists():
@@ -71,7 +71,11 @@ def make_key(path: Path) -> Path:
     key = Ed25519PrivateKey.generate()
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     _write(path, secret, 0o600)
-    _write(public, _pem(key.public_key()), 0o644)
+    try:
+        _write(public, _pem(key.public_key()), 0o644)
+    except ConfigError:
+        path.unlink()
+        raise
     return public
 
 
@@ -116,13 +120,11 @@ def load_public_keys(path: Path) -> PublicKeys:
 
 def _write(path: Path, content: bytes, mode: int) -> None:
     try:
-        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        create(path, content, mode)
     except FileExistsError as error:
         raise ConfigError(f"{path}: exists: a key is never overwritten") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
-    with os.fdopen(number, "wb") as file:
-        file.write(content)
 
 
 def _pem(key: Ed25519PublicKey) -> bytes:

@@ -137,6 +137,7 @@ async def _telling_elsewhere(dsn: str, snapshot: str, head: Head) -> AsyncIterat
     # In a session of its own, so that Ctrl-C reaches us alone: it ends when its input does.
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # or a file of the current directory might be imported in place of a library
         "-m",
         __name__,
         stdin=asyncio.subprocess.PIPE,
