@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from random import randbytes
 
 import psycopg
 import pytest
@@ -247,8 +248,8 @@ def test_a_full_journal_pauses_itself_and_goes_on_when_read(
     assert gaps(db) == [("full", "begin")]
     db.execute("DELETE FROM pbscast.journal WHERE seq < (SELECT max(seq) FROM pbscast.journal)")
     db.execute("SELECT pbscast.heartbeat()")
-    assert [row["op"] for row in journal(db, "IUDTGH")] == ["G", "G", "H"]
-    _save_until(pbs, db, "full", ends=2)
+    assert [row["op"] for row in journal(db, "IUDTGH")] == ["G", "H"]
+    _save_until(pbs, db, "full")
     pbs.save("1.s", substate="11.after")
     assert pairs(journal(db)[-1]["changed"]) == {"substate": "11.after"}
     assert pbs.slowest < BOUND
@@ -260,6 +261,7 @@ def test_markers_alone_do_not_grow_beyond_the_cap(dsn: str, pbs: Pbs, db: Connec
     db.execute("ALTER TABLE pbscast.journal ADD CHECK (op IN ('H', 'G')) NOT VALID")
     for number in range(20_000):
         pbs.save("1.s", substate=f"11.{number}")
+        pbs.connection.execute("SET pbscast.erred = ''")  # as many sessions would
         if lost(db):
             break
 
@@ -268,6 +270,115 @@ def test_markers_alone_do_not_grow_beyond_the_cap(dsn: str, pbs: Pbs, db: Connec
     for number in range(100):
         pbs.save("1.s", substate=f"11.{number}")
     assert len(gaps(db)) == rows
+
+
+def _large(size: int) -> str:
+    """Random hexadecimal digits: half of it remains when compressed."""
+    return "11." + randbytes(size // 2).hex()
+
+
+def test_large_rows_do_not_go_far_beyond_the_cap(dsn: str, pbs: Pbs, db: Connection) -> None:
+    cap = 1 << 20
+    capture.install(dsn, site="sitea", cap_bytes=cap)
+    for number in range(20):
+        pbs.insert(f"{number}.s", large=_large(300_000))
+    assert gaps(db) == [("full", "begin")]
+    size = db.execute("SELECT pg_total_relation_size('pbscast.journal')").fetchone()
+    assert size is not None
+    assert size[0] < cap + 500_000
+
+
+def test_every_sixty_fourth_row_looks_at_the_size(dsn: str, pbs: Pbs, db: Connection) -> None:
+    """Whatever else draws numbers: heartbeats and markers are given none of these."""
+    pbs.insert("1.s")
+    for number in range(70):
+        db.execute("SELECT pbscast.heartbeat()")
+        db.execute("SELECT pbscast.mark_gap('test', 'point', now(), '{}')")
+        pbs.save("1.s", x=f"11.{number}")
+    assert not [row for row in journal(db, "GH") if row["seq"] % 64 == 0]
+    capture.install(dsn, site="sitea", cap_bytes=1)
+    for number in range(64):
+        pbs.save("1.s", y=f"11.{number}")
+    assert gaps(db)[-1] == ("full", "begin")
+
+
+def test_a_last_row_larger_than_the_cap_does_not_stay(dsn: str, pbs: Pbs, db: Connection) -> None:
+    capture.install(dsn, site="sitea", cap_bytes=1 << 20)
+    pbs.insert("1.s", large=_large(3_000_000))
+    assert gaps(db) == [("full", "begin")]
+    # The reader keeps the last row that it read.
+    for _ in range(3):
+        assert db.execute("SELECT pbscast.heartbeat()").fetchone() != (None,)
+        db.execute("DELETE FROM pbscast.journal WHERE seq < (SELECT max(seq) FROM pbscast.journal)")
+    assert db.execute("SELECT pbscast.is_full()").fetchone() == (False,)
+    _save_until(pbs, db, "full")
+
+
+COLUMNS = {
+    "job": ["ji_jobid", "ji_svrflags", "ji_destin", "ji_creattm", "ji_savetm"],
+    "queue": ["qu_name", "qu_creattm", "qu_savetm"],
+    "node": ["nd_name", "nd_state", "nd_creattm", "nd_savetm"],
+    "resv": ["ri_resvid", "ri_state", "ri_substate", "ri_creattm", "ri_savetm"],
+    "server": ["sv_creattm", "sv_savetm"],
+    "scheduler": ["sched_name", "sched_creattm", "sched_savetm"],
+}
+"""Those that the triggers name."""
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_a_column_that_changes_its_type_costs_one_save(dsn: str, db: Connection, kind: str) -> None:
+    """PBS's connection stays, and with it what its session has planned."""
+    saving = f"UPDATE pbs.{kind} SET attributes = attributes || hstore('x', %s)"
+    with connected(dsn) as connection:
+        pbs = Pbs(connection)
+        _one_row(pbs, kind)
+        for number in range(7):
+            pbs.run(saving, [f"11.{number}"])
+        for column in COLUMNS[kind]:
+            was = db.execute(
+                "SELECT format_type(atttypid, atttypmod) FROM pg_attribute"
+                " WHERE attrelid = %s::regclass AND attname = %s",
+                [f"pbs.{kind}", column],
+            ).fetchone()
+            assert was is not None
+            wider = {"integer": "bigint", "smallint": "bigint", "bigint": "numeric"}
+            wanted = wider.get(was[0]) or ("timestamptz" if "time" in was[0] else "varchar")
+            assert wanted != was[0]
+            db.execute(f"ALTER TABLE pbs.{kind} ALTER {column} TYPE {wanted}".encode())
+            connection.execute("SET pbscast.erred = ''")  # as a second later
+            for number in range(7):
+                pbs.run(saving, [f"11.{column}{number}"])
+            assert pairs(journal(db, "U")[-1]["changed"]) == {"x": f"11.{column}6"}, column
+        assert len(gaps(db)) + lost(db) <= len(COLUMNS[kind])
+        assert pbs.slowest < BOUND
+
+
+def _one_row(pbs: Pbs, kind: str) -> None:
+    if kind == "job":
+        pbs.insert("1.s")
+        return
+    columns = pbs.connection.execute(
+        "SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute"
+        " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
+        [f"pbs.{kind}"],
+    ).fetchall()
+    values = {"hstore": "''", "timestamp without time zone": "localtimestamp", "text": "'x'"}
+    listed = ", ".join(values.get(kind_of.split(".")[-1], "'1'") for _, kind_of in columns)
+    pbs.run(f"INSERT INTO pbs.{kind} VALUES ({listed})")
+
+
+def test_a_table_whose_trigger_fails_costs_one_marker_and_no_others_changes(
+    pbs: Pbs, db: Connection
+) -> None:
+    pbs.insert("1.s")
+    _one_row(pbs, "queue")
+    db.execute("ALTER TABLE pbscast.journal ADD CHECK (kind <> 'queue') NOT VALID")
+    for number in range(50):
+        pbs.run("UPDATE pbs.queue SET attributes = attributes || hstore('x', %s)", [f"11.{number}"])
+        pbs.save("1.s", x=f"11.{number}")
+    assert gaps(db) == [("error", "point")]
+    assert lost(db) == 49
+    assert len(journal(db, "U")) == 50
 
 
 def test_a_transaction_that_rolls_back_does_not_forgive_a_debt(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -28,7 +30,8 @@ from pbscast_deploy.embedded import PostgresServer
 from pbscast_deploy.embedded.binaries import wheel_postgres
 from pbscast_deploy.simulator.datastore import create_datastore
 from pbscast_ingest import capture
-from pbscast_ingest.capture import Settings, Verdict, installation
+from pbscast_ingest.capture import Settings, Verdict, installation, session
+from pbscast_ingest.capture.script import preparing_messages
 
 SAVE_BOUND = 0.5
 """Seconds that a save may take while capture is installed or removed: 0.15 promised, and slack."""
@@ -173,7 +176,8 @@ def test_an_older_installation_is_upgraded_in_place(dsn: str, db: Connection) ->
     db.execute(
         "UPDATE pbscast.installation SET version = 0, script = 'old';"
         "CREATE OR REPLACE FUNCTION pbscast.capture_job() RETURNS trigger LANGUAGE plpgsql"
-        " AS 'BEGIN RETURN NULL; END'"
+        " SECURITY DEFINER AS 'BEGIN RETURN NULL; END';"
+        "UPDATE pbscast.installation SET functions = NULL"
     )
     assert capture.check(dsn).verdict is Verdict.WARN
     capture.upgrade(dsn, site="sitea")
@@ -582,3 +586,163 @@ def test_a_malformed_dsn_is_not_repeated(dsn_with_secret: str) -> None:
     with pytest.raises(PbscastError) as raised:
         capture.check(dsn_with_secret)
     assert "S3" not in str(raised.value)
+
+
+BROKEN_FUNCTIONS = {
+    "CREATE OR REPLACE FUNCTION pbscast.capture_queue() RETURNS trigger LANGUAGE plpgsql"
+    " AS 'BEGIN RETURN NULL; END'": "pbscast.capture_queue(): was replaced",
+    "ALTER FUNCTION pbscast.capture_job() SECURITY INVOKER": "pbscast.capture_job(): was replaced",
+    "ALTER FUNCTION pbscast.watch_size() OWNER TO CURRENT_USER": "watch_size(): was replaced",
+    "DROP FUNCTION pbscast.note_loss(text, text, text)": "note_loss(state text, message text, kind"
+    " text): is missing",
+    "CREATE OR REPLACE FUNCTION pbscast.mode() RETURNS integer LANGUAGE sql STABLE"
+    " AS 'SELECT 9 - 8'": "pbscast.mode(): was replaced",
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN_FUNCTIONS)
+def test_functions_that_are_not_ours_are_told_mended_and_marked(
+    dsn: str, db: Connection, damage: str
+) -> None:
+    capture.install(dsn, site="sitea")
+    capture.pause(dsn, "the switch may stand as it likes")
+    capture.resume(dsn)
+    before = gaps(db)
+    assert is_well(dsn)
+    db.execute(damage.encode())
+    (told,) = db.execute("SELECT pbscast.defects()").fetchall()
+    assert BROKEN_FUNCTIONS[damage] in told[0]
+    found = {f.subject: f for f in capture.check(dsn).findings}
+    assert BROKEN_FUNCTIONS[damage] in found["functions"].text
+    assert found["functions"].verdict is Verdict.FAIL
+    assert found["hstore"].verdict is Verdict.OK
+    capture.upgrade(dsn, site="sitea")
+
+    assert gaps(db) == [*before, ("triggers", "end")]
+    if "9 - 8" in damage:  # it said paused
+        capture.resume(dsn)
+    assert is_well(dsn)
+
+
+BROKEN_RIGHTS = [
+    "REVOKE DELETE ON pbscast.journal FROM pbscast_reader",
+    "REVOKE EXECUTE ON FUNCTION pbscast.heartbeat() FROM pbscast_reader",
+    "REVOKE SELECT ON pbscast.installation FROM pbscast_reader",
+    "REVOKE SELECT ON pbscast.gap_seq FROM pbscast_reader",
+    "REVOKE SELECT ON pbs.node FROM pbscast_reader",
+    "REVOKE USAGE ON SCHEMA pbscast FROM pbscast_reader",
+    "ALTER TABLE pbscast.journal OWNER TO CURRENT_USER",
+    "REVOKE ALL ON pbscast.journal FROM pbscast_owner",
+    "REVOKE ALL ON SCHEMA pbscast FROM pbscast_owner",
+    "REVOKE ALL ON SEQUENCE pbscast.gap_seq FROM pbscast_owner",
+    "REVOKE ALL ON FUNCTION pbscast.mode() FROM pbscast_owner",
+    "ALTER FUNCTION pbscast.note_loss(text, text, text) OWNER TO CURRENT_USER",
+    "REVOKE USAGE ON SCHEMA public FROM pbscast_owner, PUBLIC",
+]
+
+
+@pytest.mark.parametrize("damage", BROKEN_RIGHTS)
+def test_rights_that_were_taken_are_told_and_given_back(
+    dsn: str, db: Connection, damage: str
+) -> None:
+    capture.install(dsn, site="sitea")
+    db.execute(damage.encode())
+    try:
+        found = {f.subject: f for f in capture.check(dsn).findings}
+        assert found["rights"].verdict is Verdict.FAIL
+        capture.upgrade(dsn, site="sitea")
+    finally:
+        db.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
+    Pbs(db).insert("1.s")
+    assert [row["op"] for row in journal(db)] == ["I"]
+    assert is_well(dsn)
+
+
+def test_the_kill_switch_waits_for_an_installation_and_names_it(
+    dsn: str, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture.install(dsn, site="sitea")
+    with connect(dsn, application_name="stalled") as other:
+        for message in preparing_messages(Settings("sitea")):
+            other.execute(message.encode())
+        monkeypatch.setattr(installation, "PATIENCE", 0.3)
+        with pytest.raises(UnavailableError, match=r"pid \d+ \(stalled.*pg_terminate_backend"):
+            capture.pause(dsn, "why")
+        monkeypatch.setattr(installation, "PATIENCE", 30)
+        with ThreadPoolExecutor(1) as pool:
+            pausing = pool.submit(capture.pause, dsn, "why")
+            other.execute("ROLLBACK")
+            pausing.result(timeout=30)
+    assert gaps(db) == [("pause", "begin")]
+
+
+def test_an_installation_that_stalls_is_thrown_out() -> None:
+    begin, *_ = preparing_messages(Settings("sitea"))
+    assert "idle_in_transaction_session_timeout = '10s'" in begin
+
+
+@pytest.mark.parametrize("missing", ["mode()", "pause(text)", "set_mode(integer)"])
+def test_the_kill_switch_works_where_parts_are_missing(
+    dsn: str, db: Connection, missing: str
+) -> None:
+    capture.install(dsn, site="sitea")
+    db.execute(f"DROP FUNCTION pbscast.{missing}".encode())
+    capture.pause(dsn, "why")
+    Pbs(db).insert("1.s")
+    assert journal(db) == []
+    assert db.execute("SELECT pbscast.mode()").fetchone() == (1,)
+    if missing.startswith("set_mode"):
+        with pytest.raises(NotFoundError, match=r"parts of capture are missing: .*upgrade"):
+            capture.resume(dsn)
+    capture.upgrade(dsn, site="sitea")
+    capture.resume(dsn)
+    Pbs(db).insert("2.s")
+    assert [row["key"] for row in journal(db)] == ["2.s"]
+
+
+@pytest.mark.parametrize("table", ["journal", "control", "installation"])
+def test_a_lock_of_others_is_told_and_stops_no_command(
+    dsn: str, db: Connection, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture.install(dsn, site="sitea")
+    monkeypatch.setattr(installation, "PATIENCE", 0.3)
+    with connect(dsn, application_name="in the way") as other, other.transaction():
+        other.execute(f"LOCK TABLE pbscast.{table}".encode())
+        report = capture.check(dsn)
+        assert report.verdict is Verdict.FAIL
+        assert "in the way" in str(report.findings)
+        with pytest.raises(UnavailableError, match="in the way"):
+            capture.uninstall(dsn)
+        capture.pause(dsn, "why")
+    assert db.execute("SELECT pbscast.mode()").fetchone() == (1,)
+
+
+def test_a_server_that_hangs_is_given_up(
+    own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_datastore(own_postgres.dsn(), "pbs_datastore")
+    dsn = own_postgres.dsn("pbs_datastore")
+    monkeypatch.setattr(session, "ANSWER_SECONDS", 1.0)
+    with pytest.raises(UnavailableError, match="no answer within 1 s: the server hangs"):
+        _ask_a_stopped_server(dsn)
+
+
+def _ask_a_stopped_server(dsn: str) -> None:
+    with session.administrator(dsn) as connection:
+        pid = connection.info.backend_pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            connection.execute("SELECT 1")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_fault_of_the_connection_says_what_to_do(dsn: str) -> None:
+    for where, advice in [
+        (_elsewhere(dsn, host="127.0.0.1", port="1"), "pbs_dataservice status"),
+        (_elsewhere(dsn, dbname="nowhere"), "pbs_datastore"),
+    ]:
+        with pytest.raises(PbscastError, match=advice):
+            capture.pause(where, "why")
+    found = capture.check(_elsewhere(dsn, dbname="postgres")).findings
+    assert "pbs_datastore" in found[-1].advice

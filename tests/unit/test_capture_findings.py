@@ -104,9 +104,24 @@ def test_times_are_told_in_words() -> None:
     assert findings.last_row(JOURNAL._replace(newest_seconds=None)).text == "none yet"
 
 
-def test_losses_are_a_warning() -> None:
+def test_losses_are_a_warning_until_the_log_was_told() -> None:
     assert findings.losses(JOURNAL).verdict is OK
-    assert findings.losses(JOURNAL._replace(lost=3)).verdict is WARN
+    lossy = JOURNAL._replace(lost=3, last_gap="error, noon (why)")
+    assert findings.losses(lossy, told=1).verdict is WARN
+    assert "2 of them not told" in findings.losses(lossy, told=1).text
+    for told in (3, None):
+        assert findings.losses(lossy, told=told).verdict is OK
+        assert "error, noon" in findings.losses(lossy, told=told).text
+
+
+def test_a_refused_reader_is_not_said_to_be_away() -> None:
+    assert "refused" in findings.reading("reader", JOURNAL, may_read=False).advice
+
+
+def test_another_database_is_not_advised_to_be_installed_in() -> None:
+    assert "install`" in findings.no_installation(SEEN).advice
+    elsewhere = findings.no_installation(SEEN._replace(has_pbs=False))
+    assert "pbs_datastore" in elsewhere.advice
 
 
 def test_a_filling_queue_names_the_culprit() -> None:

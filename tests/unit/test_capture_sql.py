@@ -71,7 +71,7 @@ def test_the_row_triggers_leave_no_name_to_the_search_path() -> None:
     (text,) = (text for text in statements("install") if "$row_triggers$" in text)
     body = text.split("$template$")[1]
     qualified = re.compile(r"(pg_catalog|pbscast|<hstore>)\.\w+\(")
-    keywords = {"OPERATOR", "journal", "AS", "FROM", "VALUES", "SELECT"}
+    keywords = {"AND", "OPERATOR", "journal", "AS", "FROM", "VALUES", "SELECT"}
     for call in re.finditer(r"([\w<>.]+)\s*\(", body):
         assert qualified.fullmatch(call[0]) or call[1].split(".")[-1] in keywords, call[0]
     for line in body.splitlines():

@@ -42,7 +42,7 @@ NewPassword = Annotated[
 ]
 CapMb = Annotated[
     int | None,
-    typer.Option(min=1, help="Size in MB at which the journal stops growing; 1024 at first."),
+    typer.Option(min=64, help="Size in MB at which the journal stops growing; 1024 at first."),
 ]
 Notify = Annotated[
     bool | None,
@@ -124,6 +124,7 @@ def _put(
     if password is None:
         typer.echo(f"{site}: role {reader} keeps the password it has; name its file in the dsn")
     _say_what_next(site, _reader_dsn(dsn, reader, path if password is not None else None))
+    _say_how_to_be_admitted(dsn, reader)
 
 
 @app.command()
@@ -135,7 +136,9 @@ def uninstall(site: Site, dsn: Dsn, *, print_sql: PrintSql = False) -> None:
         return
     removed = capture.uninstall(dsn, site=site)
     typer.echo(f"{site}: capture is removed")
-    if removed.rows:
+    if removed.rows is None:
+        typer.echo(f"{site}: what the journal held, read or not, is gone; it could not be counted")
+    elif removed.rows:
         typer.echo(f"{site}: {removed.rows} changes were in the journal, read or not, and are gone")
     if removed.roles:
         typer.echo(f"{site}: roles that stay: {', '.join(removed.roles)}")
@@ -188,7 +191,10 @@ def pause(
     dsn: Dsn,
     why: Annotated[str, typer.Option(help="Kept with the gap that the pause makes.")] = "",
 ) -> None:
-    """The kill switch: from now on PBS saves as if nothing were installed. Takes no lock."""
+    """The kill switch: from now on PBS saves as if nothing were installed.
+
+    Takes no lock on any table; waits for an installation that has begun, and says whose.
+    """
     _check(site, dsn)
     capture.pause(dsn, why or "paused by an administrator", site=site)
     typer.echo(f"{site}: capture is paused; `pbscastd source resume` takes it up again")
@@ -239,3 +245,15 @@ def _say_what_is_in_force(site: str, found: capture.InForce) -> None:
 def _say_what_next(site: str, dsn: str) -> None:
     quoted = dsn.replace("\\", "\\\\").replace('"', '\\"')
     typer.echo(f'\n# for pbscast.toml:\n[[site]]\nname = "{site}"\ndsn = "{quoted}"')
+
+
+def _say_how_to_be_admitted(dsn: str, reader: str) -> None:
+    options = conninfo_to_dict(dsn)
+    host = str(options.get("host") or options.get("hostaddr") or "")
+    if not host or host.startswith(("/", "@")):
+        typer.echo("# the dsn names a local socket: on another machine give host=, port= of PBS's")
+    database = options.get("dbname") or "pbs_datastore"
+    typer.echo(
+        "# the datastore's pg_hba.conf must admit it, ahead of lines that do not; then reload:"
+    )
+    typer.echo(f"#   host  {database}  {reader}  ADDRESS-OF-PBSCASTD/32  scram-sha-256")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from pbscast_ingest.capture import findings, progress
+from pbscast_ingest.capture.holders import describe_holders
 from pbscast_ingest.capture.installation import refuse_another_site
 from pbscast_ingest.capture.report import CheckReport, Finding, fail
 from pbscast_ingest.capture.script import digest
@@ -38,18 +39,27 @@ def check(
         PbscastError: the datastore cannot be asked, as `administrator` says.
     """
     with administrator(dsn) as connection:
-        refuse_another_site(connection, place(dsn), site)
-        return CheckReport(place(dsn), tuple(_look(connection, rows)))
+        return CheckReport(place(dsn), tuple(_look(connection, place(dsn), site, rows)))
 
 
-def _look(connection: psycopg.Connection, rows: Sequence[SiteRow] | None) -> list[Finding]:
+def _look(
+    connection: psycopg.Connection, where: str, site: str | None, rows: Sequence[SiteRow] | None
+) -> list[Finding]:
     seen = findings.Surroundings(*_ask(connection, "surroundings"))
-    version = _ask(connection, "schema_version") if seen.has_pbs else None
-    found = [findings.server(seen), findings.schema(seen, version[0] if version else None)]
-    if not seen.has_installation:
-        advice = "run `pbscastd source install`"
-        return [*found, fail("installation", "capture is not installed", advice)]
-    return found + _look_inside(connection, seen, rows)
+    found = [findings.server(seen)]
+    try:
+        version = _ask(connection, "schema_version") if seen.has_pbs else None
+        found.append(findings.schema(seen, version[0] if version else None))
+        if not seen.has_installation:
+            return [*found, findings.no_installation(seen)]
+        refuse_another_site(connection, where, site)
+        return found + _look_inside(connection, seen, rows)
+    except psycopg.errors.InsufficientPrivilege:  # our own functions run as their owner
+        return [*found, findings.rights(_lacking(connection, seen, "pbscast_owner"))]
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:
+        text = f"cannot be looked at: {_first_line(error)}: {describe_holders(connection)}"
+        advice = "changes are lost as long as a lock on the journal is held: end that session"
+        return [*found, fail("locks", text, advice)]
 
 
 def _look_inside(
@@ -64,19 +74,29 @@ def _look_inside(
     names = {"hstore": seen.hstore_schema, "reader": installed.reader}
     astray, creator = _ask(connection, "functions", names)
     reader = _ask(connection, "reader", {"reader": installed.reader})
+    lacking = _lacking(connection, seen, installed.reader)
+    is_known = installed.script == digest() and not findings.has_strange_functions(installed)
+    told = next((row for row in rows or () if row.name == installed.site), None)
     return [
-        findings.hstore(seen, astray if installed.script == digest() else None, creator),
+        findings.hstore(seen, astray if is_known else None, creator),
         findings.installation(installed),
         *findings.triggers(installed),
+        findings.functions(installed),
+        findings.rights(lacking),
         findings.switch(journal),
         findings.size(journal),
-        findings.reading(installed.reader, journal),
+        findings.reading(installed.reader, journal, may_read=not lacking),
         *_look_at_log(connection, installed, rows),
         findings.last_row(journal),
-        findings.losses(journal),
+        findings.losses(journal, Cursor.load(told.cursor).lost if told and told.cursor else None),
         findings.queue(seen),
         findings.reader(installed.reader, findings.Reader(*reader) if reader else None),
     ]
+
+
+def _lacking(connection: psycopg.Connection, seen: findings.Surroundings, reader: str) -> list[str]:
+    names = {"hstore": seen.hstore_schema, "reader": reader}
+    return [line for (line,) in connection.execute(_query("rights"), names).fetchall()]
 
 
 def _look_at_log(

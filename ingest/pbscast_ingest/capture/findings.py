@@ -64,6 +64,8 @@ class Journal(NamedTuple):
     """Age of the last heartbeat still in the journal."""
     mode: int
     lost: int
+    last_gap: str | None = None
+    """The last marker still in the journal, in words."""
 
 
 class Reader(NamedTuple):
@@ -94,6 +96,14 @@ def schema(seen: Surroundings, version: str | None) -> Finding:
     return ok("PBS schema", f"version {version}")
 
 
+def no_installation(seen: Surroundings) -> Finding:
+    """What to do where capture is not."""
+    advice = "run `pbscastd source install`"
+    if not seen.has_pbs:
+        advice = "name PBS's own database in --dsn: it is called pbs_datastore"
+    return fail("installation", "capture is not installed", advice)
+
+
 def hstore(seen: Surroundings, astray: str | None, creator: str | None) -> Finding:
     """Whether hstore is where the triggers look for it, and nobody may put functions beside it."""
     if seen.hstore_schema is None:
@@ -119,7 +129,7 @@ def installation(found: Installed) -> Finding:
 
 def triggers(found: Installed) -> list[Finding]:
     """A finding for each table of PBS."""
-    bad = dict(defect.split(": ", 1) for defect in found.defects)
+    bad = dict(line.split(": ", 1) for line in found.defects if line.startswith("pbs."))
     advice = f"a PBS upgrade, a re-created datastore or a person removed it: {_UPGRADE}"
     return [
         fail(f"triggers on pbs.{kind}", bad[f"pbs.{kind}"], advice)
@@ -127,6 +137,26 @@ def triggers(found: Installed) -> list[Finding]:
         else ok(f"triggers on pbs.{kind}", "present and enabled")
         for kind in _TABLES
     ]
+
+
+def has_strange_functions(found: Installed) -> bool:
+    """Whether functions of capture are missing or others than were installed."""
+    return any(line.startswith("pbscast.") for line in found.defects)
+
+
+def functions(found: Installed) -> Finding:
+    """Whether the functions are those that were installed."""
+    bad = [line for line in found.defects if line.startswith("pbscast.")]
+    if bad:
+        return fail("functions", "; ".join(bad), f"changes may be lost without a sign: {_UPGRADE}")
+    return ok("functions", "as they were installed")
+
+
+def rights(lacking: Sequence[str]) -> Finding:
+    """Whether the triggers and the reader may do what they have to."""
+    if lacking:
+        return fail("rights", "; ".join(lacking), _UPGRADE)
+    return ok("rights", "all that triggers and reader need")
 
 
 def switch(journal: Journal) -> Finding:
@@ -151,12 +181,14 @@ def size(journal: Journal) -> Finding:
     return ok("journal", text)
 
 
-def reading(reader: str, journal: Journal) -> Finding:
+def reading(reader: str, journal: Journal, *, may_read: bool = True) -> Finding:
     """Whether somebody reads, as far as the journal alone tells."""
     beat = "" if journal.beat_seconds is None else f", last heartbeat {ago(journal.beat_seconds)}"
     if not journal.sessions:
         text = f"{reader} is not connected{beat}"
-        return warn("reading", text, "is pbscastd running, and does it reach this datastore?")
+        advice = "is pbscastd running, and does it reach this datastore?"
+        refused = "pbscastd is refused as long as rights are missing: see rights"
+        return warn("reading", text, advice if may_read else refused)
     text = f"{reader} is connected{beat}"
     oldest = journal.oldest_seconds or 0.0
     if journal.rows > _UNTRIMMED and oldest > _BACKLOG:
@@ -172,12 +204,21 @@ def last_row(journal: Journal) -> Finding:
     return ok("last row", ago(journal.newest_seconds))
 
 
-def losses(journal: Journal) -> Finding:
-    """How many saves went by unjournaled, for reasons other than a pause."""
-    if journal.lost:
-        text = f"{journal.lost} saves could not be journalled since the installation"
-        return warn("losses", text, "each was answered with a gap and a resync; see the history")
-    return ok("losses", "none")
+def losses(journal: Journal, told: int | None = None) -> Finding:
+    """How many saves went by unjournaled, for reasons other than a pause.
+
+    What the log was told (of how many it knows) is no fault any more; None: nobody knows.
+    """
+    last = f"; last marker: {journal.last_gap}" if journal.last_gap else ""
+    if not journal.lost:
+        return ok("losses", f"none counted{last}")
+    text = f"{journal.lost} saves were not journalled since the installation"
+    if told is None:
+        return ok("losses", f"{text}; --config says whether the log knows{last}")
+    if told < journal.lost:
+        text += f", {journal.lost - told} of them not told in the log yet{last}"
+        return warn("losses", text, "pbscastd answers with a gap and a resync: is it running?")
+    return ok("losses", f"{text}, all of them told in the log as gaps, with their times{last}")
 
 
 def queue(seen: Surroundings) -> Finding:

@@ -8,6 +8,7 @@ is tried again.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Unpack
 
 import psycopg
@@ -47,8 +48,8 @@ class InForce(NamedTuple):
 class Removed(NamedTuple):
     """What a removal took along, and what it had to leave."""
 
-    rows: int
-    """In the journal, never read or not yet trimmed."""
+    rows: int | None
+    """In the journal, never read or not yet trimmed; None where it could not be counted."""
     roles: tuple[str, ...]
     """Kept: others own or use them, or they were there before pbscast."""
 
@@ -105,36 +106,62 @@ def uninstall(dsn: str, *, site: str | None = None) -> Removed:
 
     What the journal still holds is lost. With a site, only that site's. Raises as `install` does.
     """
+    where = place(dsn)
     with administrator(dsn) as connection:
-        refuse_another_site(connection, place(dsn), site)
+        _persist(connection, where, lambda: refuse_another_site(connection, where, site))
         rows, reader = _count_rows(connection), _installed(connection, "reader")
-        _persist(connection, place(dsn), lambda: _run(connection, statements("uninstall")))
+        _persist(connection, where, lambda: _run(connection, statements("uninstall")))
         query = "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = ANY (%s) ORDER BY 1"
         roles = connection.execute(query, [["pbscast_owner", reader]]).fetchall()
         return Removed(rows, tuple(role for (role,) in roles))
 
 
 def pause(dsn: str, why: str, *, site: str | None = None) -> None:
-    """Stop capture at once in all sessions, without a lock; the gap is marked.
+    """Stop capture at once in all sessions, without a lock on any table; the gap is marked.
 
-    Outlives restarts and upgrades. With a site, ConflictError if it is another's.
+    Works where parts of capture are missing. Outlives restarts and upgrades. With a site,
+    ConflictError if it is another's. Raises UnavailableError, and names who is in the way, if an
+    installation or another turn of the switch does not end within half a minute; NotFoundError
+    where nothing is installed.
     """
     _switch(dsn, site, "pause", sql.SQL("SELECT pbscast.pause({})").format(sql.Literal(why)))
 
 
 def resume(dsn: str, *, site: str | None = None) -> None:
-    """Capture again; the marker makes the reader compare everything."""
+    """Capture again; the marker makes the reader compare everything. Raises as `pause` does."""
     _switch(dsn, site, "resume", sql.SQL("SELECT pbscast.resume()"))
 
 
 def _switch(dsn: str, site: str | None, what: str, statement: sql.SQL | sql.Composed) -> None:
     with administrator(dsn) as connection:
-        refuse_another_site(connection, place(dsn), site)
-        try:
-            connection.execute(statement)
-        except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction) as error:
+        if connection.execute("SELECT to_regnamespace('pbscast')").fetchone() == (None,):
             msg = f"{place(dsn)}: nothing to {what}, capture is not installed there"
-            raise NotFoundError(msg) from error
+            raise NotFoundError(msg)
+        with suppress(psycopg.errors.LockNotAvailable):  # which must not hinder the kill switch
+            refuse_another_site(connection, place(dsn), site)
+        _persist(connection, place(dsn), lambda: _turn(connection, place(dsn), what, statement))
+
+
+# What pause() does, where that function is missing.
+_PAUSE: Final = (
+    "BEGIN; SET LOCAL lock_timeout = '50ms';"
+    " CREATE OR REPLACE FUNCTION pbscast.mode() RETURNS integer LANGUAGE sql STABLE AS 'SELECT 1';"
+    " COMMIT"
+)
+
+
+def _turn(
+    connection: psycopg.Connection, where: str, what: str, statement: sql.SQL | sql.Composed
+) -> None:
+    try:
+        connection.execute(statement)
+    except psycopg.errors.UndefinedFunction as error:
+        if what == "pause":
+            connection.execute(_PAUSE)
+            return
+        advice = "run `pbscastd source upgrade`, then this again"
+        msg = f"{where}: cannot {what}, parts of capture are missing: {advice}"
+        raise NotFoundError(msg) from error
 
 
 def _install(connection: psycopg.Connection, settings: Settings, password: str | None) -> None:
@@ -176,7 +203,8 @@ def _persist(connection: psycopg.Connection, where: str, attempt: Callable[[], N
                 raise
             if time.monotonic() + delay > deadline:
                 holders = describe_holders(connection)
-                msg = f"{where}: nothing changed, PBS's tables are in use: {holders}"
+                advice = "wait, or end one with SELECT pg_terminate_backend(PID)"
+                msg = f"{where}: nothing changed, others are in the way: {holders}: {advice}"
                 raise UnavailableError(msg) from error
         time.sleep(delay)
         delay = min(2 * delay, 2.0)
@@ -211,9 +239,12 @@ def _in_force(connection: psycopg.Connection) -> InForce:
     return InForce(cap_bytes, not mode & 2, bool(mode & 1))
 
 
-def _count_rows(connection: psycopg.Connection) -> int:
+def _count_rows(connection: psycopg.Connection) -> int | None:
     if connection.execute("SELECT to_regclass('pbscast.journal')").fetchone() == (None,):
         return 0
     query = "SELECT count(*) FROM pbscast.journal WHERE op IN ('I', 'U', 'D', 'T')"
-    row = connection.execute(query).fetchone()
+    try:
+        row = connection.execute(query).fetchone()
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled):
+        return None
     return row[0] if row else 0

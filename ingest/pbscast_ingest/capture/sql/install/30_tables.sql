@@ -1,6 +1,7 @@
 CREATE SCHEMA IF NOT EXISTS pbscast;
 ALTER SCHEMA pbscast OWNER TO pbscast_owner;
-COMMENT ON SCHEMA pbscast IS 'pbscast: the journal of changes in schema pbs. Remove with: pbscastd source uninstall';
+COMMENT ON SCHEMA pbscast IS 'pbscast: the journal of changes in schema pbs. Trouble? SELECT pbscast.pause(''why''); -- stops it at once. '
+    'Remove with: pbscastd source uninstall; by hand: deploy/EMERGENCY.md of pbscast';
 
 -- A journal that is made anew gives its numbers out again: it must not pass for the one before.
 DO $anew$
@@ -21,7 +22,8 @@ CREATE TABLE IF NOT EXISTS pbscast.installation (
     incarnation  text        NOT NULL DEFAULT md5(random()::text || clock_timestamp()::text || pg_backend_pid()::text)::uuid::text,
     reader       text        NOT NULL,
     installed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    upgraded_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+    upgraded_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    functions    text[]                          -- as they were installed; NULL: by a release that did not say
 );
 
 -- One row: what an administrator may set.
@@ -60,6 +62,9 @@ DECLARE
     wanted text[] := ARRAY['autovacuum_vacuum_scale_factor=0', 'autovacuum_vacuum_threshold=2000',
                            'autovacuum_analyze_scale_factor=0', 'autovacuum_analyze_threshold=100000'];
 BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = 'pbscast.installation'::regclass AND attname = 'functions') THEN
+        ALTER TABLE pbscast.installation ADD COLUMN functions text[];
+    END IF;
     -- To cut the file's end off, vacuum takes a lock that a save would wait for.
     IF current_setting('server_version_num')::integer >= 120000 THEN
         wanted := wanted || ARRAY['vacuum_truncate=false', 'toast.vacuum_truncate=false'];

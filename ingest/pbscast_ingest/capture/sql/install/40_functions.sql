@@ -9,6 +9,10 @@ SET search_path = pg_catalog, pg_temp AS $set_mode$
 BEGIN
     EXECUTE format('CREATE OR REPLACE FUNCTION pbscast.mode() RETURNS integer LANGUAGE sql STABLE AS %L',
                    'SELECT ' || mode);
+    IF NOT EXISTS (SELECT FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner
+                    WHERE p.oid = to_regprocedure('pbscast.mode()') AND r.rolname = 'pbscast_owner') THEN
+        ALTER FUNCTION pbscast.mode() OWNER TO pbscast_owner; -- it was missing
+    END IF;
 END
 $set_mode$;
 
@@ -25,6 +29,18 @@ BEGIN
 END
 $mode$;
 
+-- The number of a row that no row trigger writes: those look at the journal's size at every number that
+-- 64 divides, so none of these is given to others.
+CREATE OR REPLACE FUNCTION pbscast.next_seq()
+RETURNS bigint LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $next_seq$
+DECLARE
+    drawn bigint := nextval('pbscast.journal_seq');
+BEGIN
+    RETURN CASE WHEN drawn % 64 = 0 THEN nextval('pbscast.journal_seq') ELSE drawn END;
+END
+$next_seq$;
+
 -- Writes a gap marker: from `since` until now changes may be missing. Phase begin, end or point.
 CREATE OR REPLACE FUNCTION pbscast.mark_gap(cause text, phase text, since timestamptz, details text[])
 RETURNS void LANGUAGE plpgsql
@@ -32,7 +48,7 @@ SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' AS $mark_gap$
 BEGIN
     PERFORM txid_current();
     INSERT INTO pbscast.journal (seq, xid, at, op, key, context)
-    VALUES (nextval('pbscast.journal_seq'), txid_current(), clock_timestamp(), 'G', cause,
+    VALUES (pbscast.next_seq(), txid_current(), clock_timestamp(), 'G', cause,
             ARRAY['phase', phase, 'since', coalesce(since, clock_timestamp())::text] || details);
 END
 $mark_gap$;
@@ -83,32 +99,48 @@ BEGIN
         PERFORM pbscast.lose('full', true);
         RETURN true;
     END IF;
-    PERFORM pbscast.mark_gap(owed[1], 'end', to_timestamp(owed[2]::double precision), '{}'),
+    PERFORM pbscast.mark_gap(owed[1], 'end', to_timestamp(owed[2]::double precision),
+                             CASE WHEN owed[4] IS NULL THEN '{}' ELSE ARRAY['mute', 'true'] END),
             set_config('pbscast.owed', '', false);
     RETURN false;
 END
 $hold_back$;
 
--- Called when a save could not be journalled: a marker at once, unless that would wait or fail again.
+-- Called when a save could not be journalled. A lock makes a debt, for it may cost time again. Any other
+-- error costs none, and a table whose trigger fails must not cost the others their changes: a marker at
+-- once, at most one a minute, and the counter for those between. The session's setting pbscast.erred
+-- says when the last marker was written, and when its plans were thrown away: a plan made before PBS
+-- altered a column's type fails for ever, and nothing else would have it made anew.
 CREATE OR REPLACE FUNCTION pbscast.note_loss(state text, message text, kind text)
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $note_loss$
+DECLARE
+    erred numeric[] := string_to_array(nullif(current_setting('pbscast.erred', true), ''), ' ');
+    clock numeric   := extract(epoch FROM clock_timestamp())::numeric;
 BEGIN
     IF state IN ('55P03', '57014') OR current_setting('pbscast.owed', true) <> '' THEN
         PERFORM pbscast.lose(CASE state WHEN '55P03' THEN 'lock' ELSE 'error' END, true);
+        RETURN;
+    END IF;
+    IF clock BETWEEN erred[1] AND erred[1] + 60 THEN
+        PERFORM nextval('pbscast.gap_seq');
     ELSE
         PERFORM pbscast.mark_gap('error', 'point', clock_timestamp(),
                                  ARRAY['sqlstate', state, 'message', left(message, 500), 'table', kind]);
-        IF random() < 0.015 THEN
-            PERFORM pbscast.watch_size();
-        END IF;
+        erred[1] := clock;
+        PERFORM pbscast.watch_size();
     END IF;
+    IF (clock BETWEEN erred[2] AND erred[2] + 1) IS NOT TRUE THEN
+        erred[2] := clock;
+        DISCARD PLANS;
+    END IF;
+    PERFORM set_config('pbscast.erred', array_to_string(erred, ' '), false);
 EXCEPTION WHEN query_canceled OR OTHERS THEN
     PERFORM pbscast.lose('error', true);
 END
 $note_loss$;
 
--- Called for every 64th row or so. Beyond the cap the session stops writing, with one marker.
+-- Called for every 64th row and every large one. Beyond the cap the session stops writing, with one marker.
 CREATE OR REPLACE FUNCTION pbscast.watch_size()
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $watch_size$
@@ -135,7 +167,7 @@ BEGIN
     END IF;
     PERFORM txid_current();
     INSERT INTO pbscast.journal (seq, xid, at, op, kind)
-    VALUES (nextval('pbscast.journal_seq'), txid_current(), clock_timestamp(), 'T', TG_TABLE_NAME);
+    VALUES (pbscast.next_seq(), txid_current(), clock_timestamp(), 'T', TG_TABLE_NAME);
     PERFORM pbscast.ring();
     RETURN NULL;
 EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN
@@ -167,7 +199,8 @@ SET search_path = pg_catalog, pg_temp AS $identity$
       FROM pg_control_system() AS c, pbscast.installation AS i
 $identity$;
 
--- For the reader: what of schema pbs is not captured, one line for each table; no rows if all is well.
+-- For the reader: what of schema pbs is not captured, one line for each table, and which of our functions
+-- are not those that were installed; no rows if all is well.
 CREATE OR REPLACE FUNCTION pbscast.defects()
 RETURNS SETOF text LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $defects$
@@ -183,11 +216,19 @@ SET search_path = pg_catalog, pg_temp AS $defects$
             AND (t.tgname, p.proname) IN (('pbscast_row', 'capture_' || kind), ('pbscast_truncate', 'capture_truncate'))
      GROUP BY kind, c.oid
     HAVING count(t.oid) < 2
+     UNION ALL
+    SELECT format('pbscast.%s: %s', split_part(wanted, ' = ', 1),
+                  CASE WHEN found IS NULL THEN 'is missing' ELSE 'was replaced' END)
+      FROM pbscast.installation AS i
+     CROSS JOIN unnest(i.functions) AS wanted
+      LEFT JOIN unnest(pbscast.functions()) AS found ON split_part(found, ' = ', 1) = split_part(wanted, ' = ', 1)
+     WHERE found IS DISTINCT FROM wanted
 $defects$;
 
 -- For the reader: a row that travels the journal, so that silence is told from death; NULL if there
 -- is no room for one. Also ends the state `full`: only then is the journal truncated, and only once
--- everything was read and trimmed.
+-- everything was read and trimmed. The last row read is not trimmed before a later one is read, so
+-- where few rows fill the journal another is written: that one.
 CREATE OR REPLACE FUNCTION pbscast.heartbeat()
 RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $heartbeat$
@@ -197,14 +238,14 @@ BEGIN
     PERFORM txid_current();
     IF pbscast.is_full() THEN
         PERFORM pbscast.reclaim();
-        IF pbscast.is_full() THEN
+        IF pbscast.is_full() AND (SELECT count(*) > 64 FROM (SELECT FROM pbscast.journal LIMIT 65) AS bounded) THEN
             RETURN NULL;
         END IF;
     END IF;
     -- A block of its own, as the triggers have: its row's xmin is a subtransaction's, drawn like theirs.
     BEGIN
         INSERT INTO pbscast.journal (seq, xid, at, op, context)
-        VALUES (nextval('pbscast.journal_seq'), txid_current(), clock_timestamp(), 'H',
+        VALUES (pbscast.next_seq(), txid_current(), clock_timestamp(), 'H',
                 ARRAY(SELECT pbscast.defects()))
         RETURNING seq INTO beat;
     EXCEPTION WHEN OTHERS THEN
@@ -217,7 +258,7 @@ $heartbeat$;
 
 -- Gives the space of a trimmed journal back. Sessions that found it full do not write to it, so the
 -- lock meets nobody; if it does, the next heartbeat tries again. The few rows that are still there
--- (the reader leaves its last one) stay.
+-- (the reader leaves its last one) stay. The end is marked by the session that found it full.
 CREATE OR REPLACE FUNCTION pbscast.reclaim()
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $reclaim$
@@ -225,26 +266,29 @@ DECLARE
     kept pbscast.journal[];
 BEGIN
     LOCK TABLE pbscast.journal IN ACCESS EXCLUSIVE MODE NOWAIT;
-    kept := ARRAY(SELECT j FROM pbscast.journal AS j LIMIT 65);
-    IF cardinality(kept) < 65 THEN
+    IF (SELECT count(*) FROM (SELECT FROM pbscast.journal LIMIT 65) AS bounded) < 65 THEN
+        kept := ARRAY(SELECT j FROM pbscast.journal AS j);
         TRUNCATE pbscast.journal;
         INSERT INTO pbscast.journal SELECT (k).* FROM unnest(kept) AS k;
-        PERFORM pbscast.mark_gap('full', 'end', clock_timestamp(), '{}');
     END IF;
 EXCEPTION WHEN lock_not_available THEN
     NULL;
 END
 $reclaim$;
 
--- For the administrator: the kill switch, at once and for every session.
+-- For the administrator: the kill switch, at once and for every session. It waits for nobody but another
+-- transaction that turns it or installs, and gives up after 50 ms: run it again.
 CREATE OR REPLACE FUNCTION pbscast.pause(why text)
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $pause$
 BEGIN
-    IF pbscast.mode() & 1 = 1 THEN
+    IF to_regprocedure('pbscast.mode()') IS NULL THEN
+        PERFORM pbscast.set_mode(1);
+    ELSIF pbscast.mode() & 1 = 1 THEN
         RETURN;
+    ELSE
+        PERFORM pbscast.set_mode(pbscast.mode() | 1);
     END IF;
-    PERFORM pbscast.set_mode(pbscast.mode() | 1);
     BEGIN
         PERFORM pbscast.mark_gap('pause', 'begin', clock_timestamp(), ARRAY['why', why]);
     EXCEPTION WHEN OTHERS THEN

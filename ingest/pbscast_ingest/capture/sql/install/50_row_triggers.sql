@@ -42,6 +42,11 @@ BEGIN
               FROM <differences of the attributes> AS d
              WHERE <hstore>.hstore_ne(<hstore>.delete(<hstore>.hs_concat(d.went, d.came), 'mtime'::pg_catalog.text), ''::<hstore>.hstore);
         END IF;
+        IF FOUND AND (pg_catalog.currval('pbscast.journal_seq') OPERATOR(pg_catalog.%) 64 OPERATOR(pg_catalog.=) 0
+                      OR pg_catalog.pg_column_size(NEW.attributes) OPERATOR(pg_catalog.>) 65536
+                      OR pg_catalog.pg_column_size(OLD.attributes) OPERATOR(pg_catalog.>) 65536) THEN
+            PERFORM pbscast.watch_size();
+        END IF;
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
         fresh := NEW; fresh.attributes := NULL;
         INSERT INTO pbscast.journal (seq, xid, at, op, kind, key, created, columns, changed)
@@ -49,18 +54,22 @@ BEGIN
                 'I', '<table>', <key of NEW>, NEW.<created>,
                 <hstore>.hstore_to_array(<hstore>.delete(<hstore>.hstore((ARRAY[fresh]::pg_catalog.record[])[1]), '{attributes,<saved>}'::pg_catalog.text[])),
                 <hstore>.hstore_to_array(<attributes of NEW>));
+        IF pg_catalog.currval('pbscast.journal_seq') OPERATOR(pg_catalog.%) 64 OPERATOR(pg_catalog.=) 0
+           OR pg_catalog.pg_column_size(NEW.attributes) OPERATOR(pg_catalog.>) 65536 THEN
+            PERFORM pbscast.watch_size();
+        END IF;
     ELSE
         INSERT INTO pbscast.journal (seq, xid, at, op, kind, key, created, context)
         VALUES (pg_catalog.nextval('pbscast.journal_seq'), pg_catalog.txid_current(), pg_catalog.clock_timestamp(),
                 'D', '<table>', <key of OLD>, OLD.<created>, <context of OLD>);
+        IF pg_catalog.currval('pbscast.journal_seq') OPERATOR(pg_catalog.%) 64 OPERATOR(pg_catalog.=) 0 THEN
+            PERFORM pbscast.watch_size();
+        END IF;
     END IF;
     IF FOUND THEN
         rung := CASE WHEN pbscast.mode() OPERATOR(pg_catalog.=) 0
                       AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.1
                      THEN pg_catalog.pg_notify('pbscast', '')::pg_catalog.text END;
-        IF pg_catalog.random() OPERATOR(pg_catalog.<) 0.015 THEN
-            PERFORM pbscast.watch_size();
-        END IF;
     END IF; -- else nothing but mtime was saved: that is no change
     RETURN NULL;
 EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN

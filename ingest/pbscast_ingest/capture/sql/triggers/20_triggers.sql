@@ -4,7 +4,7 @@ SET LOCAL statement_timeout = '500ms';
 DO $triggers$
 DECLARE
     again boolean := EXISTS (SELECT FROM pbscast.installation);
-    found text[]  := ARRAY(SELECT pbscast.defects());
+    found text[]  := ARRAY(SELECT d FROM pbscast.defects() AS d WHERE d LIKE 'pbs.%');
     kind  text;
 BEGIN
     FOREACH kind IN ARRAY ARRAY['job', 'queue', 'node', 'resv', 'server', 'scheduler'] LOOP
@@ -17,16 +17,17 @@ BEGIN
                        'FOR EACH STATEMENT EXECUTE PROCEDURE pbscast.capture_truncate()', kind);
         EXECUTE format('ALTER TABLE pbs.%I ENABLE ALWAYS TRIGGER pbscast_row, ENABLE ALWAYS TRIGGER pbscast_truncate', kind);
     END LOOP;
-    IF again AND found <> '{}' THEN
+    found := found || nullif(current_setting('pbscast.install_found'), '');
+    IF again AND array_remove(found, NULL) <> '{}' THEN
         PERFORM pbscast.mark_gap('triggers', 'end', (SELECT at FROM pbscast.journal ORDER BY seq DESC LIMIT 1), ARRAY['found', array_to_string(found, '; ')]);
     END IF;
 END
 $triggers$;
 
-INSERT INTO pbscast.installation AS i (version, script, site, reader)
+-- Written each time, so that functions made anew by an installation are told, by their xmin, from others.
+INSERT INTO pbscast.installation AS i (version, script, site, reader, functions)
 VALUES (current_setting('pbscast.install_version')::integer, current_setting('pbscast.install_script'),
-        current_setting('pbscast.install_site'), current_setting('pbscast.install_reader'))
+        current_setting('pbscast.install_site'), current_setting('pbscast.install_reader'), pbscast.functions())
 ON CONFLICT (one) DO UPDATE
    SET version = excluded.version, script = excluded.script, site = excluded.site, reader = excluded.reader,
-       upgraded_at = clock_timestamp()
- WHERE (i.version, i.script, i.site, i.reader) IS DISTINCT FROM (excluded.version, excluded.script, excluded.site, excluded.reader);
+       functions = excluded.functions, upgraded_at = clock_timestamp();
