@@ -120,22 +120,10 @@ def _mark_after(site: Site, tail: Tail, record: Record | None) -> Mark:
 
 
 async def _first_retained(log: Log, site: Site, max_age: timedelta | None) -> int:
-    """Return the position after which events are young enough for the stream.
-
-    Times grow with positions, or nearly so.
-    """
+    """Return the position after which events are young enough for the stream."""
     if max_age is None:
         return 0
-    oldest = datetime.now(UTC) - max_age
-    low, high = 0, await log.position(site)
-    while low < high:
-        middle = (low + high) // 2
-        page = await log.read(site, middle, 1)
-        if page and page[0].time >= oldest:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return await log.position_before(site, datetime.now(UTC) - max_age)
 
 
 async def _check_same(log: Log, site: Site, tail: Tail) -> Record | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from math import inf
 from time import monotonic
 from typing import Final
@@ -16,6 +16,9 @@ from pbscast_store.statements import query
 
 EVER: Final = datetime.max.replace(tzinfo=UTC)
 NEVER: Final = datetime.min.replace(tzinfo=UTC)
+
+CLOCKS: Final = timedelta(days=1)
+"""By which a datastore's clock may be ahead of the log's."""
 
 _LOOK_EVERY: Final = 600.0
 

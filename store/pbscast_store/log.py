@@ -30,7 +30,7 @@ from pbscast_store.doorbell import Doorbell, listening
 from pbscast_store.errors import translated
 from pbscast_store.leases import Lease
 from pbscast_store.migration import Migrated, migrate
-from pbscast_store.moments import at_each_site
+from pbscast_store.moments import at_each_site, position_before
 from pbscast_store.partitions import Partitions
 from pbscast_store.records import ObjectState, Record, SiteRow
 from pbscast_store.search import LifePage, read_lives, resolve
@@ -118,6 +118,17 @@ class Log:
         if position is None:
             raise NotFoundError(f"{self._place}: no such site: {site}")
         return position
+
+    async def position_before(self, site: str, moment: datetime) -> int:
+        """The position after which events of this time and later stand; times grow, or nearly so.
+
+        Raises NotFoundError.
+        """
+        last = await self.position(site)
+        with translated(self._place):
+            # Archives that hold only earlier events are not opened.
+            first = await self._source.passed(site, moment)
+            return await position_before(self._source, site, first, last, moment)
 
     async def acquire(self, site: str, holder: str, ttl: float) -> SiteWriter | None:
         """The right to write a site for `ttl` seconds from now; None while another has it.

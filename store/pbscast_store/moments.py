@@ -38,15 +38,35 @@ async def at_each_site(
     return dict(moment)
 
 
+async def position_before(
+    source: EventSource, site: str, first: int, last: int, moment: datetime
+) -> int:
+    """Of two positions and those between the one after which events of this time and later stand.
+
+    Times grow with positions, or nearly so.
+    """
+    low, high = min(first, last), last
+    while low < high:
+        middle = (low + high) // 2
+        page = await source.read(site, middle, 1, 1)
+        if page and page[0].time >= moment:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
 async def _check_time(source: EventSource, scope: Scope, moment: datetime) -> None:
     if moment > datetime.now(UTC) + _SKEW:
         raise UsageError(f"{wire.format_time(moment)} lies in the future")
     begin: datetime | None = None
     for site in scope.sites:
-        for first in await source.read(site.name, 0, 1, 1):
-            if first.time <= moment:
-                return
-            begin = first.time if begin is None else min(begin, first.time)
+        began = await source.began(site.name)
+        if began is None:
+            continue
+        if began <= moment:
+            return
+        begin = began if begin is None else min(begin, began)
     if begin is not None:
         raise NotFoundError(
             f"the log begins at {wire.format_time(begin)}:"

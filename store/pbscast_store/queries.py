@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from pbscast_store.bounds import EVER, NEVER
 from pbscast_store.heads import Head, ObjectKey
 from pbscast_store.planning import Plan
 from pbscast_store.records import ObjectState, Record, SiteRow
@@ -18,6 +19,8 @@ from pbscast_store.statements import query
 
 AnyConnection = asyncpg.Connection | PoolConnectionProxy
 Executor = AnyConnection | asyncpg.Pool
+LoggedSpan = tuple[datetime, datetime]
+"""From when, included, to when, not included, events were logged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +34,6 @@ class Grant:
     cursor: dict[str, object] | None
     now: datetime
     """By the clock of the log database."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an event stands, and how large it is."""
-
-    site: str
-    position: int
-    time: datetime
-    bytes: int
 
 
 async def append(
@@ -69,10 +62,15 @@ async def append(
 
 
 async def read_events(
-    executor: Executor, site: str, after: int, limit: int, max_bytes: int
+    executor: Executor,
+    site: str,
+    after: int,
+    limit: int,
+    max_bytes: int,
+    logged: LoggedSpan = (NEVER, EVER),
 ) -> list[Record]:
     """At least one if there is any; no more than `limit`, and `max_bytes` of payload."""
-    rows = await executor.fetch(query("read_events"), site, after, limit, max_bytes)
+    rows = await executor.fetch(query("read_events"), site, after, limit, max_bytes, *logged)
     return [Record(**row) for row in rows]
 
 

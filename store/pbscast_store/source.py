@@ -10,8 +10,8 @@ from typing import Final, NamedTuple, Protocol
 import asyncpg
 
 from pbscast_store import queries
-from pbscast_store.bounds import Bounds
-from pbscast_store.queries import AnyConnection
+from pbscast_store.bounds import CLOCKS, EVER, NEVER, Bounds
+from pbscast_store.queries import AnyConnection, LoggedSpan
 from pbscast_store.records import Record
 from pbscast_store.statements import query
 
@@ -30,6 +30,11 @@ class Window:
     end: datetime | None = None
     """Not included."""
     newest_first: bool = False
+
+    @property
+    def logged_since(self) -> datetime:
+        """From when on its events were logged: after they happened, as far as clocks agree."""
+        return NEVER if self.begin is None else self.begin - CLOCKS
 
     @property
     def order(self) -> str:
@@ -88,6 +93,9 @@ class EventSource(Protocol):
     async def read(self, site: str, after: int, limit: int, max_bytes: int) -> list[Record]:
         """The events after a position, oldest first; no more bytes of payload, but one event."""
 
+    async def began(self, site: str) -> datetime | None:
+        """The time of the site's first event; None: it has none."""
+
     async def life_places(
         self, site: str, kind: str, lives: Sequence[LifeSpan], window: Window, limit: int
     ) -> list[Place]:
@@ -133,7 +141,20 @@ class EventTable:
         self._bounds = Bounds(pool)
 
     async def read(self, site: str, after: int, limit: int, max_bytes: int) -> list[Record]:
-        return await queries.read_events(self._pool, site, after, limit, max_bytes)
+        [since], [until] = await self._bounds.logged(site, [after + 1], [after + limit])
+        page = await self._read(site, after, limit, max_bytes, (since, until))
+        if not page and until != EVER:  # what was there has been archived
+            page = await self._read(site, after, limit, max_bytes, (since, EVER))
+        return page
+
+    async def _read(
+        self, site: str, after: int, limit: int, max_bytes: int, logged: LoggedSpan
+    ) -> list[Record]:
+        return await queries.read_events(self._pool, site, after, limit, max_bytes, logged)
+
+    async def began(self, site: str) -> datetime | None:
+        page = await self.read(site, 0, 1, 1)
+        return page[0].time if page else None
 
     async def life_places(
         self, site: str, kind: str, lives: Sequence[LifeSpan], window: Window, limit: int
@@ -148,12 +169,13 @@ class EventTable:
             window.begin,
             window.end,
             limit,
-            *await self._logged(site, lives),
+            *await self._logged(site, lives, window),
         )
         return [Place(**row) for row in rows]
 
     async def scanned_places(self, site: str, kind: str, window: Window, limit: int) -> list[Place]:
         [since], [until] = await self._bounds.logged(site, [window.after], [window.before])
+        since = max(since, window.logged_since)
         rows = await self._pool.fetch(
             query(f"scanned_places_{window.order}"),
             kind,
@@ -221,10 +243,13 @@ class EventTable:
                 row = await anext(rows, None)
 
     async def _logged(
-        self, site: str, lives: Sequence[LifeSpan]
+        self, site: str, lives: Sequence[LifeSpan], window: Window | None = None
     ) -> tuple[list[datetime], list[datetime]]:
         firsts, lasts = [life.first for life in lives], [life.last for life in lives]
-        return await self._bounds.logged(site, firsts, lasts)
+        since, until = await self._bounds.logged(site, firsts, lasts)
+        if window is not None:
+            since = [max(moment, window.logged_since) for moment in since]
+        return since, until
 
 
 _TOLD: Final = ("position", "revision", "bytes", "beginning", "finalized")

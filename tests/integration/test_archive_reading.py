@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from harness.archiving import archive, months_ago, whole, write_months
 from harness.servers import Databases
 
+from pbscast.errors import NotFoundError
 from pbscast.events import Site
 from pbscast.lives import Standing
 from pbscast.selection import Selection
@@ -196,3 +197,20 @@ async def _standings(
 async def _all_of(source: EventSource, lives: list[LifeSpan]) -> list[Record]:
     async with aclosing(source.events_of("sitea", "job", lives)) as records:
         return [record async for record in records]
+
+
+async def test_questions_about_today_need_no_archive(
+    twins: tuple[str, str, Path], tmp_path: Path
+) -> None:
+    """Where the log begins is registered; archives that are over are not opened."""
+    plain, kept, _ = twins
+    moment = months_ago(0) + timedelta(days=1, seconds=5)
+    async with Log.open(plain) as whole_log, Log.open(kept, archives=tmp_path) as log:
+        now = datetime.now(UTC)
+        assert (await log.at(Selection(), now)).rows == (await whole_log.at(Selection(), now)).rows
+        position = await log.position_before("sitea", moment)
+        assert position == await whole_log.position_before("sitea", moment)
+        [last] = await whole_log.read("sitea", position, 1)
+        assert last.time == moment
+        with pytest.raises(NotFoundError, match="the log begins at"):
+            await log.at(Selection(), months_ago(0) - timedelta(days=3000))

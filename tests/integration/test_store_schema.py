@@ -198,13 +198,15 @@ async def test_hot_statements_use_an_index(log_dsn: str) -> None:
         assert re.search(index, plans[name]), (name, plans[name])
         assert "Seq Scan on event" not in plans[name], (name, plans[name])
         assert "Seq Scan on object" not in plans[name], (name, plans[name])
+    # The server object's whole history must not be sorted before its first event is told.
+    assert "Sort  " not in plans["events_of_lives"], plans["events_of_lives"]
 
 
 _LIFE = "'{7.sitea}', '{1}', '{1}', '{90000}'"
 _EVER = "'{-infinity}', '{infinity}'"
 _PLACES = f"'job', 'sitea', {_LIFE}, 0, 90000, NULL, NULL, 100, {_EVER}"
 _HOT = {
-    "read_events": "'sitea', 100, 50, 1000000",
+    "read_events": "'sitea', 100, 50, 1000000, '-infinity', 'infinity'",
     "events_at": "'{sitea,siteb}', '{5,6}', '{2026-11-22,2026-11-22}'",
     "life_places_oldest": _PLACES,
     "life_places_newest": _PLACES,

@@ -108,6 +108,45 @@ async def test_a_job_is_looked_for_where_it_can_be(
     assert "Seq Scan" not in text
 
 
+async def test_the_end_of_the_log_is_read_where_it_can_be(
+    log: Log, months: Months, connection: asyncpg.Connection
+) -> None:
+    """Neither months that are over nor an index of theirs is looked into."""
+    table = EventTable(log._pool)
+    after = months.position - 20
+    [since], [until] = await table._bounds.logged(SITE, [after + 1], [after + 100])
+    text = await plan(connection, "read_events", SITE, after, 100, 10**6, since, until)
+    read = set(re.findall(r"using (event_p\d+)", text))
+    records = await log.read(SITE, after, 100)
+    assert [record.position for record in records] == list(range(after + 1, months.position + 1))
+    assert {f"event_p{record.logged:%Y%m}" for record in records} <= read
+    assert all(name >= f"event_p{records[0].logged:%Y%m}" for name in read)
+
+
+async def test_all_is_read_page_by_page(log: Log, months: Months) -> None:
+    found: list[int] = []
+    while page := await log.read(SITE, len(found), 1_999):
+        found += [record.position for record in page]
+    assert found == list(range(1, months.position + 1))
+
+
+async def test_a_long_life_is_read_from_where_a_range_of_time_begins(
+    log: Log, months: Months, connection: asyncpg.Connection
+) -> None:
+    table = EventTable(log._pool)
+    span = LifeSpan(f"{months.ended}.{SITE}", 1, 1, months.position)
+    begin = months.now - timedelta(days=10)
+    for window in (Window(begin=begin), Window(begin=begin, newest_first=True)):
+        [since], [_] = await table._logged(SITE, [span], window)
+        assert begin - timedelta(days=2) <= since <= begin
+    [since], [_] = await table._logged(SITE, [span], Window())
+    assert since < months.now - timedelta(days=100)
+    events = await log.events(Selection(), begin=begin, limit=10_000)
+    every = await log.read(SITE, 0, 100_000, max_bytes=10**9)
+    wanted = [record.position for record in every if record.time >= begin]
+    assert [record.position for record in events.records] == wanted
+
+
 async def test_bounds_hold_what_comes_after_they_were_looked_up(log: Log, months: Months) -> None:
     """Positions behind the last known beginning of a partition may be in any later one."""
     bounds = EventTable(log._pool)._bounds

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -63,6 +64,20 @@ class Archives:
         """Up to this position the archives have the site's events; 0: they have none."""
         rows = self._rows.get(site)
         return rows[-1].last_position if rows else 0
+
+    def began(self, site: str) -> datetime | None:
+        """The time of the first archived event; None: there is none."""
+        rows = self._rows.get(site)
+        return rows[0].earliest if rows else None
+
+    def passed(self, site: str, moment: datetime) -> int:
+        """Up to this position all archived events are earlier, as whole archives tell."""
+        passed = 0
+        for row in self._rows.get(site, []):
+            if row.latest >= moment:
+                break
+            passed = row.last_position
+        return passed
 
     async def read(self, site: str, after: int, limit: int, max_bytes: int) -> list[Record]:
         """The archived events after a position, oldest first; none if there are none.

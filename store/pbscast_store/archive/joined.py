@@ -47,6 +47,20 @@ class JoinedEvents:
             page = await self._archives.read(site, after, limit, max_bytes) or page
         return page
 
+    async def began(self, site: str) -> datetime | None:
+        page = await self._table.read(site, 0, 1, 1)
+        if not page or page[0].position > 1:
+            await self._archives.look()
+            earliest = self._archives.began(site)
+            if earliest is not None:
+                return earliest
+        return page[0].time if page else None
+
+    async def passed(self, site: str, moment: datetime) -> int:
+        """A position up to which all events are earlier, as far as whole archives tell."""
+        await self._archives.look()
+        return self._archives.passed(site, moment)
+
     async def life_places(
         self, site: str, kind: str, lives: Sequence[LifeSpan], window: Window, limit: int
     ) -> list[Place]:

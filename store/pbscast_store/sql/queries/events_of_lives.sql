@@ -1,5 +1,5 @@
 -- $1 site, $2 kind, of each life: $3 id, $4 incarnation, $5 first and $6 last position; $7 from when and $8 to when its
--- events were logged; life by life, in order
+-- events were logged; life by life, in order. Nothing is sorted: lives come as they are counted, the events of each by the index.
 SELECT
     e.site, e.position, e."time", e.kind, e.id, e.incarnation, e.revision, e.event, e.provenance, e.owner, e.payload, e.logged,
     e.digest
@@ -11,5 +11,6 @@ CROSS JOIN LATERAL (
     WHERE e.id = life.id AND e.kind = $2 AND e.site = $1 AND e.incarnation = life.incarnation
       AND e.logged >= life.since AND e.logged < life.until
       AND e.position BETWEEN life.first AND life.last
+    ORDER BY e.position
 ) AS e
-ORDER BY life.number, e.position;
+ORDER BY life.number;
