@@ -50,6 +50,7 @@ class Daemon:
         self._workers: list[SiteWorker] = []
         self._fanout: Fanout | None = None
         self._log_error: str | None = None
+        self._is_log_open = False
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -60,7 +61,7 @@ class Daemon:
 
     def parts(self) -> Iterator[PartStatus]:
         """How each part is doing."""
-        if not self._workers and self._fanout is None:
+        if not self._is_log_open:
             yield PartStatus("log", "connecting", ready=False, position=0, error=self._log_error)
         for worker in self._workers:
             yield _ingest_part(worker.status)
@@ -101,6 +102,7 @@ class Daemon:
                 self._log_error = str(error)
             else:
                 self._log_error = None
+                self._is_log_open = True
                 _log.info("log_ready")
                 return log
             await self._pause(_LOG_RETRY_SECONDS)

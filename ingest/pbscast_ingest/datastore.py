@@ -84,7 +84,7 @@ def answering(connection: Connection, where: str) -> Iterator[None]:
 async def connect(dsn: str) -> AsyncIterator[Connection]:
     """Open an autocommit connection to the first host that takes writes; close it at the end.
 
-    Whatever psycopg raises inside comes out as a DatastoreError.
+    What opening it raises comes out as a DatastoreError; what is done with it is for answering.
     """
     with translated(place(dsn)):
         connection = await psycopg.AsyncConnection.connect(
@@ -92,11 +92,12 @@ async def connect(dsn: str) -> AsyncIterator[Connection]:
             autocommit=True,
             prepare_threshold=2,
         )
-        try:
-            with answering(connection, place(dsn)):
-                await _prepare(connection, dsn)
-            yield connection
-        finally:
+    try:
+        with answering(connection, place(dsn)):
+            await _prepare(connection, dsn)
+        yield connection
+    finally:
+        with translated(place(dsn)):
             await connection.close()
 
 
@@ -116,5 +117,11 @@ async def _prepare(connection: Connection, dsn: str) -> None:
     await connection.execute("SET TimeZone = 'UTC'")
     await connection.execute("SET DateStyle = 'ISO'")
     await connection.execute("SET lock_timeout = '5s'")
-    # The journal is read in the order of its key, whatever a planner without statistics may think.
+    # The journal is read in the order of its key, whatever a planner without statistics may think:
+    # neither all of it, nor all of it to be sorted.
     await connection.execute("SET enable_seqscan = off")
+    await connection.execute("SET enable_bitmapscan = off")
+    # What is switched off counts as dear, and dear plans would be compiled: a second for each page.
+    await connection.execute(
+        "SELECT set_config(name, 'off', false) FROM pg_settings WHERE name = 'jit'"
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -22,6 +24,7 @@ from pbscast_ingest.faults import (
 )
 from pbscast_ingest.rows import JournalRow, decode_row, text
 from pbscast_ingest.statements import statement
+from pbscast_ingest.trimming import Untrimmed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -34,6 +37,15 @@ PAGE_ROWS: Final = 3000
 """What a page changes of an object is folded once: larger ones cost less a row, and more memory."""
 
 PAGE_BYTES: Final = 8_000_000
+STORED_BYTES: Final = 3_000_000
+"""What a page's rows may weigh as stored, where PostgreSQL packs them up to 90 times smaller."""
+
+FIRST_BYTES: Final = 250_000
+LEAST_BYTES: Final = 1000
+
+LAG_ROWS: Final = 100_000
+"""No more of a backlog are counted."""
+
 TRIM_ROWS: Final = 1000
 """Rows of one DELETE: a few milliseconds, and no lock that a save would wait for."""
 
@@ -53,6 +65,26 @@ _SCHEMA: Final = re.compile(r"1\.5\.\d+")
 """The versions of PBS's schema that capture is installed in."""
 
 
+class Appetite:
+    """How much of a site's backlog is asked for at once; outlives the connections.
+
+    The server unpacks all that a page may hold before it knows how large that is. So the first
+    pages are small, and where one had to be cut or never came, the next is a smaller one.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = FIRST_BYTES
+        """Of rows as they are stored."""
+
+    def grow(self) -> None:
+        """A page came whole."""
+        self.bytes = min(STORED_BYTES, 2 * self.bytes)
+
+    def shrink(self) -> None:
+        """A page was too large, or did not come in time."""
+        self.bytes = max(LEAST_BYTES, self.bytes // 2)
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Unread rows in seq order, and the snapshot they were taken under."""
@@ -68,7 +100,7 @@ class Page:
     more: bool
     """Whether there may be more to read at once."""
     is_cut: bool
-    """Whether it ended early because of its bytes."""
+    """Whether it ended early because of its bytes as they are, not as they are stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,26 +127,39 @@ class Health:
     """How many changes could not be journaled since capture was installed."""
     bytes: int
     lag_rows: int
+    """Counted up to LAG_ROWS."""
     lag_seconds: float
+    is_full: bool
+    """Whether sessions that find it so write nothing."""
+    shape: str
+    """Another one means that capture's triggers were touched since."""
 
 
 class Journal:
     """A connected journal. All methods raise DatastoreError; afterwards connect anew."""
 
     def __init__(
-        self, dsn: str, reading: Connection, ringing: Connection, trimming: Connection
+        self,
+        dsn: str,
+        reading: Connection,
+        ringing: Connection,
+        trimming: Connection,
+        appetite: Appetite,
     ) -> None:
         self.place = place(dsn)
         self._reading = reading
         self._ringing = ringing
         self._trimming = trimming
-        self._trimmed = 0
+        self._turn = asyncio.Lock()
+        """Of those that use the last: the time to answer runs for the one whose turn it is."""
+        self._untrimmed = Untrimmed()
+        self._appetite = appetite
         self._rows = PAGE_ROWS
         self._hstore = ""
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, dsn: str) -> AsyncIterator[Journal]:
+    async def open(cls, dsn: str, appetite: Appetite | None = None) -> AsyncIterator[Journal]:
         """Connect; three connections, for a reader must not wait for its own trimming.
 
         LISTEN has a connection of its own that is never inside a transaction: stuck in one it would
@@ -129,7 +174,7 @@ class Journal:
             trimming = await stack.enter_async_context(connect(dsn))
             with answering(trimming, place(dsn)):
                 await trimming.execute("SET synchronous_commit = off")
-            yield cls(dsn, reading, ringing, trimming)
+            yield cls(dsn, reading, ringing, trimming, appetite or Appetite())
 
     async def identify(self) -> Installation:
         """Return what is installed.
@@ -169,10 +214,12 @@ class Journal:
 
     async def health(self, cursor: Cursor) -> Health:
         """Look at the triggers, the switch and the backlog."""
-        with answering(self._trimming, self.place):
-            answer = await self._trimming.execute(statement("health"), {"top": cursor.top})
-            (record,) = await answer.fetchall()
-        now, defects, mode, lost, size, rows, seconds = record
+        values = {"top": cursor.top, "most": LAG_ROWS}
+        async with self._turn:
+            with answering(self._trimming, self.place):
+                answer = await self._trimming.execute(statement("health"), values)
+                (record,) = await answer.fetchall()
+        now, defects, mode, lost, size, rows, seconds, is_full, shape = record
         return Health(
             now=now,
             defects=[text(line) for line in defects],
@@ -182,6 +229,8 @@ class Journal:
             bytes=size,
             lag_rows=rows,
             lag_seconds=float(seconds or 0),
+            is_full=bool(is_full),
+            shape=text(shape),
         )
 
     async def is_witnessed(self, cursor: Cursor) -> bool:
@@ -202,10 +251,7 @@ class Journal:
 
     async def page(self, cursor: Cursor) -> Page:
         """Return unread rows: at most PAGE_ROWS, and after the first at most PAGE_BYTES."""
-        page = await read_page(self._reading, self.place, cursor, self._rows)
-        # The server weighs whole pages: after one of giants it is asked for fewer rows.
-        self._rows = max(1, len(page.rows)) if page.is_cut else min(PAGE_ROWS, 2 * self._rows)
-        return page
+        return await read_page(self._reading, self.place, cursor, self._appetite, self._rows)
 
     async def bound(self) -> int:
         """Return a transaction id: every transaction that has written by now has a lower one."""
@@ -214,25 +260,26 @@ class Journal:
             (record,) = await answer.fetchall()
         return int(record[0])
 
-    async def wait(self, timeout: float) -> bool:
-        """Wait for the doorbell, at most timeout seconds. Whether it rang; read anyway."""
+    async def wait(self, timeout: float) -> None:
+        """Wait for the doorbell, at most timeout seconds; whether it rang or not, read."""
         with translated(self.place):
             bells = self._ringing.notifies(timeout=timeout, stop_after=1)
             async with aclosing(bells):
                 async for _ in bells:
-                    return True
-        return False
+                    pass
 
     async def trim(self, cursor: Cursor) -> int:
         """Delete rows that a durable cursor has read, one small step; return how many.
 
         None are left at 0. The row ``top`` stays.
         """
-        values = {"low": self._trimmed, "top": cursor.top, "rows": TRIM_ROWS, **cursor.passed_over}
-        with answering(self._trimming, self.place):
-            answer = await self._trimming.execute(statement("trim"), values)
-            gone = [record[0] for record in await answer.fetchall()]
-        self._trimmed = min(cursor.floor, max(gone, default=cursor.top))
+        lows, highs = self._untrimmed.of(cursor)
+        values = {"lows": lows, "highs": highs, "rows": TRIM_ROWS}
+        async with self._turn:
+            with answering(self._trimming, self.place):
+                answer = await self._trimming.execute(statement("trim"), values)
+                gone = [record[0] for record in await answer.fetchall()]
+        self._untrimmed.pass_over(cursor, max(gone) if len(gone) >= TRIM_ROWS else None)
         return len(gone)
 
     @property
@@ -245,9 +292,10 @@ class Journal:
 
         Returns its seq, None if the journal had no room for it.
         """
-        with answering(self._trimming, self.place):
-            answer = await self._trimming.execute(statement("heartbeat"))
-            (record,) = await answer.fetchall()
+        async with self._turn:
+            with answering(self._trimming, self.place):
+                answer = await self._trimming.execute(statement("heartbeat"))
+                (record,) = await answer.fetchall()
         return None if record[1] is None else int(record[1])
 
     @asynccontextmanager
@@ -256,26 +304,44 @@ class Journal:
         with answering(self._reading, self.place):
             await self._reading.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
-            yield Snapshot(self._reading, self.place, self._hstore)
+            yield Snapshot(self._reading, self.place, self._hstore, self._appetite)
         finally:
             if not self._reading.closed:
                 with answering(self._reading, self.place):
                     await self._reading.execute("ROLLBACK")
 
 
-async def read_page(connection: Connection, where: str, cursor: Cursor, rows: int) -> Page:
+async def read_page(
+    connection: Connection, where: str, cursor: Cursor, appetite: Appetite, rows: int = PAGE_ROWS
+) -> Page:
     """Take a page under the connection's snapshot; cursor.py says why nothing can be skipped.
 
-    Raises DatastoreUnavailableError if the journal was replaced: connect and identify it anew.
+    Raises DatastoreUnavailableError if the journal was replaced: connect and identify it anew;
+    CaptureMissingError if nothing says which one it is.
     """
-    with answering(connection, where):
-        answer = await connection.execute(
-            statement("page"),
-            {"top": cursor.top, **cursor.passed_over, "rows": rows, "bytes": PAGE_BYTES},
-            binary=True,
+    values = {"rows": rows, "bytes": PAGE_BYTES, "stored": appetite.bytes}
+    try:
+        with answering(connection, where):
+            answer = await connection.execute(
+                statement("page"), {"top": cursor.top, **cursor.passed_over, **values}, binary=True
+            )
+            # Row by row in the order of seq, the header at 0; SQL promises none.
+            records = sorted(await answer.fetchall(), key=itemgetter(0))
+    except DatastoreUnavailableError:
+        appetite.shrink()
+        raise
+    if not records or records[0][0]:
+        raise CaptureMissingError(
+            f"{where}: capture is half installed: run `pbscastd source install`"
         )
-        head, *records = await answer.fetchall()
-    xmin, bound, found, lost, incarnation, is_witnessed = from_json(head[3])
+    page = _decode_page(records, where, cursor, rows)
+    appetite.shrink() if page.is_cut else appetite.grow()
+    return page
+
+
+def _decode_page(records: list[Any], where: str, cursor: Cursor, rows: int) -> Page:
+    head, *records = records
+    xmin, bound, found, chosen, lost, incarnation, is_witnessed = from_json(head[3])
     is_same = not cursor.journal or cursor.journal.endswith(incarnation)
     if not (is_witnessed and is_same):
         raise DatastoreUnavailableError(f"{where}: the journal is not the one that was read")
@@ -286,21 +352,22 @@ async def read_page(connection: Connection, where: str, cursor: Cursor, rows: in
         now=head[2],
         lost=lost,
         more=found >= rows or found > len(records),
-        is_cut=found > len(records),
+        is_cut=chosen > len(records),
     )
 
 
 class Snapshot:
     """The tables and the journal of a datastore at one moment."""
 
-    def __init__(self, connection: Connection, where: str, hstore: str) -> None:
+    def __init__(self, connection: Connection, where: str, hstore: str, appetite: Appetite) -> None:
         self._connection = connection
         self._where = where
         self._hstore = hstore
+        self._appetite = appetite
 
-    async def page(self, cursor: Cursor, rows: int = PAGE_ROWS) -> Page:
+    async def page(self, cursor: Cursor) -> Page:
         """Return unread rows that the snapshot holds."""
-        return await read_page(self._connection, self._where, cursor, rows)
+        return await read_page(self._connection, self._where, cursor, self._appetite)
 
     async def rows(
         self, kind: Kind, object_id: str | None = None

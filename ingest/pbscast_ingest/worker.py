@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from pbscast.errors import FencedError, PbscastError, UnavailableError
 from pbscast_ingest import metrics
 from pbscast_ingest.chronicle import Chronicle
 from pbscast_ingest.faults import DatastoreError, JournalSilentError
-from pbscast_ingest.reader import Journal
+from pbscast_ingest.reader import Appetite, Journal
 from pbscast_ingest.retry import Retry
 from pbscast_ingest.session import Session
 from pbscast_ingest.status import Monitor, WorkerState, WorkerStatus
@@ -27,11 +29,14 @@ LEASE_SECONDS: Final = 10.0
 """After a worker's death another takes its site over within this and a third of it."""
 
 
+_log = structlog.get_logger(__name__)
+
+
 class SiteWorker:
     """Keeps one site's log up to date for ever; run as many as you like, one holds the site.
 
-    No fault of the datastore or of the log ends run, only stop: what was read is then logged and
-    the lease given back.
+    No fault of the datastore, of the log or of ours ends run, only stop: what was read is then
+    logged and the lease given back.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class SiteWorker:
         self._holder = holder
         self._ttl = ttl
         self._monitor = Monitor(site)
+        self._appetite = Appetite()
         self._stopping = asyncio.Event()
 
     @property
@@ -67,6 +73,11 @@ class SiteWorker:
                 await self._pause(self._ttl / 3)
             except PbscastError as error:
                 self._monitor.fault(error, WorkerState.WAITING)
+                await self._pause(retry.fail())
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this site's alone
+                _log.exception("unexpected", site=self._site)
+                line = f"{self._site}: a fault of pbscast: {type(error).__name__}: see the log"
+                self._monitor.fault(PbscastError(line), WorkerState.WAITING)
                 await self._pause(retry.fail())
         self._monitor.turn(WorkerState.STOPPED)
 
@@ -101,7 +112,7 @@ class SiteWorker:
             if not watchdog.silence:
                 self._monitor.turn(WorkerState.CONNECTING, position=chronicle.position)
             try:
-                async with Journal.open(self._dsn) as journal:
+                async with Journal.open(self._dsn, self._appetite) as journal:
                     session = Session(self._log, chronicle, journal, self._monitor, watchdog)
                     await session.greet()
                     await session.run(self._stopping, retry)

@@ -26,6 +26,8 @@ from pbscast.events import Change, Kind, unescape
 from pbscast_deploy.embedded import PostgresServer
 from pbscast_deploy.simulator.datastore import create_datastore
 from pbscast_ingest.capture import install
+from pbscast_ingest.follower import Follower
+from pbscast_ingest.reader import Page
 from pbscast_ingest.status import WorkerState
 from pbscast_store.log import Log
 from pbscast_store.records import Record
@@ -173,3 +175,31 @@ async def test_trouble_of_two_sites_does_not_delay_the_third(
         with PbsServer(hanging) as pbs:
             pbs.submit("1.s")
         await wait_for(log, _told("1.s"), "hanging")
+
+
+async def test_a_fault_of_ours_stops_neither_its_site_nor_another(
+    log: Log,
+    captured: str,
+    pbs: PbsServer,
+    new_datastore: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = new_datastore()
+    install(other, site="siteb")
+    take, broken = Follower.take, ["sitea"]
+
+    async def fail_once(follower: Follower, page: Page) -> None:
+        if follower._site in broken:
+            broken.clear()
+            raise ZeroDivisionError
+        await take(follower, page)
+
+    monkeypatch.setattr(Follower, "take", fail_once)
+    async with (
+        ingesting(log, as_reader(captured)),
+        ingesting(log, as_reader(other), "siteb"),
+    ):
+        pbs.submit("1.s")
+        await wait_for(log, lambda records: any(r.id == "1.s" for r in records))
+        await wait_for(log, is_resynced, "siteb")
+    assert not broken

@@ -20,9 +20,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from pbscast_deploy.embedded import PostgresServer
+from pbscast_deploy.simulator.datastore import create_datastore
+from pbscast_ingest import datastore, reader
 from pbscast_ingest.capture import install
 from pbscast_ingest.cursor import Cursor
-from pbscast_ingest.reader import Journal
+from pbscast_ingest.datastore import connect
+from pbscast_ingest.faults import CaptureMissingError, DatastoreUnavailableError
+from pbscast_ingest.reader import FIRST_BYTES, Appetite, Journal
 
 WRITERS = 4
 JOBS = 3
@@ -238,3 +243,108 @@ async def test_pages_are_bounded_by_bytes(datastore_dsn: str, size: int) -> None
                 break
     assert values == 30
     assert (pages > 1) == (size > 100)
+
+
+_GIANTS = """
+    INSERT INTO pbscast.journal (seq, xid, at, op, kind, key, changed)
+    SELECT nextval('pbscast.journal_seq'), txid_current(), clock_timestamp(), 'I', 'job', n || '.s',
+           ARRAY['Variable_List', '11.' || repeat('A=b,', 100000)]
+    FROM generate_series(1, %s) AS n
+"""
+
+
+async def _read_all(journal: Journal) -> list[int]:
+    """The sizes of the pages of all there is."""
+    cursor, sizes = Cursor(), list[int]()
+    while True:
+        page = await journal.page(cursor)
+        sizes.append(len(page.rows))
+        cursor = cursor.advance((row.seq for row in page.rows), page.bound)
+        if not page.more:
+            return sizes
+
+
+async def test_a_backlog_of_giants_leaves_no_temporary_file(own_postgres: PostgresServer) -> None:
+    dsn = create_datastore(own_postgres.dsn())
+    await asyncio.to_thread(install, dsn, site="s")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(_GIANTS, [150])
+        figures = "SELECT temp_bytes FROM pg_stat_database WHERE datname = %s"
+        name = connection.info.dbname
+        async with Journal.open(dsn) as journal:
+            sizes = await _read_all(journal)
+        # Figures arrive when a session ends.
+        (written,) = connection.execute(figures, [name]).fetchone() or (None,)
+    assert sum(sizes) == 150
+    assert max(sizes) <= 8_000_000 // 400_000
+    assert written == 0
+
+
+async def test_a_page_that_does_not_come_in_time_is_asked_for_smaller(
+    datastore_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(install, datastore_dsn, site="s")
+    with psycopg.connect(datastore_dsn, autocommit=True) as connection:
+        connection.execute(_GIANTS, [20])
+    appetite = Appetite()
+    async with Journal.open(datastore_dsn, appetite) as journal:
+        monkeypatch.setattr(datastore, "ANSWER_SECONDS", 0.001)
+        with pytest.raises(DatastoreUnavailableError, match="no answer"):
+            await journal.page(Cursor())
+    assert appetite.bytes == FIRST_BYTES // 2
+
+
+async def test_reading_is_neither_compiled_nor_sorted(datastore_dsn: str) -> None:
+    async with connect(datastore_dsn) as connection:
+        answer = await connection.execute(
+            "SELECT name::text FROM pg_settings WHERE setting = 'on'"
+            " AND name IN ('jit', 'enable_seqscan', 'enable_bitmapscan')"
+        )
+        assert await answer.fetchall() == []
+
+
+async def test_a_look_counts_a_backlog_up_to_a_bound(
+    datastore_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(install, datastore_dsn, site="s")
+    monkeypatch.setattr(reader, "LAG_ROWS", 5)
+    with psycopg.connect(datastore_dsn, autocommit=True) as connection:
+        for _ in range(3):
+            connection.execute("SELECT pbscast.heartbeat()")
+        async with Journal.open(datastore_dsn) as journal:
+            health = await journal.health(Cursor())
+            assert (health.lag_rows, health.is_full) == (3, False)
+            for _ in range(4):
+                connection.execute("SELECT pbscast.heartbeat()")
+            connection.execute("UPDATE pbscast.control SET cap_bytes = 1")
+            connection.execute("ALTER TABLE pbs.job DISABLE TRIGGER pbscast_row")
+            connection.execute("ALTER TABLE pbs.job ENABLE ALWAYS TRIGGER pbscast_row")
+            later = await journal.health(Cursor())
+    assert (later.lag_rows, later.is_full) == (5, True)
+    assert later.lag_seconds > 0
+    assert later.shape != health.shape
+
+
+async def test_the_time_to_answer_runs_from_the_turn(
+    datastore_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(install, datastore_dsn, site="s")
+    async with Journal.open(datastore_dsn) as journal:
+        monkeypatch.setattr(datastore, "ANSWER_SECONDS", 1.0)
+        monkeypatch.setattr(reader, "statement", lambda _: b"SELECT 1, 2 FROM pg_sleep(0.4)")
+        assert await asyncio.gather(*(journal.heartbeat() for _ in range(3))) == [2, 2, 2]
+
+
+async def test_a_journal_that_says_nothing_of_itself_is_missing(datastore_dsn: str) -> None:
+    await asyncio.to_thread(install, datastore_dsn, site="s")
+    with psycopg.connect(datastore_dsn, autocommit=True) as connection:
+        connection.execute("DELETE FROM pbscast.installation")
+    async with Journal.open(datastore_dsn) as journal:
+        with pytest.raises(CaptureMissingError, match="half installed"):
+            await journal.page(Cursor())
+
+
+async def test_what_fails_beside_the_datastore_is_not_blamed_on_it(datastore_dsn: str) -> None:
+    with pytest.raises(TimeoutError):
+        async with connect(datastore_dsn):
+            raise TimeoutError

@@ -1,8 +1,22 @@
+-- The backlog is counted up to a bound: a cold journal of gigabytes must not be read twice to be looked at.
 SELECT
     statement_timestamp() AS now,
     ARRAY(SELECT pbscast.defects()) AS defects,
     pbscast.mode() AS mode,
     (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM pbscast.gap_seq) AS lost,
     pg_total_relation_size('pbscast.journal') AS bytes,
-    (SELECT count(*) FROM pbscast.journal WHERE seq > %(top)s) AS lag_rows,
-    (SELECT extract(epoch FROM clock_timestamp() - min(at)) FROM pbscast.journal WHERE seq > %(top)s) AS lag_seconds
+    (
+        SELECT count(*)
+        FROM (SELECT FROM pbscast.journal WHERE seq > %(top)s ORDER BY seq LIMIT %(most)s) AS unread
+    ) AS lag_rows,
+    extract(epoch FROM clock_timestamp() - (
+        SELECT at FROM pbscast.journal WHERE seq > %(top)s ORDER BY seq LIMIT 1
+    )) AS lag_seconds,
+    (SELECT pg_total_relation_size('pbscast.journal') > cap_bytes FROM pbscast.control) AS is_full,
+    (
+        -- A trigger that was made anew, or disabled and enabled, between two looks is another row.
+        SELECT md5(coalesce(string_agg(concat_ws(' ', t.tgrelid, t.tgname, t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid), ''))
+        FROM pg_trigger AS t
+        JOIN pg_proc AS p ON p.oid = t.tgfoid
+        JOIN pg_namespace AS n ON n.oid = p.pronamespace AND n.nspname = 'pbscast'
+    ) AS shape
