@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,11 @@ from pbscast.events import (
 )
 from pbscast.wire import encode_payload
 from pbscast_deploy.accounting.files import AccountingFiles
-from pbscast_deploy.accounting.findings import Finding
+from pbscast_deploy.accounting.findings import Asked, Finding, FindingKind
+from pbscast_deploy.accounting.lines import Place
+from pbscast_deploy.accounting.ordering import Ordering
 from pbscast_deploy.accounting.reconciliation import Reconciliation
+from pbscast_deploy.accounting.report import notes
 from pbscast_store.records import Record
 
 BEGIN = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
@@ -276,3 +281,91 @@ def test_an_id_that_is_given_out_again(both: Both, found: Any) -> None:
     assert found() == []
     del both.lines[-3]
     assert _said(found()) == [("1.s", "Q", "no record")]
+
+
+def _compared(lines: list[str], records: list[Record], path: Path) -> Reconciliation:
+    path.write_text("".join(lines))
+    return Reconciliation(recording(records), "s", AccountingFiles([path], UTC))
+
+
+async def test_nothing_agrees_before_the_log_began(both: Both, tmp_path: Path) -> None:
+    """Also not where an id was given out again later, and for records without events."""
+    both.submit("1.s", 300)
+    both.lines = []
+    both.line("Q", "1.s", -60, WHO)
+    both.line("a", "1.s", -59, "Job_Name=x")
+    both.line("a", "1.s", -59, "comment=UNSET")
+    both.line("D", "1.s", -58, "requestor=bob@s")
+    both.line("A", "1.s", -58, "Job deleted as result of dependency")
+    both.line("u", "1.s", -57, WHO)
+    both.line("L", "license", -57, "floating")
+    work = _compared(both.lines, both.records, tmp_path / "some")
+    findings = [finding async for finding in work.run()]
+    assert all("before the log began" in str(f.explained) for f in findings)
+    assert {f.what for f in findings} == set("QaDAu")
+    summary = work.summary
+    assert (summary.agreeing, summary.differences, summary.is_empty) == (0, 0, True)
+    assert list(notes(summary))[-1].startswith("nothing could be compared: 7 records")
+
+
+async def test_an_empty_file_agrees_with_nothing(both: Both, tmp_path: Path) -> None:
+    work = _compared([], both.records, tmp_path / "some")
+    assert [finding async for finding in work.run()] == []
+    assert work.summary.is_empty
+
+
+async def test_what_is_explained_is_not_said_to_agree(both: Both, tmp_path: Path) -> None:
+    both.line("Q", "8.s", -600, WHO)
+    work = _compared(both.lines, both.records, tmp_path / "some")
+    assert len([finding async for finding in work.run()]) == 1
+    said = list(notes(work.summary))
+    assert said[-1].startswith("1 agree, 1 could not be compared")
+
+
+async def test_the_period_and_its_edges_are_told(both: Both, tmp_path: Path) -> None:
+    both.submit("1.s", 10)
+    both.submit("2.s", 20)
+    del both.lines[-1]
+    work = _compared(both.lines, both.records, tmp_path / "some")
+    assert [finding async for finding in work.run()] == []
+    cover, left_out, *_ = notes(work.summary)
+    assert cover == "what the files cover: 2026-03-02 10:00:00Z to 2026-03-02 10:10:00Z"
+    assert left_out == (
+        "steps of the log left out at its edges, for their records may stand in other files: 1"
+    )
+    # A date in the file's name is the whole day, whatever stands before it.
+    work = _compared(both.lines, both.records, tmp_path / "sitea-20260302")
+    assert [finding.id async for finding in work.run()] == ["2.s"]
+    assert work.summary.left_out == 0
+
+
+async def test_who_asked_for_an_end(both: Both, tmp_path: Path) -> None:
+    both.submit("1.s", 1)
+    both.line("D", "1.s", 2, "requestor=root@s")
+    both.event("1.s", EventName.FINALIZE, 2, state="F", reason=Reason.DELETED)
+    both.submit("2.s", 3)
+    both.line("A", "2.s", 4, "Job deleted as result of dependency on job 1.s")
+    work = _compared(both.lines, both.records, tmp_path / "20260302")
+    asked: list[Asked] = []
+    assert [finding async for finding in work.run(None, asked.append)] == []
+    first, second = sorted(asked, key=lambda item: item.id)
+    assert (first.by, first.end, first.position) == ("root@s", "deleted", 3)
+    assert (second.by, second.end) == ("Job deleted as result of dependency on job 1.s", None)
+    assert str(first).endswith("20260302:3: 1.s D: asked to end by root@s: deleted (position 3)")
+    assert second.as_json()["kind"] == "asked"
+
+
+def test_lines_come_in_the_order_of_the_files() -> None:
+    def finding(place: Place | None, position: int | None = None) -> Finding:
+        return Finding(FindingKind.VALUE, "1.s", "Q", "a", "b", place, position)
+
+    places = [("b", 2), ("a", 10), ("a", 9), ("b", 1)]
+    found = [finding(Place(*place)) for place in places]
+    found += [finding(None, 30), finding(None, 4)]
+    with closing(Ordering(["b", "a"])) as ordering:
+        for item in [found[4], *found[:4], found[5]]:
+            ordering.put(item)
+        said = [line.partition(": 1.s")[0] for line in ordering.lines(as_json=False)]
+        positions = [json.loads(line)["position"] for line in ordering.lines(as_json=True)]
+    assert said == ["b:1", "b:2", "a:9", "a:10", "log", "log"]
+    assert positions[-2:] == [4, 30]

@@ -129,12 +129,17 @@ class Story:
     known: dict[str, str] = field(default_factory=dict)
     """The attributes that records are compared with, as they stand."""
     recent: deque[Altered] = field(default_factory=lambda: deque(maxlen=_RECENT))
-    heard: bool = False
-    """Whether there was any event."""
+    since: datetime | None = None
+    """The time of the first event; None if there was none."""
     over: bool = False
     """Whether the last incarnation has ended."""
     run: Fact | None = None
     """The run that goes on, if its beginning was seen."""
+
+    @property
+    def heard(self) -> bool:
+        """Whether there was any event."""
+        return self.since is not None
 
     @property
     def is_subjob(self) -> bool:
@@ -146,7 +151,7 @@ class Story:
         fresh = record.event in (EventName.SUBMIT, EventName.CREATE)
         if fresh:
             self.known, self.run, self.over = {}, None, False
-        self.heard = True
+        self.since = self.since or record.time
         self._learn(record, payload)
         if self.kind is Kind.JOB:
             self._take_job(record, payload)

@@ -1,6 +1,7 @@
 """Accounting files: found, put in order, and read line by line in bounded memory.
 
-A day's file is named ``YYYYMMDD`` and covers that day, or its part until it was last written to.
+A day's file has the day, ``YYYYMMDD``, in its name (``sitea-20261122.gz``) and covers that day, or
+its part until it was last written to.
 Any other file, and standard input, covers what lies between its first and its last record.
 """
 
@@ -109,6 +110,17 @@ class AccountingFiles:
                     span.reach(item.time)
                 yield item
 
+    @property
+    def periods(self) -> list[Span]:
+        """What the files cover together, in order."""
+        periods: list[Span] = []
+        for span in sorted(self.spans, key=lambda span: span.begin):
+            if periods and span.begin <= periods[-1].end + timedelta(seconds=1):
+                periods[-1].reach(span.end)
+            else:
+                periods.append(Span(span.begin, span.end))
+        return periods
+
     def covers(self, moment: datetime) -> bool:
         """Whether a record of that moment would stand in the files."""
         return any(span.covers(moment) for span in self.spans)
@@ -183,9 +195,9 @@ def _understand(
     if not line.endswith(b"\n"):
         return BrokenLine(place, "cut short: no line end")
     try:
-        local, kind, name, fields = parse(line.rstrip(b"\r\n"))
+        local, kind, name, fields, prose = parse(line.rstrip(b"\r\n"))
     except DecodeError as error:
         return BrokenLine(place, str(error))
     epochs = (fields[key] for key in _EPOCHS if fields.get(key, "").isdecimal())
     epoch = next(map(int, epochs), None)
-    return AccountingRecord(place, clock.resolve(local, epoch), kind, name, fields)
+    return AccountingRecord(place, clock.resolve(local, epoch), kind, name, fields, prose)

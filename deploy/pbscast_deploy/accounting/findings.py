@@ -67,6 +67,40 @@ class Finding:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """That somebody wanted a job to end, and what became of it."""
+
+    id: str
+    what: str
+    by: str
+    time: datetime
+    place: Place
+    end: str | None = None
+    """The reason of the end that followed, None if none did."""
+    position: int | None = None
+    """Of that end, in the log."""
+
+    def __str__(self) -> str:
+        place = f"{self.place.file}:{self.place.line}"
+        became = f"{self.end} (position {self.position})" if self.end else "no end followed"
+        return f"{place}: {self.id} {self.what}: asked to end by {self.by}: {became}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "kind": "asked",
+            "file": self.place.file,
+            "line": self.place.line,
+            "id": self.id,
+            "record": self.what,
+            "by": self.by,
+            "time": self.time.isoformat(),
+            "end": self.end,
+            "position": self.position,
+        }
+
+
 @dataclass
 class Summary:
     """The sums of a comparison."""
@@ -81,6 +115,12 @@ class Summary:
     """By step, those of the log without their record."""
     untold: Counter[str] = field(default_factory=Counter)
     """By field, values in records that the datastore never showed."""
+    left_out: int = 0
+    """Steps of the log at the edges of what the files cover, which were not looked for there."""
+    judged: int = 0
+    """Steps of the log that were looked for in accounting."""
+    periods: list[tuple[datetime, datetime]] = field(default_factory=list)
+    """What the files cover."""
     broken: int = 0
     ends: int = 0
     """Records of ends, which say their time twice: as local time and as an epoch."""
@@ -111,6 +151,17 @@ class Summary:
         return self.differing.total() + self.unrecorded.total() + self.broken
 
     @property
+    def agreeing(self) -> int:
+        """Records with which something in the log agrees."""
+        odd = self.differing + self.explained
+        return sum(count - odd[kind] for kind, count in self.records.items())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing could be compared, on either side."""
+        return not (self.agreeing or self.judged or self.differences)
+
+    @property
     def is_other_zone(self) -> bool:
         """Whether the files seem to be written in another time zone than they were read in."""
         return self.misplaced * 2 > self.ends
@@ -127,5 +178,8 @@ class Summary:
             "other_zone": self.is_other_zone,
             "events": self.events,
             "last_event": self.last_event.isoformat() if self.last_event else None,
+            "periods": [[begin.isoformat(), end.isoformat()] for begin, end in self.periods],
+            "left_out": self.left_out,
+            "agreeing": self.agreeing,
             "differences": self.differences,
         }

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pbscast_deploy.accounting.facts import USAGE, Deed, Fact, Story
-from pbscast_deploy.accounting.findings import Finding, FindingKind
+from pbscast_deploy.accounting.findings import Asked, Finding, FindingKind
 from pbscast_deploy.accounting.gaps import stamp
 from pbscast_deploy.accounting.lines import AccountingRecord, RecordType
 
@@ -83,6 +83,12 @@ class Verdict:
     findings: list[Finding]
     untold: list[str]
     """Fields whose values the log does not know."""
+    asked: list[Asked]
+    """Who wanted the job to end."""
+    judged: int
+    """Steps that were looked for in accounting."""
+    left_out: int
+    """Steps that were not, for the files do not cover them and what is about them."""
 
 
 def judge(case: Case, rules: Rules) -> Verdict:
@@ -96,6 +102,8 @@ class _Judge:
         self._rules = rules
         self._findings: list[Finding] = []
         self._untold: list[str] = []
+        self._asked: list[Asked] = []
+        self._judged = self._left_out = 0
 
     def judge(self) -> Verdict:
         records: defaultdict[Deed, list[AccountingRecord]] = defaultdict(list)
@@ -113,7 +121,7 @@ class _Judge:
         for record in self._case.records:
             if record.type not in _DEEDS and record.type not in _CALLS:
                 self._judge_presence(record)
-        return Verdict(self._findings, self._untold)
+        return Verdict(self._findings, self._untold, self._asked, self._judged, self._left_out)
 
     def _judge_deed(
         self,
@@ -123,6 +131,7 @@ class _Judge:
         calls: Sequence[AccountingRecord],
     ) -> None:
         pairs, lone_records, lone_facts = align(records, facts, self._rules.tolerance)
+        self._judged += len(pairs)
         for record, fact in pairs:
             self._compare(record, fact)
         for record, fact in zip(lone_records, lone_facts, strict=False):
@@ -211,7 +220,9 @@ class _Judge:
     def _miss_record(self, fact: Fact) -> None:
         tolerance = self._rules.tolerance
         if not all(map(self._rules.covers, (fact.time - tolerance, fact.until + tolerance))):
+            self._left_out += 1
             return
+        self._judged += 1
         letter = _RECORDS[fact.deed]
         if fact.deed is Deed.END and not fact.ran:
             letter = "D"
@@ -235,7 +246,10 @@ class _Judge:
         story, tolerance = self._case.story, self._rules.tolerance
         for call in calls:
             end = next((e for e in ends if e.time >= call.time - tolerance), None)
-            if end is not None:
+            self._asked.append(_asked(call, end))
+            if self._is_dark(call):
+                self._miss_event(call, "a job that is there")
+            elif end is not None:
                 self._judge_call(call, end)
             elif story.over:
                 gone = stamp(ends[-1].time) if ends else "earlier"
@@ -258,9 +272,22 @@ class _Judge:
         """A record that leaves no event of its own: its object must be there."""
         if record.type is RecordType.LICENSES:
             return
-        story = self._case.story
-        if not story.heard and not self._case.is_known:
+        # An alteration has been compared already, unless nothing of it can be seen.
+        compared = record.type is RecordType.ALTERED and altered_values(record)
+        if not self._case.is_known or (self._is_dark(record) and not compared):
             self._miss_event(record, "a job that is there")
+
+    def _is_dark(self, record: AccountingRecord) -> bool:
+        """Whether the log could not know the object at that time, and did not."""
+        since = self._case.story.since
+        heard = since is not None and since <= record.time + self._rules.tolerance
+        return not heard and self._rules.explain(record.time) is not None
+
+
+def _asked(call: AccountingRecord, end: Fact | None) -> Asked:
+    by = call.fields.get("requestor") or call.prose or "nobody named"
+    became = (end.reason, end.position) if end else (None, None)
+    return Asked(call.id, call.type, by, call.time, call.place, *became)
 
 
 def align(

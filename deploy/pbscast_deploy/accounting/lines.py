@@ -88,6 +88,8 @@ class AccountingRecord:
     id: str
     """The job's or reservation's, ``license`` for licenses."""
     fields: dict[str, str] = field(default_factory=dict)
+    prose: str = ""
+    """The text of a record that has no fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class Parts(NamedTuple):
     type: RecordType
     id: str
     fields: dict[str, str]
+    prose: str
 
 
 def parse(line: bytes) -> Parts:
@@ -122,10 +125,11 @@ def parse(line: bytes) -> Parts:
     if not name:
         raise DecodeError("no id")
     fields = {} if kind in _PROSE else parse_fields(text)
+    prose = escape(text)[0] if kind in _PROSE else ""
     missing = [key for key in _ALWAYS.get(kind, ()) if key not in fields]
     if missing:
         raise DecodeError(f"cut short: {kind} without {', '.join(missing)}")
-    return Parts(local, kind, escape(name)[0], fields)
+    return Parts(local, kind, escape(name)[0], fields, prose)
 
 
 def _parse_time(head: bytes) -> datetime:

@@ -21,7 +21,7 @@ from pbscast.events import EventName, Kind
 from pbscast.ids import split_subjob
 from pbscast_deploy.accounting.facts import USAGE, Deed, Story
 from pbscast_deploy.accounting.files import AccountingFiles
-from pbscast_deploy.accounting.findings import Finding, FindingKind, Summary
+from pbscast_deploy.accounting.findings import Asked, Finding, FindingKind, Summary
 from pbscast_deploy.accounting.gaps import Gaps
 from pbscast_deploy.accounting.judgement import Case, Rules, judge, judge_alteration
 from pbscast_deploy.accounting.lines import (
@@ -72,15 +72,20 @@ class Reconciliation:
         self._tolerance = tolerance
         self._ledgers: dict[str, _Ledger] = {}
         self._due: list[tuple[datetime, str]] = []
+        self._on_asked: Callable[[Asked], object] | None = None
 
     async def run(
-        self, on_bytes: Callable[[int], object] | None = None
+        self,
+        on_bytes: Callable[[int], object] | None = None,
+        on_asked: Callable[[Asked], object] | None = None,
     ) -> AsyncGenerator[Finding, None]:
         """Give the differences as they are found.
 
-        `on_bytes` is called with the bytes of the files that were read since the last call. Raises
-        NotFoundError for a site that the log does not know, and what the log raises.
+        `on_bytes` is called with the bytes of the files that were read since the last call,
+        `on_asked` with each record that tells who wanted a job to end. Raises NotFoundError for a
+        site that the log does not know, and what the log raises.
         """
+        self._on_asked = on_asked
         events = _Events(self._log, self._site, await self._log.position(self._site))
         gaps = await Gaps.of(self._log, self._site, self._tolerance)
         rules = Rules(self._tolerance, self._files.covers, gaps.explain)
@@ -99,6 +104,7 @@ class Reconciliation:
         await self._hear(events, self._end())
         for finding in await self._settle(None, rules):
             yield finding
+        self.summary.periods = [(span.begin, span.end) for span in self._files.periods]
 
     def _begin(self, first: datetime | None) -> datetime:
         begins = [span.begin for span in self._files.spans] + ([first] if first else [])
@@ -150,13 +156,14 @@ class Reconciliation:
 
     async def _admit(self, record: AccountingRecord, rules: Rules) -> list[Finding]:
         if record.type is RecordType.LICENSES:
+            self.summary.explained[record.type] += 1
             return []
         kind = Kind.RESV if record.type in RESV_TYPES else Kind.JOB
         ledger = self._ledgers.get(record.id) or self._open(kind, record.id)
         ledger.records.append(record)
         if ledger.story.over or not ledger.story.heard:
             self._await_verdict(ledger, record.time)
-        if record.type is RecordType.ALTERED and ledger.story.heard:
+        if record.type is RecordType.ALTERED and await self._is_known(ledger.story):
             return await self._admit_alteration(record, ledger.story, rules)
         return []
 
@@ -225,14 +232,21 @@ class Reconciliation:
 
     async def _judge(self, ledger: _Ledger, rules: Rules) -> list[Finding]:
         story = ledger.story
-        is_known = story.heard or await self._knows(story)
+        is_known = await self._is_known(story)
         verdict = judge(Case(story, ledger.records, is_known), rules)
         self.summary.add(verdict.findings)
         self.summary.untold.update(verdict.untold)
+        self.summary.judged += verdict.judged
+        self.summary.left_out += verdict.left_out
+        if self._on_asked is not None:
+            for asked in verdict.asked:
+                self._on_asked(asked)
         return verdict.findings
 
-    async def _knows(self, story: Story) -> bool:
-        """Whether the log has an object, or the array of a subjob, that never had a row."""
+    async def _is_known(self, story: Story) -> bool:
+        """Whether the log has an object, or the array of a subjob that never had a row."""
+        if story.heard:
+            return True
         for name in {story.id, split_subjob(story.id)[0]}:
             if await self._log.object(self._site, story.kind, name) is not None:
                 return True

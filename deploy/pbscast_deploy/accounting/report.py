@@ -30,6 +30,11 @@ def table(summary: Summary) -> Table:
 
 def notes(summary: Summary) -> Iterator[str]:
     """Give what the table does not say, a line each."""
+    periods = ", ".join(f"{stamp(begin)} to {stamp(end)}" for begin, end in summary.periods)
+    yield f"what the files cover: {periods or 'no time'}"
+    if summary.left_out:
+        why = "for their records may stand in other files"
+        yield f"steps of the log left out at its edges, {why}: {summary.left_out}"
     until = f", the last of {stamp(summary.last_event)}" if summary.last_event else ""
     yield f"{summary.events} events were read from the log{until}"
     if summary.untold:
@@ -39,4 +44,14 @@ def notes(summary: Summary) -> Iterator[str]:
         yield f"broken lines: {summary.broken}"
     if summary.is_other_zone:
         yield "most records' times are not those of their own end=: is --timezone the PBS server's?"
-    yield f"differences: {summary.differences}" if summary.differences else "all agrees"
+    yield _result(summary)
+
+
+def _result(summary: Summary) -> str:
+    explained = summary.explained.total()
+    apart = f"{explained} could not be compared, or differ for a known reason"
+    if summary.differences:
+        return f"differences: {summary.differences}"
+    if summary.is_empty:
+        return f"nothing could be compared: {explained} records fall where the log knows nothing"
+    return f"{summary.agreeing} agree, {apart}" if explained else "all agrees"
