@@ -7,7 +7,7 @@ import itertools
 import resource
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -42,12 +42,14 @@ from pbscast.errors import (
     DecodeError,
     NotFoundError,
     UnavailableError,
+    UnsupportedError,
 )
 from pbscast_store import chain
 from pbscast_store.archive import keeping
 from pbscast_store.archive.archives import Archives
 from pbscast_store.archive.keeping import keep
 from pbscast_store.archive.manifest import read_manifest
+from pbscast_store.archive.mentions import Mention
 from pbscast_store.archive.retention import Policy, Retention
 from pbscast_store.archive.thinning import Thinned, leaf_of
 from pbscast_store.audit.verify import verify
@@ -117,6 +119,13 @@ async def records_of(dsn: str, directory: Path | None = None) -> dict[str, list[
         return {site: await whole(log, site) for site in SITES}
 
 
+async def mentioned(
+    archives: Archives, ids: set[str], window: Window, kind: str = "job"
+) -> list[Mention]:
+    async with aclosing(archives.mentions("sitea", kind, ids, window)) as pages:
+        return [mention async for page in pages for mention in page]
+
+
 async def test_what_was_archived_is_read_as_before(past_log: str, tmp_path: Path) -> None:
     before = await records_of(past_log)
 
@@ -152,18 +161,18 @@ async def test_the_events_of_objects_are_found(kept_log: KeptLog) -> None:
     expected = [one for one in before[:PAST] if one.kind == "job" and one.id in wanted]
 
     async with archived(kept_log.dsn, kept_log.directory) as (_, archives):
-        found = await archives.mentions("sitea", "job", wanted, Window(), 1000)
+        found = await mentioned(archives, wanted, Window())
         assert [(one.position, one.id, one.event, one.bytes) for one in found] == [
             (one.position, one.id, one.event, len(one.payload.encode())) for one in expected
         ]
         back = Window(newest_first=True)
-        assert await archives.mentions("sitea", "job", wanted, back, 1000) == found[::-1]
+        assert await mentioned(archives, wanted, back) == found[::-1]
         records = await archives.at("sitea", [one.position for one in found])
         assert list(records.values()) == expected
         narrow = Window(after=8, before=51)
-        some = await archives.mentions("sitea", "job", {"7.sitea"}, narrow, 1)
-        assert [one.position for one in some] == [18]
-        assert await archives.mentions("sitea", "node", {"7.sitea"}, Window(), 9) == []
+        some = await mentioned(archives, {"7.sitea"}, narrow)
+        assert [one.position for one in some][:1] == [18]
+        assert await mentioned(archives, {"7.sitea"}, Window(), "node") == []
 
 
 async def test_without_its_directory_the_log_says_what_is_missing(kept_log: KeptLog) -> None:
@@ -264,7 +273,7 @@ async def test_thinned_events_keep_their_place_in_the_chain(past_log: str, tmp_p
                 assert isinstance(entry, Thinned) == (entry.position in thinned)
                 digest = chain.link(digest, leaf_of(entry))
         assert digest == before[PAST - 1].digest
-        found = await archives.mentions("sitea", "job", {"7.sitea"}, Window(), 99)
+        found = await mentioned(archives, {"7.sitea"}, Window())
         assert not {one.position for one in found} & thinned
     assert await archive(past_log, tmp_path, THIN_ALL) == []
 
@@ -429,6 +438,65 @@ async def test_only_what_is_archived_can_be_dropped(past_log: str) -> None:
         )
 
     assert await kept_in_database(past_log) == before
+
+
+async def test_what_was_put_there_is_not_dropped(past_log: str, tmp_path: Path) -> None:
+    """A row of a site that the log does not know: it is evidence."""
+    columns = "position, time, logged, incarnation, revision, kind, id, event, provenance, payload"
+    await execute(
+        past_log,
+        f"INSERT INTO pbscast_log.event (site, {columns}, digest) SELECT 'ghost', {columns}, digest"
+        " FROM pbscast_log.event WHERE site = 'sitea' AND position = 3",
+    )
+    before = await kept_in_database(past_log)
+
+    with pytest.raises(ConflictError, match="events of ghost, a site that the log does not know"):
+        await archive(past_log, tmp_path)
+    partition = f"event_p{months_ago(MONTHS):%Y%m}"
+    await execute(
+        past_log,
+        "INSERT INTO pbscast_log.archive (site, first_position, last_position, previous, digest,"
+        " earliest, latest, first_logged, last_logged, partition, manifest, thinnable)"
+        f" SELECT name, 1, {EACH}, '', '', now(), now(), now(), now(), '{partition}', '', ''"
+        " FROM pbscast_log.site",
+    )
+    with pytest.raises(asyncpg.PostgresError, match="events of site ghost that are in no archive"):
+        await execute(past_log, f"SELECT pbscast_log.drop_archived_partition('{partition}')")
+
+    assert await kept_in_database(past_log) == before
+
+
+async def test_nothing_is_archived_where_earlier_archives_are_not(
+    past_log: str, tmp_path: Path
+) -> None:
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    kept = keep(past_log, right, KEEP_NOTHING, progress=lambda *_: None)
+    with pytest.raises(NotFoundError, match="right: there is none: make it, or mount"):
+        await anext(kept)
+    right.mkdir()
+    kept = keep(past_log, right, KEEP_NOTHING, progress=lambda *_: None)
+    await anext(kept)
+    await kept.aclose()
+    before = await kept_in_database(past_log)
+    assert before[0] == ("sitea", EACH + 1)
+
+    with pytest.raises(NotFoundError, match="has not all that was archived before"):
+        await archive(past_log, wrong)
+    assert files_in(wrong) == []
+    shutil.copytree(right, wrong, dirs_exist_ok=True)
+    (file,) = (wrong / "siteb").glob("*.objects.parquet")
+    file.write_bytes(b"")
+    with pytest.raises(DecodeError, match=r"0 bytes.*has not all that was archived before"):
+        await archive(past_log, wrong)
+
+    assert await kept_in_database(past_log) == before
+    assert len(await archive(past_log, right)) == 2 * (MONTHS - 1)
+
+
+async def test_a_log_of_another_release_is_not_archived(log_dsn: str, tmp_path: Path) -> None:
+    await execute(log_dsn, "INSERT INTO pbscast_log.migration (number, name) VALUES (9999, 'x')")
+    with pytest.raises(UnsupportedError):
+        await archive(log_dsn, tmp_path)
 
 
 @pytest.fixture(scope="module")

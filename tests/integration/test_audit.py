@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
 
 import asyncpg
+import pyarrow as pa
 import pytest
-from harness.archiving import THIN_ALL, archive, write_months
+from harness.archiving import (
+    DAY,
+    THIN_ALL,
+    archive,
+    commented_usage,
+    give_past,
+    months_ago,
+    write_at,
+    write_months,
+)
 from harness.histories import History
 from harness.ingesting import as_reader, ingesting, is_resynced, wait_for
 from harness.older_log import OlderLog
 from harness.servers import Databases
+from pyarrow import parquet
 from structlog.testing import capture_logs
 
 from pbscast.errors import ConfigError, NotFoundError
@@ -25,6 +37,16 @@ from pbscast_deploy.simulator.record import commits_of
 from pbscast_deploy.simulator.replay import Replay
 from pbscast_deploy.simulator.trace import bundled_traces, read_trace
 from pbscast_ingest.capture import install
+from pbscast_store import chain
+from pbscast_store.archive import keeping
+from pbscast_store.archive.archives import Archives
+from pbscast_store.archive.manifest import (
+    ArchivedFile,
+    manifest_name,
+    read_manifest,
+    write_manifest,
+)
+from pbscast_store.archive.tables import EVENTS
 from pbscast_store.audit import narrator
 from pbscast_store.audit.checkpoints import read_file, read_stored, sign, write_file
 from pbscast_store.audit.keys import SigningKey, load_private_key, make_key
@@ -206,6 +228,62 @@ async def test_archives_are_part_of_the_log(log_dsn: str, tmp_path: Path) -> Non
     (verdict,) = await verify(log_dsn, archives=directory)
     assert verdict.finding is not None
     assert damaged.name in str(verdict.finding)
+
+
+@pytest.mark.parametrize("hidden", ["modify", "usage"])
+async def test_nothing_can_be_hidden_by_thinning_it(
+    log_dsn: str, tmp_path: Path, hidden: str
+) -> None:
+    """The archive says of an event that it was a usage event, and that its payload is not kept."""
+    moment = months_ago(1) + DAY
+    async with Log.open(log_dsn) as log:
+        await give_past(log_dsn, 1)
+        events = [commented_usage("1.sitea", moment), commented_usage("1.sitea", moment)]
+        events[1] = replace(events[1], event=EventName(hidden))
+        await write_at(log, "sitea", moment, [replace(events[0], begins=True), *events])
+    await archive(log_dsn, tmp_path)
+    (verdict,) = await verify(log_dsn, archives=tmp_path)
+    assert verdict.finding is None
+
+    path = tmp_path / manifest_name("sitea", f"event_p{months_ago(1):%Y%m}")
+    manifest = read_manifest(path)
+    file = path.with_name(manifest.events.name)
+    rows = parquet.read_table(file).to_pylist()
+    payload_sha256 = chain.hash_payload(rows[2]["payload"])
+    thin = {"event": "usage", "payload": None, "digest": None, "payload_sha256": payload_sha256}
+    rows[2] |= thin
+    parquet.write_table(pa.Table.from_pylist(rows, schema=EVENTS), file)
+    write_manifest(path, manifest.model_copy(update={"events": ArchivedFile.of(file)}))
+
+    (verdict,) = await verify(log_dsn, archives=tmp_path)
+    assert "other events have lost their payload" in str(verdict.finding)
+    await tamper(log_dsn, "UPDATE pbscast_log.archive SET thinnable = sha256('3\n')")
+    (verdict,) = await verify(log_dsn, archives=tmp_path)
+    # Who writes the database as well can hide what a usage event said, but no other event.
+    assert ("head: expected" in str(verdict.finding)) == (hidden == "modify")
+
+
+async def test_what_is_archived_meanwhile_is_seen_before_or_after(
+    log_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "LOCK_PAUSE", 0.05)
+    async with Log.open(log_dsn) as log:
+        await write_months(log, log_dsn, "sitea", each=20, months=1)
+    archiving: list[asyncio.Task[object]] = []
+    look = Archives.look
+
+    async def late_look(self: Archives) -> None:
+        archiving.append(asyncio.create_task(archive(log_dsn, tmp_path)))
+        await asyncio.wait(archiving, timeout=0.5)
+        await look(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Archives, "look", late_look)
+        (verdict,) = await verify(log_dsn, archives=tmp_path)
+    assert verdict.finding is None
+    assert await archiving[0]
+    (verdict,) = await verify(log_dsn, archives=tmp_path)
+    assert verdict.finding is None
 
 
 async def test_the_daemon_signs_once_it_has_its_key(log_dsn: str, tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ from pbscast.errors import ConfigError, ConflictError, DecodeError
 from pbscast_store.archive.thinning import thin
 from pbscast_store.audit import keys
 from pbscast_store.audit.checkpoints import Checkpoint, read_file, write_file
+from pbscast_store.audit.findings import Broken
 from pbscast_store.audit.lines import archived_line, canonical, prefix, thinned_canonical
 from pbscast_store.audit.lives import Values
+from pbscast_store.audit.story import Story
 from pbscast_store.audit.transitions import Step, judge
 from pbscast_store.records import Record
 
@@ -72,6 +74,25 @@ def test_a_thinned_line_gives_the_same_form(record: Record) -> None:
 )
 def test_steps_of_jobs(job: str, before: str | None, after: str, step: Step) -> None:
     assert judge(job, before, after) is step
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *("5", "[]", '"x"', "{", '{"changed":5}', '{"changed":[5]}', '{"removed":5}'),
+        *('{"removed":[[]]}', '{"columns":5}', '{"state":["Q"]}'),
+    ],
+)
+def test_a_payload_that_pbscast_cannot_have_written_is_found(payload: str) -> None:
+    """Where no digest tells of it: before the chain, or in a log that was rewritten as a whole."""
+    good = ("1", "job", "1.s", "1", "1", "modify", "journal", "=alice")
+    lines = [
+        "\t".join((str(number), "5", *good[:4], str(number), *good[5:], text, r"\N")).encode()
+        for number, text in enumerate(['{"state":"Q"}', payload], 1)
+    ]
+    with pytest.raises(Broken) as raised:
+        Story("sitea").take(lines)
+    assert raised.value.finding.position == 2
 
 
 CHANGES = st.lists(

@@ -7,7 +7,6 @@ import threading
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
-from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +16,7 @@ from pbscast_store.archive import catalog
 from pbscast_store.archive.catalog import ArchiveRow, Version
 from pbscast_store.archive.files import reading
 from pbscast_store.archive.mentions import Mention
-from pbscast_store.archive.thinning import Entry
+from pbscast_store.archive.thinning import Entry, Marks, Thinned
 from pbscast_store.queries import Executor
 from pbscast_store.records import Record
 from pbscast_store.source import Place, Window
@@ -93,21 +92,9 @@ class Archives:
         return []
 
     async def mentions(
-        self, site: str, kind: str, ids: Collection[str], window: Window, limit: int
-    ) -> list[Mention]:
-        """Where the archived events of objects stand: the first ones of a window, in its order."""
-        found: list[Mention] = []
-        async with aclosing(self.all_mentions(site, kind, ids, window)) as archives:
-            async for mentions in archives:
-                found += mentions
-                if len(found) >= limit:
-                    break
-        return found[:limit]
-
-    async def all_mentions(
         self, site: str, kind: str, ids: Collection[str], window: Window
     ) -> AsyncGenerator[list[Mention], None]:
-        """All of them, an archive's at a time."""
+        """Where archived events of objects stand, an archive's at a time, in the window's order."""
         wanted = sorted(ids)
         for row in _within(self._rows.get(site, []), window):
             bundle = await self._bundle(row)
@@ -137,11 +124,21 @@ class Archives:
         return found
 
     async def scan(self, site: str, after: int, until: int) -> AsyncGenerator[list[Entry], None]:
-        """Every archived position of `(after, until]` in order, in bounded pages."""
+        """Every archived position of `(after, until]` in order, in bounded pages.
+
+        Raises DecodeError before the last page of an archive that was thinned of other events than
+        those that were registered as thinnable.
+        """
         for row in _overlapping(self._rows.get(site, []), after, until):
             bundle = await self._bundle(row)
+            thinned = Marks()
             pages = bundle.entries(after, until)
             while (page := await asyncio.to_thread(next, pages, None)) is not None:
+                for entry in page:
+                    if isinstance(entry, Thinned):
+                        thinned.add(entry.position)
+                if after < row.first_position and page[-1].position == row.last_position:
+                    _check_thinned(bundle, thinned, row)
                 yield page
 
     async def _bundle(self, row: ArchiveRow) -> Bundle:
@@ -153,7 +150,10 @@ class Archives:
         return await asyncio.to_thread(self._open, self._directory / row.manifest, row)
 
     def _open(self, path: Path, row: ArchiveRow) -> Bundle:
-        from pbscast_store.archive.bundles import open_bundle  # noqa: PLC0415 - loads pyarrow
+        from pbscast_store.archive.bundles import (  # noqa: PLC0415 - loads pyarrow
+            check_same,
+            open_bundle,
+        )
 
         with reading(path):
             status = path.stat()
@@ -161,7 +161,7 @@ class Archives:
         with self._opening:
             known = self._bundles.pop(path, None)
             bundle = known[1] if known and known[0] == state else open_bundle(path)
-            _check_same(path, bundle, row)
+            check_same(path, bundle.manifest, row)
             self._bundles[path] = (state, bundle)
             while len(self._bundles) > _OPEN:
                 self._bundles.popitem(last=False)
@@ -186,12 +186,9 @@ def _within(rows: Sequence[ArchiveRow], window: Window) -> list[ArchiveRow]:
     return found[::-1] if window.newest_first else found
 
 
-def _check_same(path: Path, bundle: Bundle, row: ArchiveRow) -> None:
-    contents = bundle.manifest.contents
-    found = (contents.site, bundle.first, bundle.last, contents.digest)
-    if found != (row.site, row.first_position, row.last_position, row.digest.hex()):
+def _check_thinned(bundle: Bundle, thinned: Marks, row: ArchiveRow) -> None:
+    if thinned.number and thinned.hexdigest() != row.thinnable.hex():
         raise DecodeError(
-            f"{path}: holds events {bundle.first} to {bundle.last} of {contents.site} up to digest"
-            f" {contents.digest[:12]}, the log wants {row.first_position} to {row.last_position} of"
-            f" {row.site} up to {row.digest.hex()[:12]}: put back the archive of this log"
+            f"{bundle.path}: other events have lost their payload than those that may be thinned:"
+            " the archive was changed, put back a copy"
         )

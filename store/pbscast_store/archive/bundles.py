@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import compute, parquet
 
 from pbscast.errors import DecodeError, NotFoundError
+from pbscast_store.archive.catalog import ArchiveRow
 from pbscast_store.archive.files import reading, sha256
 from pbscast_store.archive.manifest import ArchivedFile, Manifest, read_manifest
 from pbscast_store.archive.mentions import Mention
@@ -204,6 +205,27 @@ def open_bundle(path: Path) -> Bundle:
         return Bundle(path, newer)
 
 
+def check_same(path: Path, manifest: Manifest, row: ArchiveRow) -> None:
+    """Raises DecodeError unless the manifest is of the archive that the log has registered."""
+    held = manifest.contents
+    found = (held.site, held.first_position, held.last_position, held.digest)
+    if found != (row.site, row.first_position, row.last_position, row.digest.hex()):
+        raise DecodeError(
+            f"{path}: holds events {held.first_position} to {held.last_position} of {held.site} up"
+            f" to digest {held.digest[:12]}, the log wants {row.first_position} to"
+            f" {row.last_position} of {row.site} up to {row.digest.hex()[:12]}: put back the"
+            " archive of this log"
+        )
+
+
+def check_sizes(path: Path, manifest: Manifest) -> None:
+    """Raises NotFoundError or DecodeError unless both files are there and as long as they were."""
+    for file in (manifest.events, manifest.objects):
+        where = path.with_name(file.name)
+        with reading(where):
+            _check_size(where, file, where.stat().st_size)
+
+
 def check_files(path: Path, manifest: Manifest) -> None:
     """Raises DecodeError unless both files are, to the byte, what the manifest says."""
     for file in (manifest.events, manifest.objects):
@@ -214,11 +236,7 @@ def _check_bytes(path: Path, file: ArchivedFile) -> None:
     with reading(path):
         status = path.stat()
         state = (path, status.st_ino, status.st_size, status.st_mtime_ns)
-        if status.st_size != file.bytes:
-            raise DecodeError(
-                f"{path}: {status.st_size} bytes, its manifest says {file.bytes}:"
-                " the archive is damaged, put back a copy"
-            )
+        _check_size(path, file, status.st_size)
         if state in _whole:
             return
         if sha256(path) != file.sha256:
@@ -227,6 +245,14 @@ def _check_bytes(path: Path, file: ArchivedFile) -> None:
                 " the archive was changed, put back a copy"
             )
     _whole.add(state)
+
+
+def _check_size(path: Path, file: ArchivedFile, found: int) -> None:
+    if found != file.bytes:
+        raise DecodeError(
+            f"{path}: {found} bytes, its manifest says {file.bytes}:"
+            " the archive is damaged, put back a copy"
+        )
 
 
 def _open(path: Path, file: ArchivedFile, schema: pa.Schema) -> parquet.ParquetFile:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from pbscast_store.archive.manifest import Contents
+from pbscast_store.archive.manifest import Manifest, manifest_name
 from pbscast_store.archive.mentions import Mention
 from pbscast_store.queries import Executor
 from pbscast_store.statements import query
@@ -35,6 +35,8 @@ class Span:
     site: str
     first: int
     last: int
+    is_known: bool
+    """Whether the log has a row of the site: else somebody has put the events there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class ArchiveRow:
     latest: datetime
     last_logged: datetime
     manifest: str
+    thinnable: bytes
+    """Which events may have lost their payload: a `Marks` digest."""
 
 
 class Version(NamedTuple):
@@ -99,8 +103,9 @@ async def version(executor: Executor) -> Version:
     return Version(*row) if row else Version(0, None)
 
 
-async def register(connection: asyncpg.Connection, contents: Contents, manifest: str) -> None:
+async def register(connection: asyncpg.Connection, manifest: Manifest) -> None:
     """Notes that these events are in an archive."""
+    contents = manifest.contents
     await connection.execute(
         query("register_archive"),
         contents.site,
@@ -112,7 +117,9 @@ async def register(connection: asyncpg.Connection, contents: Contents, manifest:
         contents.latest,
         contents.first_logged,
         contents.last_logged,
-        manifest,
+        manifest.partition,
+        manifest_name(contents.site, manifest.partition),
+        bytes.fromhex(contents.thinnable),
     )
 
 

@@ -171,7 +171,7 @@ class JoinedEvents:
             )
             spans = {(life.id, life.incarnation): life for life in lives}
             ids = {life.id for life in lives}
-            async with aclosing(self._archives.all_mentions(site, kind, ids, window)) as archives:
+            async with aclosing(self._archives.mentions(site, kind, ids, window)) as archives:
                 async for mentions in archives:
                     yield [one for one in mentions if _belongs(one, spans)]
 

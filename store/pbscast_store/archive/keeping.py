@@ -14,15 +14,15 @@ import asyncpg
 from pbscast.errors import ConflictError, DecodeError, NotFoundError, UnavailableError
 from pbscast_store import chain, queries
 from pbscast_store.archive import catalog
-from pbscast_store.archive.bundles import Bundle, open_bundle
-from pbscast_store.archive.catalog import Partition, Span
-from pbscast_store.archive.files import make_directory
+from pbscast_store.archive.bundles import Bundle, check_same, check_sizes, open_bundle
+from pbscast_store.archive.catalog import ArchiveRow, Partition, Span
+from pbscast_store.archive.files import make_directory, make_durable
 from pbscast_store.archive.manifest import Manifest, manifest_name, read_manifest
 from pbscast_store.archive.mentions import Mention
 from pbscast_store.archive.retention import Policy
 from pbscast_store.archive.thinning import Entry
 from pbscast_store.archive.writing import Source, Usage, remove_leftovers, verify, write
-from pbscast_store.connection import close, connect, place
+from pbscast_store.connection import check_schema, check_server, close, connect, place
 from pbscast_store.errors import translated
 from pbscast_store.records import Record
 
@@ -63,15 +63,20 @@ async def keep(
     Each is written, read back and followed along its chain before its partition is dropped, so an
     interruption at any point loses nothing and leaves nothing twice: call it again. Appends and
     readers go on, and wait for `LOCK_MILLISECONDS` at a time. Raises ConflictError if somebody else
-    is archiving; DecodeError, and drops nothing, if events do not fit their chain;
+    is archiving, or there are events that cannot be the log's; NotFoundError or DecodeError if the
+    directory is missing or has not all that was archived before; DecodeError, and drops nothing, if
+    events do not fit their chain;
     AccessDeniedError unless the log's role owns its tables; UnavailableError for a full disk, or if
     readers keep a partition for too long.
     """
     connection = await connect(dsn, command_timeout=None)
     try:
         with translated(place(dsn)):
+            check_server(connection, dsn)
+            await check_schema(connection, dsn)
             if not await catalog.try_lock_archiving(connection):
                 raise ConflictError(f"{place(dsn)}: somebody else is archiving it just now")
+            _check_directory(directory, await catalog.archives(connection))
             keeper = _Keeper(connection, directory, policy, progress)
             for step in (keeper.archive(dry_run=dry_run), keeper.thin(dry_run=dry_run)):
                 async with aclosing(step) as kept:
@@ -93,6 +98,7 @@ class _Keeper:
     async def archive(self, *, dry_run: bool) -> AsyncGenerator[Kept, None]:
         for partition in await catalog.partitions(self._connection):
             spans = await catalog.spans(self._connection, partition)
+            _refuse_unknown(partition, spans)
             # The archived events of a site are its first ones: what comes later waits.
             if not self._policy.may_leave(partition, [span.site for span in spans]):
                 return
@@ -159,6 +165,9 @@ class _Keeper:
             verify(path, manifest)
         except (DecodeError, NotFoundError):
             return None
+        # The attempt may have been cut short before all was on the disk.
+        files = (manifest.events, manifest.objects)
+        make_durable([*(path.with_name(file.name) for file in files), path])
         # A digest says nothing of events that were logged before the chain began.
         return None if contents.unchained else manifest
 
@@ -207,12 +216,13 @@ class _Keeper:
                 async with self._connection.transaction():
                     await catalog.lock_briefly(self._connection, LOCK_MILLISECONDS)
                     for manifest in manifests:
-                        name = manifest_name(manifest.contents.site, partition.name)
-                        await catalog.register(self._connection, manifest.contents, name)
+                        await catalog.register(self._connection, manifest)
                     await catalog.drop_partition(self._connection, partition.name)
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, LOCK_PAUSE * 10)
+            except asyncpg.ObjectNotInPrerequisiteStateError as error:
+                raise ConflictError(f"{error}: it was not dropped") from error
             else:
                 return
         raise UnavailableError(
@@ -239,6 +249,34 @@ class _Keeper:
             yield page
             name = _name(bundle.site, bundle.manifest.partition)
             self._progress(name, len(page), bundle.manifest.contents.count)
+
+
+def _check_directory(directory: Path, archives: list[ArchiveRow]) -> None:
+    """All that was ever archived is here: else it is another directory, or its disk is missing."""
+    if not directory.is_dir():
+        raise NotFoundError(
+            f"archive directory {directory}: there is none: make it, or mount what it is on"
+        )
+    for row in archives:
+        path = directory / row.manifest
+        try:
+            manifest = read_manifest(path)
+            check_same(path, manifest, row)
+            check_sizes(path, manifest)
+        except (NotFoundError, DecodeError) as error:
+            raise type(error)(
+                f"{error}: nothing was archived, because {directory} has not all that was archived"
+                " before: is it the right directory, is its disk mounted?"
+            ) from error
+
+
+def _refuse_unknown(partition: Partition, spans: list[Span]) -> None:
+    for span in spans:
+        if not span.is_known:
+            raise ConflictError(
+                f"partition {partition.name} holds events of {span.site}, a site that the log does"
+                " not know: nothing is archived before that is cleared up (pbscastd audit verify)"
+            )
 
 
 async def _mentions_of(bundle: Bundle) -> AsyncGenerator[list[Mention], None]:

@@ -50,6 +50,8 @@ class Contents(BaseModel):
     latest: datetime
     first_logged: datetime
     last_logged: datetime
+    thinnable: Hex
+    """SHA-256 of the positions of events whose payload may be thinned out."""
     unchained: int
     """Events that were logged before the chain began: the first ones."""
 

@@ -10,7 +10,7 @@ from pbscast.errors import DecodeError
 from pbscast.events import EventName
 from pbscast_store import chain
 from pbscast_store.archive.manifest import Contents
-from pbscast_store.archive.thinning import Entry, Thinned, leaf_of
+from pbscast_store.archive.thinning import Entry, Marks, Thinned, is_thinnable, leaf_of
 from pbscast_store.records import Record
 
 
@@ -23,6 +23,7 @@ class Proof:
         self.digest = previous
         self._site, self._after, self._previous = site, after, previous
         self._leaves = hashlib.sha256()
+        self._thinnable = Marks()
         self._unchained = 0
         self._expected = unchained
         self._times: list[datetime] = []
@@ -48,6 +49,7 @@ class Proof:
             latest=self._times[1],
             first_logged=self._logged[0],
             last_logged=self._logged[1],
+            thinnable=self._thinnable.hexdigest(),
             unchained=self._unchained,
         )
 
@@ -61,6 +63,8 @@ class Proof:
                 f"{entry.site}:{entry.position}: an event {entry.event} has no payload:"
                 " only usage events are thinned"
             )
+        if isinstance(entry, Thinned) or is_thinnable(entry):
+            self._thinnable.add(entry.position)
         leaf = leaf_of(entry)
         self._leaves.update(leaf)
         if self._is_unchained(entry):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -41,6 +42,22 @@ _BOOKKEEPING: Final = {"ji_savetm"}
 """Columns that every save changes."""
 _STANDING: Final = {"owner", "queue", "project", "name", "state", "substate", "escaped"}
 """Fields of a payload that repeat what earlier events said, or say how it is written."""
+
+
+class Marks:
+    """Positions, in their order, and a digest of them."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._digest = hashlib.sha256()
+
+    def add(self, position: int) -> None:
+        self.number += 1
+        self._digest.update(b"%d\n" % position)
+
+    def hexdigest(self) -> str:
+        """SHA-256 of them in decimal, each with a newline after it."""
+        return self._digest.hexdigest()
 
 
 def thin(record: Record) -> Entry:

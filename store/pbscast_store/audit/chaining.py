@@ -79,7 +79,7 @@ class Chaining:
                     digest = sha256(digest + leaf).digest()
                     if thinned:
                         self._unwritten[number] = digest
-                    elif hexlify(digest) != line[-64:]:
+                    elif not line.endswith(b"\t" + hexlify(digest)):
                         self._forged(number, digest, line)
                 elif not line.endswith(_UNCHAINED_END):
                     raise self._broken(number, "digest", "none before the chain began", "one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,10 @@ class Finding:
             f"{self.site}:{self.position}: {self.what}: expected {self.expected},"
             f" found {self.found}"
         )
+
+
+UNREADABLE: Final = (TypeError, AttributeError, KeyError, ValueError)
+"""What reading a row raises that pbscast cannot have written."""
 
 
 class Broken(Exception):  # noqa: N818 - a finding on its way up, not an error of the program

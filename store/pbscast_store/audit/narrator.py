@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 SMALL: Final = 50_000
 """Events up to which starting a process is not worth the time."""
 
+PATIENCE: Final = 3600.0
+"""Seconds that a query of an audit may take: some look through whole tables."""
+
 _PIPE: Final = 1024 * 1024
 _LENGTH: Final = 4
 _COMPLETE: Final = b"complete"
@@ -61,7 +64,7 @@ async def narrating(dsn: str, snapshot: str, head: Head) -> AsyncIterator[Narrat
 @asynccontextmanager
 async def reading(dsn: str, snapshot: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection that sees what the exporter of a snapshot sees."""
-    connection = await connect(dsn)
+    connection = await connect(dsn, command_timeout=PATIENCE)
     try:
         with translated(place(dsn)):
             async with connection.transaction(isolation="repeatable_read", readonly=True):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Never
 
 from pydantic_core import from_json
 
-from pbscast_store.audit.findings import Broken, Finding
+from pbscast_store.audit.findings import UNREADABLE, Broken, Finding
 from pbscast_store.statements import query
 
 if TYPE_CHECKING:
@@ -59,7 +59,11 @@ class Settler:
                 query("audit_projection"), self._site, kinds, names, incarnations
             )
             for life, row in zip(page, rows, strict=True):
-                self._compare(life, row, is_all_told=is_all_told)
+                try:
+                    self._compare(life, row, is_all_told=is_all_told)
+                except UNREADABLE as error:
+                    expected = "one that pbscast writes"
+                    raise self._broken(life, "the object's row", expected, error) from error
 
     def _compare(self, life: Life, row: asyncpg.Record, *, is_all_told: bool) -> None:
         latest = row["o_incarnation"]

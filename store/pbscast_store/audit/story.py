@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from pbscast.events import EventName, Kind, Provenance, Reason
-from pbscast_store.audit.findings import Broken, Finding, Tale
+from pbscast_store.audit.findings import UNREADABLE, Broken, Finding, Tale
 from pbscast_store.audit.lines import (
     EVENT,
     ID,
@@ -66,8 +66,11 @@ class Story:
 
     def take(self, lines: Iterable[bytes]) -> None:
         told = [_columns(line) for line in lines]
-        for values, payload in zip(told, self._payloads(told), strict=True):
-            self._tell(values, payload)
+        try:
+            for values, payload in zip(told, self._payloads(told), strict=True):
+                self._tell(values, payload)
+        except UNREADABLE as error:
+            raise self._broken("event", "one that pbscast writes", str(error)) from error
 
     def _payloads(self, told: list[list[bytes]]) -> Sequence[dict[str, Any] | None]:
         """All at once: to parse an array costs a fifth less than to parse each of its items."""

@@ -19,7 +19,7 @@ from pbscast_store.audit.chaining import Chaining, Head
 from pbscast_store.audit.checkpoints import check_signature, examine
 from pbscast_store.audit.findings import Broken, Finding, Tale, Verdict
 from pbscast_store.audit.lines import archived_line
-from pbscast_store.audit.narrator import Narrator, narrating
+from pbscast_store.audit.narrator import PATIENCE, Narrator, narrating
 from pbscast_store.connection import check_schema, check_server, close, connect, place
 from pbscast_store.errors import translated
 from pbscast_store.statements import query
@@ -56,12 +56,13 @@ async def verify(
     NotFoundError for a site that neither the log nor a checkpoint knows; ConfigError where archives
     are needed and no directory is given; and what `Log.open` raises.
     """
-    connection = await connect(dsn)
+    connection = await connect(dsn, command_timeout=PATIENCE)
     try:
         with translated(place(dsn)):
             check_server(connection, dsn)
             await check_schema(connection, dsn)
             async with connection.transaction(isolation="repeatable_read", readonly=True):
+                await connection.execute(query("audit_lock"))
                 reader = Archives(connection, archives)
                 audit = Audit(dsn, connection, keys, exported, reader, progress or _say_nothing)
                 return await audit.run(site)

@@ -23,6 +23,16 @@ COMMENT ON COLUMN pbscast_log.checkpoint.signature IS 'Ed25519, of the canonical
 CREATE TRIGGER immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON pbscast_log.checkpoint
     FOR EACH STATEMENT EXECUTE FUNCTION pbscast_log.refuse_change();
 
+-- As the canonical forms tell a time, in microseconds since 1970-01-01 UTC, and something too for one that is not finite.
+
+CREATE FUNCTION pbscast_log.microseconds(moment timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE moment
+        WHEN 'infinity' THEN 9223372036854775807
+        WHEN '-infinity' THEN -9223372036854775808
+        ELSE (extract(epoch FROM moment) * 1000000)::bigint
+    END
+$$;
+
 -- Who signs need not be who writes: a right of its own, for the role of the daemon that has the key.
 
 CREATE FUNCTION pbscast_log.grant_signer(role name) RETURNS void LANGUAGE plpgsql AS $$

@@ -1,3 +1,3 @@
-SELECT site, first_position, last_position, previous, digest, earliest, latest, last_logged, manifest
+SELECT site, first_position, last_position, previous, digest, earliest, latest, last_logged, manifest, thinnable
 FROM pbscast_log.archive
 ORDER BY site, first_position;

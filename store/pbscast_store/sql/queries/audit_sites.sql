@@ -15,7 +15,7 @@ lived (site) AS (
     SELECT (SELECT min(l.site) FROM pbscast_log.life AS l WHERE l.site > lived.site) FROM lived WHERE lived.site IS NOT NULL
 )
 SELECT
-    spoken.site, head.position, (extract(epoch FROM head.logged) * 1000000)::bigint AS logged, head.digest, head.chained_after
+    spoken.site, head.position, pbscast_log.microseconds(head.logged) AS logged, head.digest, head.chained_after
 FROM (
     SELECT name AS site FROM pbscast_log.site
     UNION SELECT site FROM logged UNION SELECT site FROM folded UNION SELECT site FROM lived

@@ -1,7 +1,7 @@
 -- $1 seconds, $2 now by the clock of who signs (microseconds); the sites of which something was logged since their last checkpoint, if that is older, and its next number
 SELECT
     site.name AS site, coalesce(last.number, 0) + 1 AS number, site.position, site.digest,
-    (extract(epoch FROM site.logged) * 1000000)::bigint AS logged, site.chained_after
+    pbscast_log.microseconds(site.logged) AS logged, site.chained_after
 FROM pbscast_log.site
 LEFT JOIN LATERAL (
     SELECT * FROM pbscast_log.checkpoint AS c WHERE c.site = site.name ORDER BY c.number DESC LIMIT 1
