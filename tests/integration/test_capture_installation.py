@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -641,6 +642,16 @@ BROKEN_RIGHTS = [
 ]
 
 
+def test_what_no_save_needs_is_told_by_check_alone(dsn: str, db: Connection) -> None:
+    capture.install(dsn, site="sitea")
+    db.execute("DROP FUNCTION pbscast.heartbeat()")
+    assert db.execute("SELECT pbscast.defects()").fetchall() == []
+    found = {f.subject: f for f in capture.check(dsn).findings}
+    assert found["functions"].text == "pbscast.heartbeat(): is missing"
+    capture.upgrade(dsn, site="sitea")
+    assert gaps(db) == []
+
+
 @pytest.mark.parametrize("damage", BROKEN_RIGHTS)
 def test_rights_that_were_taken_are_told_and_given_back(
     dsn: str, db: Connection, damage: str
@@ -746,3 +757,44 @@ def test_a_fault_of_the_connection_says_what_to_do(dsn: str) -> None:
             capture.pause(where, "why")
     found = capture.check(_elsewhere(dsn, dbname="postgres")).findings
     assert "pbs_datastore" in found[-1].advice
+
+
+EMERGENCY = Path(__file__).parents[2] / "deploy" / "EMERGENCY.md"
+
+
+def test_the_emergency_page_does_what_it_says(dsn: str, db: Connection) -> None:
+    page = EMERGENCY.read_text()
+    pause, anew, is_off, resume = re.findall(r'pbsql -c "(.*?)"', page)
+    disable, remove = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    capture.install(dsn, site="sitea")
+    pbs = Pbs(db)
+
+    db.execute(pause.encode())
+    assert db.execute(is_off.encode()).fetchone() == (1,)
+    pbs.insert("1.s")
+    db.execute(resume.encode())
+    db.execute(b"DROP FUNCTION pbscast.pause(text)")
+    db.execute(anew.encode())
+    assert db.execute(is_off.encode()).fetchone() == (1,)
+    pbs.insert("2.s")
+    db.execute(resume.encode())
+    db.execute(disable.encode())
+    pbs.insert("3.s")
+    assert journal(db) == []
+    assert len(db.execute("SELECT pbscast.defects()").fetchall()) == len(READS)
+    db.execute("SET lock_timeout = '100ms'; TRUNCATE pbscast.journal")
+    capture.upgrade(dsn, site="sitea")
+    pbs.insert("4.s")
+    assert [row["key"] for row in journal(db)] == ["4.s"]
+    assert is_well(dsn)
+    db.execute(remove.encode())
+    assert not [row for row in everything(db) if row[0] != "right"]
+    pbs.insert("5.s")
+
+
+def test_the_schema_says_where_to_look(dsn: str, db: Connection) -> None:
+    capture.install(dsn, site="sitea")
+    said = db.execute("SELECT obj_description('pbscast'::regnamespace, 'pg_namespace')").fetchone()
+    assert said is not None
+    assert "EMERGENCY.md" in said[0]
+    assert "pbscast.pause(" in said[0]

@@ -66,7 +66,7 @@ def _look_inside(
     connection: psycopg.Connection, seen: findings.Surroundings, rows: Sequence[SiteRow] | None
 ) -> list[Finding]:
     try:
-        installed = findings.Installed(*_ask(connection, "installation"))
+        installed = findings.Installed(*_ask(connection, "installation", {}))
         journal = findings.Journal(*_ask(connection, "journal", {"reader": installed.reader}))
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, TypeError) as error:
         advice = "run `pbscastd source upgrade`, which makes anew what is missing"
