@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -46,20 +48,21 @@ async def migrate(dsn: str) -> Migrated:
     try:
         check_server(connection, dsn)
         with translated(place(dsn)):
-            found = await _begin(connection, dsn)
+            found = await _patiently(connection, dsn, partial(_begin, connection, dsn))
             version = found
             while version < len(migrations()):
-                version = await _patiently_step(connection, dsn, fencing=version == found)
+                step = partial(_step, connection, dsn, fencing=version == found)
+                version = await _patiently(connection, dsn, step)
             return Migrated(found, version)
     finally:
         await close(connection)
 
 
 async def _begin(connection: asyncpg.Connection, dsn: str) -> int:
-    async with connection.transaction():
-        await queries.lock_migrations(connection)
+    if not await queries.has_migration_table(connection):
+        await queries.lock_beginning(connection)
         await connection.execute(migration_table())
-        return await _known_version(connection, dsn)
+    return await _known_version(connection, dsn)
 
 
 async def _known_version(connection: asyncpg.Connection, dsn: str) -> int:
@@ -69,13 +72,16 @@ async def _known_version(connection: asyncpg.Connection, dsn: str) -> int:
     return found
 
 
-async def _patiently_step(connection: asyncpg.Connection, dsn: str, *, fencing: bool) -> int:
+async def _patiently(
+    connection: asyncpg.Connection, dsn: str, work: Callable[[], Awaitable[int]]
+) -> int:
     """Waits for locks but briefly, so that nobody else waits long behind it, and tries again."""
     until = monotonic() + PATIENCE
     while True:
         try:
             async with connection.transaction():
-                return await _step(connection, dsn, fencing=fencing)
+                await queries.limit_lock_waits(connection)
+                return await work()
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
             if monotonic() >= until:
                 raise UnavailableError(
@@ -88,7 +94,6 @@ async def _patiently_step(connection: asyncpg.Connection, dsn: str, *, fencing: 
 async def _step(connection: asyncpg.Connection, dsn: str, *, fencing: bool) -> int:
     """Applies the next step, if others have not done so; returns the version."""
     await queries.lock_migrations(connection)
-    await queries.limit_lock_waits(connection)
     found = await _known_version(connection, dsn)
     if found < len(migrations()):
         await _apply(connection, migrations()[found], fencing=fencing and found > 0)

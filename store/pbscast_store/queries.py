@@ -153,6 +153,11 @@ async def schema_version(executor: Executor) -> int:
     return int(await executor.fetchval(query("schema_version")))
 
 
+async def lock_beginning(connection: asyncpg.Connection) -> None:
+    """For a log that has no schema, until the transaction ends."""
+    await connection.execute(query("lock_beginning"))
+
+
 async def lock_migrations(connection: asyncpg.Connection) -> None:
     """Until the transaction ends."""
     await connection.execute(query("lock_migrations"))

@@ -13,6 +13,7 @@ from harness.jobs import batches, interleaved_lives
 from pbscast.errors import UnavailableError
 from pbscast_store import partitions
 from pbscast_store.log import Log
+from pbscast_store.statements import migrations
 from pbscast_store.writer import SiteWriter
 
 FAR = datetime(2099, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -147,3 +148,20 @@ async def test_a_partition_is_as_the_log_is(log: Log, connection: asyncpg.Connec
         await connection.execute(
             "INSERT INTO pbscast_log.event SELECT * FROM pbscast_log.event LIMIT 1"
         )
+
+
+async def test_nobody_makes_more_than_a_year_of_them(connection: asyncpg.Connection) -> None:
+    before = await names(connection)
+    with pytest.raises(asyncpg.InvalidParameterValueError, match="a year ahead at most"):
+        await connection.execute("SELECT pbscast_log.make_partitions('13 months')")
+    assert await names(connection) == before
+
+
+async def test_locks_that_any_role_can_take_keep_nobody_waiting(
+    log: Log, log_dsn: str, connection: asyncpg.Connection
+) -> None:
+    keys = range(31640405171069810, 31640405171069830)
+    await connection.execute("SELECT pg_advisory_lock(key) FROM unnest($1::bigint[]) AS key", keys)
+    async with asyncio.timeout(30):
+        assert (await Log.migrate_at(log_dsn)).found == len(migrations())
+        await acquire(log)

@@ -1,2 +1,2 @@
--- 'pbscast' as a number: one migration of this database at a time
-SELECT pg_advisory_xact_lock(31640405171069812);
+-- One migration of this log at a time. Others read the table meanwhile; a lock that any role can take would not do.
+LOCK TABLE pbscast_log.migration IN EXCLUSIVE MODE;
