@@ -15,6 +15,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from pbscast_deploy.config import Settings
+from pbscast_deploy.daemon import Daemon
 from pbscast_deploy.embedded import NatsServer, PostgresServer
 from pbscast_deploy.stage import DaemonProcess, Stage, open_stage
 
@@ -115,3 +117,16 @@ async def test_what_does_not_answer_is_shown_and_waited_for(stage: Stage) -> Non
 
     assert "Traceback" not in daemon.log
     assert await asyncio.to_thread(daemon.stop) == 0
+
+
+async def test_a_daemon_without_sites_is_ready_once_the_log_is(log_dsn: str) -> None:
+    settings = Settings.model_validate({"log": {"dsn": log_dsn}, "daemon": {"roles": ["ingest"]}})
+    daemon = Daemon(settings)
+    (part,) = daemon.parts()
+    assert (part.part, part.ready) == ("log", False)
+    running = asyncio.create_task(daemon.run())
+    async with asyncio.timeout(PATIENCE):
+        while [*daemon.parts()]:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.05)
+    daemon.stop()
+    await running

@@ -55,9 +55,10 @@ async def wait_for(
 
 
 def is_resynced(records: list[Record]) -> bool:
-    """Whether the last word on capture is that all is well."""
+    """Whether the tables were compared since the last gap."""
     names = [record.event for record in records if record.kind == Kind.SITE]
-    return EventName.RESYNC in names and names[-1] != EventName.GAP
+    words = [name for name in names if name in (EventName.GAP, EventName.RESYNC)]
+    return words[-1:] == [EventName.RESYNC]
 
 
 def lives_of(records: list[Record]) -> Lives:
