@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 
     from pbscast.client import Client
     from pbscast.history import Recorded
+
+
+MOST_EVENTS: Final = 500_000
+"""That one picture is made of: all its lives are kept in memory."""
 
 
 def history_command(  # noqa: PLR0913 - one parameter for each option of the command
@@ -137,9 +141,15 @@ class _Question:
         )
 
     async def story(self, client: Client) -> Story:
-        """Read all of it. Raises NotFoundError if there is nothing."""
-        story = Story(self.ids)
+        """Read all of it. Raises NotFoundError if there is nothing, UsageError if too much."""
+        story, number = Story(self.ids), 0
         async for recorded in counted(self.read(client, newest_first=False), "events"):
+            number += 1
+            if number > MOST_EVENTS:
+                raise UsageError(
+                    f"more than {MOST_EVENTS:,} events, too many for one picture: narrow it down"
+                    " with --since, --until or a filter (--events and --json have no limit)"
+                )
             story.observe(recorded.event, recorded.hand_over)
         if not story.courses:
             raise NotFoundError("the log holds no event of such a job")

@@ -23,8 +23,8 @@ from pbscast.cli.options import (
 )
 from pbscast.cli.running import run, say
 from pbscast.client import connect
-from pbscast.errors import UsageError
-from pbscast.ids import JobId
+from pbscast.errors import NotFoundError, UsageError
+from pbscast.ids import JobId, split_subjob
 from pbscast.requests import AtRequest, DifferenceRequest
 from pbscast.selection import SelectionOptions, request
 from pbscast.states import JobState
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from datetime import datetime
 
-    from pbscast.lives import Difference, Standing
+    from pbscast.client import Client
+    from pbscast.lives import Difference, Life, Standing
 
 
 def at_command(  # noqa: PLR0913 - one parameter for each option of the command
@@ -67,11 +68,14 @@ def at_command(  # noqa: PLR0913 - one parameter for each option of the command
         request(AtRequest, ids or None, selection, moment=moment)
         async with connect(servers, creds) as client:
             standings = client.at(moment, ids or None, attributes=as_json or bool(ids), **selection)
+            missing = _Missing(ids)
             if as_json:
-                async for standing in standings:
+                async for standing in missing.without(standings):
                     put_object(standing)
             else:
-                await _print_standings(standings, ids)
+                await _print_standings(missing.without(standings), ids)
+            if not any(selection.values()):
+                await missing.explain(client)
 
     run(work())
 
@@ -116,6 +120,37 @@ def diff_command(  # noqa: PLR0913 - one parameter for each option of the comman
                 await _print_differences(differences, ids)
 
     run(work())
+
+
+class _Missing:
+    """Those of the jobs asked for that did not exist at a moment."""
+
+    def __init__(self, ids: list[str]) -> None:
+        self._ids = dict.fromkeys(ids)
+
+    async def without(self, standings: AsyncIterator[Standing]) -> AsyncIterator[Standing]:
+        """Pass standings on; an array is not missing if one of its subjobs is told."""
+        async for standing in standings:
+            for told in (standing.id, split_subjob(standing.id)[0]):
+                self._ids.pop(told, None)
+            yield standing
+
+    async def explain(self, client: Client) -> None:
+        """Raise NotFoundError, which says when they came, if there are any."""
+        if self._ids:
+            ids = list(self._ids)
+            lives = [life async for life in client.jobs(ids, newest_first=False)]
+            raise NotFoundError("; ".join(_when_it_came(job_id, lives) for job_id in ids))
+
+
+def _when_it_came(job_id: str, lives: list[Life]) -> str:
+    for life in lives:
+        if job_id in {life.id, split_subjob(life.id)[0]}:
+            return (
+                f"{job_id} did not exist then: {life.site} has it from"
+                f" {life.began.astimezone():%Y-%m-%d %H:%M:%S%z} on"
+            )
+    return f"{job_id} did not exist then"
 
 
 async def _print_standings(standings: AsyncIterator[Standing], ids: list[str]) -> None:
