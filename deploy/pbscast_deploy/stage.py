@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -129,6 +129,8 @@ class Stage:
     log_server: PostgresServer
     nats: NatsServer
     daemons: list[DaemonProcess]
+    settings: Sequence[str] = ()
+    """More lines of every configuration."""
 
     @property
     def log_dsn(self) -> str:
@@ -166,6 +168,7 @@ class Stage:
 
     def _config_lines(self, roles: Iterable[Role], holder: str | None) -> Iterator[str]:
         yield f'[log]\ndsn = "{self.log_dsn}"'
+        yield from self.settings
         yield f'[nats]\nservers = ["{self.nats.url}"]'
         yield f"[daemon]\nroles = {json.dumps(list(roles))}"
         yield "lease_seconds = 3"
@@ -176,10 +179,13 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage(*names: str, nats_port: int | None = None) -> AsyncIterator[Stage]:
+async def open_stage(
+    *names: str, nats_port: int | None = None, settings: Sequence[str] = ()
+) -> AsyncIterator[Stage]:
     """Start servers for these sites, with capture installed and no daemon yet.
 
-    Servers are durable. NATS gets `nats_port` if it is free, else any.
+    Servers are durable. NATS gets `nats_port` if it is free, else any. `settings` are further lines
+    of every configuration.
     """
     servers = [PostgresServer() for _ in (*names, _LOG_DATABASE)]
     nats = NatsServer(port=nats_port)
@@ -195,7 +201,7 @@ async def open_stage(*names: str, nats_port: int | None = None) -> AsyncIterator
         )
         await asyncio.to_thread(_create_database, log_server)
         await Log.migrate_at(log_server.dsn(_LOG_DATABASE))
-        yield Stage({site.name: site for site in sites}, log_server, nats, daemons)
+        yield Stage({site.name: site for site in sites}, log_server, nats, daemons, settings)
     finally:
         await _all_at_once([daemon.close for daemon in daemons])
         await _all_at_once([nats.close, *(server.close for server in servers)])

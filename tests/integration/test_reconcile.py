@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +35,7 @@ from pbscast_store.log import Log
 from pbscast_store.records import Record
 
 SITES: Final = ("sitea", "siteb")
-DATA: Final = Path(__file__).parent.parent / "data" / "accounting"
+DATA: Final = Path(str(files("pbscast_deploy").joinpath("traces", "accounting")))
 LINES: Final = {
     site: (DATA / f"{site}-20261122").read_bytes().splitlines(keepends=True) for site in SITES
 }

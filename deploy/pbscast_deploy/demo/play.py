@@ -7,12 +7,14 @@ import json
 import os
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Final
 
 import pbscast
 from pbscast.client import Client
 from pbscast.events import Event
 from pbscast.starts import beginning
+from pbscast_deploy.demo.desk import Desk, ReplayClock, open_desk
 from pbscast_deploy.demo.picture import Picture, find_differences
 from pbscast_deploy.demo.screen import Screen
 from pbscast_deploy.simulator.load import LoadGenerator
@@ -56,15 +58,21 @@ async def play() -> int:
     tally, picture = Tally(), Picture()
     screen = Screen(tally, sum(map(len, traces.values())))
     screen.say("starting two PBS datastores, the event log, NATS and pbscastd …")
-    async with open_stage(*traces, nats_port=_NATS_PORT) as stage, AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        desk = stack.enter_context(open_desk())
+        opening = open_stage(*traces, nats_port=_NATS_PORT, settings=desk.settings)
+        stage = await stack.enter_async_context(opening)
+        desk.config.write_text(stage.config())
         replays = await _prepare(stage, traces, stack)
         audience = Audience(tally, picture, screen)
         client = await stack.enter_async_context(pbscast.connect(stage.nats.url))
         await stack.enter_async_context(_running(audience.listen(client)))
         screen.say("replaying what two live PBS servers wrote, 15 times as fast as it happened")
         with screen.showing():
-            await _replay(replays, screen)
+            clocks = await _replay(replays, screen)
             differences = await _settle(traces, tally, picture, audience)
+        for site, clock in zip(traces, clocks, strict=True):
+            desk.write_accounting(site, clock)
         screen.summarize()
         report = await _report(stage, traces, tally)
         flaws = tally.duplicates + tally.out_of_order + len(differences)
@@ -72,7 +80,7 @@ async def play() -> int:
         for line in differences:
             screen.say(f"[red]{line}")
         if os.environ.get("DEMO_ONCE") != "1":
-            await _go_on(stage, screen)
+            await _go_on(stage, screen, desk)
     if os.environ.get("DEMO_ONCE") == "1":
         print(json.dumps(report))  # noqa: T201 - the last line, for programs
     return 0 if good else 1
@@ -93,14 +101,20 @@ async def _prepare(
     return replays
 
 
-async def _replay(replays: Sequence[Replay], screen: Screen) -> None:
+async def _replay(replays: Sequence[Replay], screen: Screen) -> list[ReplayClock]:
     """Write all traces by their common clock, without the wait before the last of them begins."""
     origin = max(replay.begins for replay in replays)
+    clocks = [ReplayClock() for _ in replays]
+
+    def wrote(change: Change, clock: ReplayClock) -> None:
+        clock.note(change.at)
+        screen.wrote()
+
     async with asyncio.TaskGroup() as tasks:
-        for replay in replays:
-            tasks.create_task(
-                replay.run(speed=_SPEED, origin=origin, on_change=lambda _: screen.wrote())
-            )
+        for replay, clock in zip(replays, clocks, strict=True):
+            noting = partial(wrote, clock=clock)
+            tasks.create_task(replay.run(speed=_SPEED, origin=origin, on_change=noting))
+    return clocks
 
 
 async def _settle(
@@ -132,7 +146,7 @@ async def _report(stage: Stage, traces: dict[str, list[Change]], tally: Tally) -
     }
 
 
-async def _go_on(stage: Stage, screen: Screen) -> None:
+async def _go_on(stage: Stage, screen: Screen, desk: Desk) -> None:
     """A steady load on both sites until Ctrl-C."""
     server = "" if stage.nats.port == _NATS_PORT else f"PBSCAST_SERVERS={stage.nats.url} "
     screen.advise(
@@ -140,6 +154,9 @@ async def _go_on(stage: Stage, screen: Screen) -> None:
         f"{server}.venv/bin/pbscast watch --owner alice --json",
         f"{server}.venv/bin/pbscast history 19.sitea",
         f"{server}.venv/bin/pbscast history '6[].sitea' --json",
+        f".venv/bin/pbscastd audit verify --config {desk.config}",
+        f".venv/bin/pbscastd audit reconcile --config {desk.config} --site sitea"
+        f" {desk.directory}/accounting/sitea/*",
     )
     screen.say("a steady load follows on both sites; Ctrl-C ends the demo")
     try:
