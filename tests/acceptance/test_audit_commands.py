@@ -11,7 +11,7 @@ import pytest
 from harness.histories import History
 from typer.testing import CliRunner, Result
 
-from pbscast.errors import ConfigError
+from pbscast.errors import ConfigError, UsageError
 from pbscast_deploy.cli import app
 from pbscast_store.log import Log
 
@@ -53,17 +53,24 @@ def test_an_auditor_signs_keeps_and_verifies(config: Path, log_dsn: str, tmp_pat
     unsigned = pbscastd("audit", "verify", "--config", config)
     assert unsigned.exit_code == 0
     assert "sitea: nothing is signed: who can write the log can rewrite it" in unsigned.output
+    assert unsigned.stderr == ""
+    strict = ("audit", "verify", "--config", config, "--require-signed")
+    assert isinstance(pbscastd(*strict).exception, UsageError)
 
     made = pbscastd("audit", "key", "--out", key)
     assert made.exit_code == 0
     settings = made.output.partition("# for pbscast.toml:\n")[2]
     config.write_text(f"{config.read_text()}\n{settings}")
+    unsigned = pbscastd(*strict)
+    assert unsigned.exit_code == 1
+    assert "FAILED siteb: no checkpoint is signed" in unsigned.output
     signed = pbscastd("audit", "checkpoint", "--config", config, "--export", kept)
     assert signed.exit_code == 0
     assert "siteb: checkpoint 1 at position 5" in signed.output
     assert f"{kept} is written: 2 checkpoints" in signed.output
     again = pbscastd("audit", "checkpoint", "--config", config)
     assert again.output == "nothing was logged since the last checkpoints\n"
+    assert pbscastd(*strict).exit_code == 0
 
     clean = pbscastd("audit", "verify", "--config", config, "--checkpoints", kept)
     assert clean.exit_code == 0

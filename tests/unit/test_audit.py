@@ -38,7 +38,7 @@ RECORDS = st.builds(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(RECORDS)
 def test_a_line_gives_the_canonical_form(record: Record) -> None:
     line = archived_line(record)
@@ -47,7 +47,7 @@ def test_a_line_gives_the_canonical_form(record: Record) -> None:
     assert hashlib.sha256(canonical(prefix(record.site), line)).digest() == leaf_of(record)
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(RECORDS)
 def test_a_thinned_line_gives_the_same_form(record: Record) -> None:
     usage = '{"changed":{"resources_used.cput":"1"}}'
@@ -103,7 +103,7 @@ CHANGES = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(CHANGES, st.sets(st.integers(0, 10)))
 def test_a_fold_that_was_let_go_of_still_tells_what_differs(
     changes: list[tuple[dict[str, str], set[str]]], settled: set[int]

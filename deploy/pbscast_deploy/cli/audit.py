@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from time import time
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from pbscast.errors import ConfigError
+from pbscast.errors import ConfigError, UsageError
 from pbscast_deploy.cli.options import Config
 from pbscast_deploy.cli.reconcile import reconcile
 from pbscast_deploy.config import load_settings
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from pbscast_deploy.config import AuditSettings
     from pbscast_store.audit.findings import Verdict
     from pbscast_store.audit.keys import PublicKeys
+
+_INTERVALS: Final = 3
+"""Of signing, after which a checkpoint is too old where signatures are required."""
 
 app = typer.Typer(
     help="Proof that the log is complete, in order and untouched.", no_args_is_help=True
@@ -79,18 +84,32 @@ def verify(
         Path | None,
         typer.Option(help="Check signatures with this; may hold several keys, one after another."),
     ] = None,
+    *,
+    require_signed: Annotated[
+        bool,
+        typer.Option(
+            "--require-signed",
+            help="A site fails as well if nothing of it was signed, or nothing for three times"
+            " [audit] interval_seconds.",
+        ),
+    ] = False,
 ) -> None:
     """Check the whole log; name the first event of each site that fails. Status 1 if any does."""
     settings = load_settings(config)
     exported = checkpoints.read_file(checkpoints_file) if checkpoints_file else []
     trusted = _public_keys(public_key, settings.audit)
+    if require_signed and trusted is None:
+        raise UsageError("--require-signed: signatures are checked with a --public-key: name it")
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         _Rate(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         verdicts = asyncio.run(
             verify_log(
                 settings.log.dsn,
@@ -101,9 +120,29 @@ def verify(
                 progress=_Bars(progress),
             )
         )
+    longest = _INTERVALS * settings.audit.interval_seconds if require_signed else None
+    unsigned = [fault for verdict in verdicts if (fault := _unsigned(verdict, longest))]
     for verdict in verdicts:
         _say(verdict)
-    raise typer.Exit(0 if all(verdict.is_clean for verdict in verdicts) else 1)
+    for fault in unsigned:
+        typer.echo(f"FAILED {fault}")
+    is_clean = all(verdict.is_clean for verdict in verdicts) and not unsigned
+    raise typer.Exit(0 if is_clean else 1)
+
+
+def _unsigned(verdict: Verdict, longest: float | None) -> str | None:
+    """What is missing of signatures, if they are required, and may be so many seconds old."""
+    if longest is None or verdict.signed_up_to >= verdict.position:
+        return None
+    if not verdict.checkpoints:
+        return f"{verdict.site}: no checkpoint is signed: who can write the log can rewrite it"
+    age = time() - verdict.signed / 1_000_000
+    if age <= longest:
+        return None
+    return (
+        f"{verdict.site}: nothing after position {verdict.signed_up_to:,} is signed, and that was"
+        f" {timedelta(seconds=int(age))} ago: does the daemon still sign?"
+    )
 
 
 def _public_keys(given: Path | None, settings: AuditSettings) -> PublicKeys | None:

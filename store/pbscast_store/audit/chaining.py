@@ -19,7 +19,7 @@ _UNCHAINED_END: Final = b"\t" + UNCHAINED
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class SiteEnd:
     """Where the log of a site ends, as the site's row says."""
 
     site: str
@@ -38,7 +38,7 @@ class Chaining:
     row names, and those that were signed have to be what was signed. What does not raises Broken.
     """
 
-    def __init__(self, head: Head, checkpoints: Iterable[Checkpoint]) -> None:
+    def __init__(self, head: SiteEnd, checkpoints: Iterable[Checkpoint]) -> None:
         self.position = 0
         self._head = head
         self._chained_after = head.chained_after

@@ -62,6 +62,8 @@ class Verdict:
     """Signed ones, whether stored or exported."""
     signed_up_to: int
     """Position of the last of them."""
+    signed: int
+    """When the last of them was signed, in microseconds since 1970-01-01 UTC; 0: none was."""
     is_signature_checked: bool
     """Whether there was a public key to check the signatures with."""
     tale: Tale

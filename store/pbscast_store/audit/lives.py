@@ -53,7 +53,7 @@ class Values:
         return frozenset(name for name in names if self.latest.get(name) != actual.get(name))
 
 
-class Life:
+class ToldLife:
     """An incarnation. Times are in microseconds since 1970-01-01 UTC."""
 
     __slots__ = (

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
 
 from pbscast import errors
 from pbscast.errors import PbscastError, UnavailableError
-from pbscast_store.audit.chaining import Head
+from pbscast_store.audit.chaining import SiteEnd
 from pbscast_store.audit.findings import Broken, Finding, Tale
 from pbscast_store.audit.settling import Settler
 from pbscast_store.audit.story import Story
@@ -51,7 +51,7 @@ class Narrator(Protocol):
 
 
 @asynccontextmanager
-async def narrating(dsn: str, snapshot: str, head: Head) -> AsyncIterator[Narrator]:
+async def narrating(dsn: str, snapshot: str, head: SiteEnd) -> AsyncIterator[Narrator]:
     """A narrator that sees the log as the exporter of the snapshot does."""
     if head.position > SMALL:
         async with _telling_elsewhere(dsn, snapshot, head) as elsewhere:
@@ -77,7 +77,7 @@ async def reading(dsn: str, snapshot: str) -> AsyncIterator[asyncpg.Connection]:
 class _Here:
     """Tells in this process."""
 
-    def __init__(self, connection: asyncpg.Connection, head: Head) -> None:
+    def __init__(self, connection: asyncpg.Connection, head: SiteEnd) -> None:
         self._story = Story(head.site)
         self._settler = Settler(connection, self._story, head)
 
@@ -136,7 +136,7 @@ class _Elsewhere:
 
 
 @asynccontextmanager
-async def _telling_elsewhere(dsn: str, snapshot: str, head: Head) -> AsyncIterator[_Elsewhere]:
+async def _telling_elsewhere(dsn: str, snapshot: str, head: SiteEnd) -> AsyncIterator[_Elsewhere]:
     # In a session of its own, so that Ctrl-C reaches us alone: it ends when its input does.
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -167,7 +167,7 @@ def _frames(source: BinaryIO) -> Iterator[bytes]:
 
 async def _tell(frames: Iterator[bytes]) -> Tale:
     order: dict[str, Any] = json.loads(next(frames))
-    head = Head(**order["head"] | {"digest": bytes.fromhex(order["head"]["digest"])})
+    head = SiteEnd(**order["head"] | {"digest": bytes.fromhex(order["head"]["digest"])})
     async with reading(order["dsn"], order["snapshot"]) as connection:
         narrator = _Here(connection, head)
         for frame in frames:

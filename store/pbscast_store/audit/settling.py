@@ -12,8 +12,8 @@ from pbscast_store.statements import query
 if TYPE_CHECKING:
     import asyncpg
 
-    from pbscast_store.audit.chaining import Head
-    from pbscast_store.audit.lives import Life
+    from pbscast_store.audit.chaining import SiteEnd
+    from pbscast_store.audit.lives import ToldLife
     from pbscast_store.audit.story import Story
 
 _PAGE: Final = 1000
@@ -26,12 +26,12 @@ class Settler:
     What a row says that the events do not raises Broken, at the last event that it should tell of.
     """
 
-    def __init__(self, connection: asyncpg.Connection, story: Story, head: Head) -> None:
+    def __init__(self, connection: asyncpg.Connection, story: Story, head: SiteEnd) -> None:
         self._connection = connection
         self._story = story
         self._site = head.site
         self._chained_after = head.chained_after
-        self._waiting: list[Life] = []
+        self._waiting: list[ToldLife] = []
 
     async def settle(self) -> None:
         """Compares what is due, if it is worth a query."""
@@ -65,7 +65,7 @@ class Settler:
                     expected = "one that pbscast writes"
                     raise self._broken(life, "the object's row", expected, error) from error
 
-    def _compare(self, life: Life, row: asyncpg.Record, *, is_all_told: bool) -> None:
+    def _compare(self, life: ToldLife, row: asyncpg.Record, *, is_all_told: bool) -> None:
         latest = row["o_incarnation"]
         if not self._story.is_last(life):
             self._compare_past(life, row, is_all_told=is_all_told)
@@ -78,7 +78,7 @@ class Settler:
         elif life.is_gone:
             self._compare_past(life, row, is_all_told=is_all_told)
 
-    def _compare_latest(self, life: Life, row: asyncpg.Record, *, is_all_told: bool) -> None:
+    def _compare_latest(self, life: ToldLife, row: asyncpg.Record, *, is_all_told: bool) -> None:
         attributes = from_json(row["o_base"]) | from_json(row["o_recent"])
         attributes = {name: value for name, value in attributes.items() if value is not None}
         differing = life.attributes.settle(attributes) | life.columns.settle(
@@ -94,12 +94,12 @@ class Settler:
         self._compare_life(life, row)
         self._story.forget(life)
 
-    def _compare_past(self, life: Life, row: asyncpg.Record, *, is_all_told: bool) -> None:
+    def _compare_past(self, life: ToldLife, row: asyncpg.Record, *, is_all_told: bool) -> None:
         last = row["l_last_position"]
         if last is None or last <= life.position or is_all_told:
             self._compare_life(life, row)
 
-    def _compare_life(self, life: Life, row: asyncpg.Record) -> None:
+    def _compare_life(self, life: ToldLife, row: asyncpg.Record) -> None:
         ended, found = life.ended is not None, row["l_first_position"] is not None
         if ended != found:
             expected = "one: it has ended" if ended else "none: it has not ended"
@@ -108,13 +108,13 @@ class Settler:
             self._compare_rows(life, "life", self._as_life(life), row, "l_")
 
     def _compare_rows(
-        self, life: Life, what: str, expected: dict[str, Any], row: asyncpg.Record, prefix: str
+        self, life: ToldLife, what: str, expected: dict[str, Any], row: asyncpg.Record, prefix: str
     ) -> None:
         for name, value in expected.items():
             if row[prefix + name] != value:
                 raise self._broken(life, f"the {what}'s {name}", value, row[prefix + name])
 
-    def _as_object(self, life: Life) -> dict[str, Any]:
+    def _as_object(self, life: ToldLife) -> dict[str, Any]:
         return {
             "incarnation": life.incarnation,
             "revision": life.revision,
@@ -126,10 +126,10 @@ class Settler:
             **_shared(life),
         }
 
-    def _as_life(self, life: Life) -> dict[str, Any]:
+    def _as_life(self, life: ToldLife) -> dict[str, Any]:
         return {"last_position": life.position, **self._gone(life, "gone"), **_shared(life)}
 
-    def _gone(self, life: Life, name: str) -> dict[str, Any]:
+    def _gone(self, life: ToldLife, name: str) -> dict[str, Any]:
         """Of what began before the chain a migration knew only roughly when it was gone."""
         return {} if life.first_position <= self._chained_after else {name: life.gone}
 
@@ -147,13 +147,13 @@ class Settler:
             )
         )
 
-    def _broken(self, life: Life, what: str, expected: object, found: object) -> Broken:
+    def _broken(self, life: ToldLife, what: str, expected: object, found: object) -> Broken:
         return Broken(
             Finding(self._site, life.position, f"{life}: {what}", str(expected), str(found))
         )
 
 
-def _shared(life: Life) -> dict[str, Any]:
+def _shared(life: ToldLife) -> dict[str, Any]:
     standing = life.standing
     return {
         "first_position": life.first_position,

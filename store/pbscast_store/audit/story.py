@@ -27,7 +27,7 @@ from pbscast_store.audit.lines import (
     TIME,
     unescape,
 )
-from pbscast_store.audit.lives import Life
+from pbscast_store.audit.lives import ToldLife
 from pbscast_store.audit.transitions import Step, judge
 
 HELD: Final = 20_000
@@ -52,15 +52,15 @@ class Story:
         self.tale = Tale()
         self.position = 0
         """Of the last event that was told."""
-        self.lives: dict[tuple[bytes, bytes], Life] = {}
+        self.lives: dict[tuple[bytes, bytes], ToldLife] = {}
         """The latest incarnations of objects of which more may be told."""
         self.known = 0
         """Objects that the log told of."""
         self.ended = 0
         """Incarnations that have ended: finalized, or gone."""
         self._site = site
-        self._due: list[Life] = []
-        self._held: dict[tuple[bytes, bytes], Life] = {}
+        self._due: list[ToldLife] = []
+        self._held: dict[tuple[bytes, bytes], ToldLife] = {}
         self._break = 0
         """Position of the last gap or resync: after it states may have jumped."""
 
@@ -95,23 +95,23 @@ class Story:
             raise Broken(Finding(self._site, position, "payload", "JSON", found)) from None
         return payload
 
-    def due(self) -> list[Life]:
+    def due(self) -> list[ToldLife]:
         """Incarnations to be compared with the projection now; they are handed out once."""
         due, self._due = self._due, []
         if len(self._held) > HELD:
             due += [self._held.pop(key) for key in list(islice(self._held, HELD // 8))]
         return due
 
-    def rest(self) -> list[Life]:
+    def rest(self) -> list[ToldLife]:
         """All that are left when everything was told."""
         self._held.clear()
         return [*self.due(), *self.lives.values()]
 
-    def is_last(self, life: Life) -> bool:
+    def is_last(self, life: ToldLife) -> bool:
         """Whether no later incarnation of the same object was told of so far."""
         return self.lives.get((life.kind.encode(), life.id.encode())) is life
 
-    def forget(self, life: Life) -> None:
+    def forget(self, life: ToldLife) -> None:
         """Nothing more will be told of this object, by the projection."""
         if self.is_last(life):
             key = (life.kind.encode(), life.id.encode())
@@ -146,7 +146,9 @@ class Story:
         elif event in _LEAVING:
             self._leave(life, int(time))
 
-    def _begin(self, before: Life | None, key: tuple[bytes, bytes], values: list[bytes]) -> Life:
+    def _begin(
+        self, before: ToldLife | None, key: tuple[bytes, bytes], values: list[bytes]
+    ) -> ToldLife:
         time, number = int(values[TIME]), values[INCARNATION]
         incarnation, expected = int(number), before.incarnation + 1 if before else 1
         if incarnation != expected:
@@ -154,13 +156,13 @@ class Story:
             raise self._broken(what, str(expected), str(incarnation))
         if before is not None:
             self._supersede(before, time)
-        life = self.lives[key] = Life(*key, number, time)
+        life = self.lives[key] = ToldLife(*key, number, time)
         life.first_position = self.position
         self.tale.incarnations += 1
         self.known += before is None
         return life
 
-    def _supersede(self, before: Life, time: int) -> None:
+    def _supersede(self, before: ToldLife, time: int) -> None:
         if before.kind == _JOB and not before.finalized:
             found = "another incarnation begins"
             raise self._broken(f"{before}", "a finalize before", found)
@@ -169,13 +171,13 @@ class Story:
             before.leave(time)
             self._due.append(before)
 
-    def _out_of_order(self, life: Life | None, values: list[bytes]) -> Broken:
+    def _out_of_order(self, life: ToldLife | None, values: list[bytes]) -> Broken:
         kind, name = values[KIND].decode(), values[ID].decode()
         found = f"{values[INCARNATION].decode()}, {values[REVISION].decode()}"
         expected = "any, 1" if life is None else f"{life.incarnation}, {life.revision + 1}"
         return self._broken(f"incarnation, revision of {kind} {name}", expected, found)
 
-    def _check_step(self, life: Life, event: bytes, payload: dict[str, Any]) -> None:
+    def _check_step(self, life: ToldLife, event: bytes, payload: dict[str, Any]) -> None:
         """The state before a change is the one that the log told last, and PBS makes such steps."""
         state = payload.get("state")
         if life.revision:
@@ -191,7 +193,7 @@ class Story:
         if state != life.state and state is not None and life.kind == _JOB:
             self._judge(life, state)
 
-    def _judge(self, life: Life, after: str) -> None:
+    def _judge(self, life: ToldLife, after: str) -> None:
         step = judge(life.id, life.state, after)
         if step is Step.IMPOSSIBLE:
             raise self._broken(f"{life}: state", f"one that may follow {life.state}", after)
@@ -200,7 +202,7 @@ class Story:
             self.tale.oddities[name] = self.tale.oddities.get(name, 0) + 1
             self.tale.first_oddity = self.tale.first_oddity or f"{self._site}:{self.position}"
 
-    def _finalize(self, life: Life, time: int, payload: dict[str, Any]) -> None:
+    def _finalize(self, life: ToldLife, time: int, payload: dict[str, Any]) -> None:
         if life.kind != _JOB:
             raise self._broken(f"{life}: finalize", "one of jobs alone", "one")
         if life.finalized:
@@ -213,7 +215,7 @@ class Story:
             life.leave(time)
             self._due.append(life)
 
-    def _leave(self, life: Life, time: int) -> None:
+    def _leave(self, life: ToldLife, time: int) -> None:
         if life.kind == _JOB and not life.finalized:
             raise self._broken(f"{life}: purge", "a finalize before", "none")
         self.ended += life.ended is None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from pbscast.errors import DecodeError, NotFoundError
 from pbscast_store.archive.archives import Archives
 from pbscast_store.audit import checkpoints
-from pbscast_store.audit.chaining import Chaining, Head
+from pbscast_store.audit.chaining import Chaining, SiteEnd
 from pbscast_store.audit.checkpoints import check_signature, examine
 from pbscast_store.audit.findings import Broken, Finding, Tale, Verdict
 from pbscast_store.audit.lines import archived_line
@@ -99,11 +99,11 @@ class Audit:
         verdicts = []
         for name in sorted(names if only is None else [only]):
             row = rows.get(name)
-            head = Head(**row) if row is not None and row["position"] is not None else None
+            head = SiteEnd(**row) if row is not None and row["position"] is not None else None
             verdicts.append(await self._audit(name, head, snapshot))
         return verdicts
 
-    async def _audit(self, site: str, head: Head | None, snapshot: str) -> Verdict:
+    async def _audit(self, site: str, head: SiteEnd | None, snapshot: str) -> Verdict:
         exported = [made for made in self._exported if made.site == site]
         stored = await checkpoints.stored(self._connection, site)
         findings = [*examine(site, stored, exported)]
@@ -125,7 +125,9 @@ class Audit:
             findings += [found for found in (broken, tale.finding) if found is not None]
         return _verdict(site, head, tale, findings, signed, is_checked=self._keys is not None)
 
-    async def _follow(self, head: Head, chaining: Chaining, narrator: Narrator) -> Finding | None:
+    async def _follow(
+        self, head: SiteEnd, chaining: Chaining, narrator: Narrator
+    ) -> Finding | None:
         """What is wrong with the chain; nothing either if the narrator has had enough before."""
         sink = _Sink(chaining, narrator)
         try:
@@ -138,7 +140,7 @@ class Audit:
             return broken.finding
         return sink.finding
 
-    async def _read_archives(self, head: Head, sink: _Sink) -> None:
+    async def _read_archives(self, head: SiteEnd, sink: _Sink) -> None:
         site, last = head.site, min(self._archives.last(head.site), head.position)
         try:
             async with aclosing(self._archives.scan(site, 0, last)) as pages:
@@ -151,7 +153,7 @@ class Audit:
             broken = Finding(site, sink.position + 1, "archive", "events", str(error))
             raise Broken(broken) from error
 
-    async def _read_table(self, head: Head, sink: _Sink) -> None:
+    async def _read_table(self, head: SiteEnd, sink: _Sink) -> None:
         for after in range(self._archives.last(head.site), head.position, _PAGE):
             # A page that falls short is the last: a head may claim more than could ever be read.
             if not sink.is_going_on or sink.position < after:
@@ -163,7 +165,7 @@ class Audit:
             await sink.end_page()
             self._progress(head.site, until, head.position)
 
-    async def _refuse_stray(self, head: Head) -> None:
+    async def _refuse_stray(self, head: SiteEnd) -> None:
         after = self._archives.last(head.site)
         stray = await self._connection.fetchval(
             query("audit_stray"), head.site, after, head.position
@@ -222,7 +224,7 @@ class _Sink:
 
 def _verdict(
     site: str,
-    head: Head | None,
+    head: SiteEnd | None,
     tale: Tale,
     findings: Sequence[Finding],
     signed: Sequence[Checkpoint],
@@ -235,6 +237,7 @@ def _verdict(
         chained_after=head.chained_after if head else 0,
         checkpoints=len(signed),
         signed_up_to=max((made.position for made in signed), default=0),
+        signed=max((made.signed for made in signed), default=0),
         is_signature_checked=is_checked,
         tale=tale,
         finding=min(findings, key=lambda finding: finding.position, default=None),
