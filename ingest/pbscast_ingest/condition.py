@@ -34,6 +34,7 @@ QUIET_SECONDS: Final = 3.0
 
 LOST: Final = "changes could not be journaled"
 DELETED: Final = "rows were deleted from the journal before they were read"
+CHANGED: Final = "triggers or functions of capture were changed"
 TRUNCATED: Final = "tables of PBS were truncated"
 
 _LOSSES: Final = frozenset({"lock", "error", "full", LOST, DELETED})
@@ -60,6 +61,7 @@ class Condition:
         self._clock = clock
         self._lost_at = clock() - QUIET_SECONDS
         self._counted: datetime | None = None
+        self._remade_at: datetime | None = None
 
     def count(self, cursor: Cursor, page: Page) -> Word:
         """Compare the count of losses with the one known; before the rows of the page are taken.
@@ -73,9 +75,11 @@ class Condition:
         return self.lose(replace(cursor, lost=page.lost), LOST)
 
     def lose(self, cursor: Cursor, cause: str, since: datetime | None = None) -> Word:
-        """Changes were lost; whether that is over time will tell."""
+        """Changes were lost; whether that is over time will tell, whatever else may end before."""
         self._lost_at = self._clock()
-        return self._darken(replace(cursor, until=""), cause, since)
+        word = self._darken(replace(cursor, until=""), cause, since)
+        blind = cursor.blind if cursor.blind in _LOSSES else cause
+        return word._replace(cursor=replace(word.cursor, blind=blind))
 
     def _darken(self, cursor: Cursor, cause: str, since: datetime | None) -> Word:
         drafts = falling(cursor, self._site, cause)
@@ -93,11 +97,16 @@ class Condition:
         if row.key in _LOSSES:
             return self._mark_loss(cursor, row, phase, since)
         if phase == "begin":
-            return Word(cursor, []) if cursor.blind else self._darken(cursor, row.key, since)
+            return self._darken(replace(cursor, until=""), row.key, since)
         if cursor.blind in _LOSSES or _is_another(cursor, row):
             # Something else is the matter: told as one gap, when that is over as well.
-            return Word(replace(cursor, seen=_earliest(cursor, since)), [], is_doubt=True)
+            until = row.at.isoformat() if cursor.blind in _LOSSES else ""
+            cursor = replace(cursor, seen=_earliest(cursor, since), until=until)
+            return Word(cursor, [], is_doubt=True)
         begin = moment(_earliest(cursor, since))
+        if row.key == "triggers":
+            # It tells of a change of shape; a look from before does not know it.
+            self._remade_at, cursor = row.at, replace(cursor, shape="")
         return self.gap(cursor, row.key, begin, row.at, is_over=True)
 
     def _mark_loss(
@@ -127,14 +136,26 @@ class Condition:
         word = Word(cursor, [])
         if trouble and not cursor.blind:
             word = self._darken(cursor, trouble, None)
-        elif cursor.blind and not trouble and is_read and self._is_quiet(health):
+        elif trouble:
+            word = Word(replace(cursor, until=""), [])
+        elif cursor.blind and is_read and self._is_quiet(health):
             begin, end = moment(cursor.seen), moment(cursor.until) or health.now
             word = self.gap(cursor, cursor.blind, begin, end, is_over=True)
-        return self._conclude(word, health.now)
+        elif is_read and cursor.shape and cursor.shape != health.shape and not cursor.blind:
+            word = self.gap(cursor, CHANGED, moment(cursor.seen), health.now)
+        return self._conclude(self._shape(word, health), health.now)
+
+    def _shape(self, word: Word, health: Health) -> Word:
+        """Take note of what capture looks like, once what is known of that has been told."""
+        is_known = word.cursor.shape and word.cursor.shape == health.shape
+        if is_known or word.cursor.blind or (word.cursor.shape and not word.is_doubt):
+            return word
+        if self._remade_at and health.now <= self._remade_at:
+            return word
+        return word._replace(cursor=replace(word.cursor, shape=health.shape))
 
     def _is_quiet(self, health: Health) -> bool:
-        is_full = getattr(health, "is_full", False)
-        return not is_full and self._clock() - self._lost_at >= QUIET_SECONDS
+        return not health.is_full and self._clock() - self._lost_at >= QUIET_SECONDS
 
     def _conclude(self, word: Word, now: datetime) -> Word:
         cursor, drafts, _ = word

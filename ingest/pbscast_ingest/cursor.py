@@ -70,6 +70,8 @@ class Cursor:
     """Why changes are not being journaled; empty while they are."""
     until: str = ""
     """Datastore clock when losses that are not yet told seem to have ended, if that is known."""
+    shape: str = ""
+    """What capture's triggers and functions looked like when it was last known to work."""
     due: Mapping[str, Any] | None = None
     """The resync to be made: its ``cause``; ``old``: rows up to this seq were told before."""
     up: bool | None = None
@@ -128,6 +130,7 @@ class Cursor:
             "seen": self.seen,
             "blind": self.blind,
             "until": self.until,
+            "shape": self.shape,
             "due": self.due and dict(self.due),
             "up": self.up,
             "waiting": dict(self.waiting),

@@ -4,9 +4,10 @@ The projection is read before, for a large one takes longer than the datastore l
 idle. Tables and journal are read in one REPEATABLE READ snapshot. First the journal: every row the
 snapshot holds is logged as itself, so no state that was journaled is lost to the comparison, and
 the cursor then says exactly what the snapshot holds. Then the tables: they hold what the projection
-should, and each difference is logged with provenance ``resync``. The ``resync`` event and the end
-of the debt are one append. After a crash anywhere in between it is done again: what was logged no
-longer differs.
+should, and each difference is logged with provenance ``resync``; unless there are many, only once
+the snapshot is closed, for it keeps PBS's server from cleaning up. The ``resync`` event and the end
+of the debt are one append. After a crash or a stop anywhere in between it is done again: what was
+logged no longer differs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pbscast_ingest.comparison import Shown, appeared, changed, is_same, shown, 
 from pbscast_ingest.translation import KINDS, object_id
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Collection
     from datetime import datetime
 
@@ -37,30 +39,43 @@ _log = structlog.get_logger(__name__)
 BATCH: Final = 500
 """Events of one append."""
 
+MOST_ROWS: Final = 2000
+"""Rows of PBS's tables that are kept until the snapshot is closed."""
+
 
 class Resync:
     """One comparison of a site's tables with its projection."""
 
-    def __init__(self, log: Log, chronicle: Chronicle, follower: Follower) -> None:
+    def __init__(
+        self, log: Log, chronicle: Chronicle, follower: Follower, stopping: asyncio.Event
+    ) -> None:
         self._log = log
+        self._stopping = stopping
         self._chronicle = chronicle
         self._follower = follower
         self._site = chronicle.site
         self._due = chronicle.cursor.due
         self._touched: defaultdict[Kind, set[str]] = defaultdict(set)
         """Objects of which the journal told after the projection was read."""
+        self._unlike: list[tuple[TableRow, bool]] = []
+        """Rows that differ, and whether the log may know the object."""
         self._drafts: list[Draft] = []
         self._appeared = self._changed = self._vanished = 0
 
     async def run(self, journal: Journal) -> None:
-        """Compare and log. Raises DatastoreError, or what the log raises; then it is still due."""
+        """Compare and log. Raises DatastoreError, or what the log raises; then it is still due.
+
+        So it is if stopping was set meanwhile.
+        """
         await self._chronicle.flush()
         known = {kind: await self._known(kind) for kind in KINDS.values()}
         async with journal.snapshot() as snapshot:
             now = await self._drain(snapshot)
             for kind, shown_before in known.items():
                 await self._compare(snapshot, kind, shown_before, now)
-        await self._flush()
+        await self._tell_unlike(now)
+        if self._stopping.is_set():
+            return
         for kind, left in known.items():
             await self._bury(kind, left.keys() | self._touched[kind], now)
         await self._flush()
@@ -88,12 +103,26 @@ class Resync:
         name = self._site if kind is Kind.SERVER else None
         async with aclosing(snapshot.rows(kind, name)) as rows:
             async for row in rows:
-                before = known.pop(row.id, None)
-                if row.id in self._touched[kind]:
-                    self._touched[kind].discard(row.id)
-                    await self._compare_row(row, now)
-                elif before is None or not is_same(row, before):
-                    await self._compare_row(row, now)
+                before, is_touched = known.pop(row.id, None), row.id in self._touched[kind]
+                self._touched[kind].discard(row.id)
+                if is_touched or before is None or not is_same(row, before):
+                    self._unlike.append((row, is_touched or before is not None))
+                if len(self._unlike) >= MOST_ROWS:
+                    await self._tell_unlike(now)
+                if self._stopping.is_set():
+                    return
+
+    async def _tell_unlike(self, now: datetime) -> None:
+        rows, self._unlike = self._unlike, []
+        for row, is_known in rows:
+            if self._stopping.is_set():
+                break
+            if is_known:
+                await self._compare_row(row, now)
+            else:
+                self._appeared += 1
+                await self._add(appeared(row, now))
+        await self._flush()
 
     async def _compare_row(self, row: TableRow, now: datetime) -> None:
         state = await self._log.object(self._site, row.kind, row.id)

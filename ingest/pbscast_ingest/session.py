@@ -151,7 +151,7 @@ class Session:
         try:
             page = await self._journal.page(self._chronicle.cursor)
             while not stopping.is_set():
-                page = await self._step(page)
+                page = await self._step(page, stopping)
                 if self._chronicle.cursor.due is None:
                     retry.reset()
                 # Between two appends, never in one: an append that is cut short is in doubt.
@@ -161,7 +161,7 @@ class Session:
         finally:
             await _end(helpers)
 
-    async def _step(self, page: Page) -> Page:
+    async def _step(self, page: Page, stopping: asyncio.Event) -> Page:
         """Log a page and return the next; the two overlap while there is a backlog."""
         cursor = self._chronicle.cursor
         if page.more:
@@ -176,7 +176,7 @@ class Session:
                 await _end([reading])
         await self._take(page)
         if await self._is_ready(page):
-            await self._resync()
+            await self._resync(stopping)
         else:
             await self._rest()
         self._ripe = self._pick_health()
@@ -212,10 +212,10 @@ class Session:
             self._after = due, await self._journal.bound()
         return page.xmin >= self._after[1]
 
-    async def _resync(self) -> None:
+    async def _resync(self, stopping: asyncio.Event) -> None:
         state, begun = self._monitor.status.state, monotonic()
         self._monitor.turn(WorkerState.RESYNCING)
-        await Resync(self._log, self._chronicle, self._follower).run(self._journal)
+        await Resync(self._log, self._chronicle, self._follower, stopping).run(self._journal)
         self._next_resync = monotonic() + RESYNC_SHARE * (monotonic() - begun)
         await self._chronicle.say(self._condition.rise(self._chronicle.cursor, datetime.now(UTC)))
         self._monitor.turn(state, position=self._chronicle.position)
@@ -273,7 +273,7 @@ class Session:
 
 def _fresh(found: Installation, health: Health) -> dict[str, Any]:
     """Return the changes that make a cursor stand before a journal's first row."""
-    blank = {"top": 0, "witness": "", "holes": (), "blind": "", "until": ""}
+    blank = {"top": 0, "witness": "", "holes": (), "blind": "", "until": "", "shape": ""}
     return {"journal": found.journal, "lost": health.lost, **blank}
 
 

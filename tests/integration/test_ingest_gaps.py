@@ -199,7 +199,7 @@ async def test_a_pause_that_ends_while_nobody_reads_is_one_gap(
         pbs.submit(f"{number}.s")
     async with ingesting(log, as_reader(captured)):
         await wait_for(log, _told("1499.s", EventName.SUBMIT))
-        await wait_for(log, is_resynced)
+        await wait_for(log, _resyncs(2))
     names = _names(await every_record(log), "sitea")
     assert names == ["up", "resync", "down", "gap", "up", "resync"]
 
