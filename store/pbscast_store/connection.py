@@ -32,6 +32,9 @@ _EPOCH: Final = chain.microseconds(_EPOCH_MOMENT)
 _SETTINGS: Final = {
     "application_name": "pbscast",
     "jit": "off",  # compiling the append would cost more than running it
+    # Bounds of partitions are read as the server writes them: by no setting of a role or database.
+    "timezone": "UTC",
+    "datestyle": "ISO",
 }
 
 

@@ -66,8 +66,8 @@ class SiteWriter:
 
         All of it or nothing, durably; no drafts: the cursor alone. Raises FencedError if another
         worker has taken the site; UsageError for text that PostgreSQL cannot hold (NUL, lone
-        surrogates); UnavailableError if the log cannot be reached: then nobody knows whether it
-        was written.
+        surrogates); ConflictError if the log holds what it should not (a row of such a position);
+        UnavailableError if the log cannot be reached: then nobody knows whether it was written.
         """
         try:
             with translated(self._place):

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
+import asyncpg
 import pytest
 from harness.fanning import drafts, write
 
@@ -48,3 +49,17 @@ async def test_readers_that_keep_all_connections_keep_no_writer_from_its_lease(
         await writer.renew()
         await writer.append(drafts(1), {})
     assert len(await log.read("sitea", 0, 10)) == 1
+
+
+async def test_no_setting_of_the_database_changes_how_times_are_written(
+    log: Log, log_dsn: str
+) -> None:
+    """Bounds of partitions are parsed; not every zone's name in them means the same when read."""
+    admin = await asyncpg.connect(log_dsn)
+    name = await admin.fetchval("SELECT quote_ident(current_database())")
+    await admin.execute(f"ALTER DATABASE {name} SET datestyle = 'SQL, DMY'")
+    await admin.execute(f"ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'")
+    await admin.close()
+    async with Log.open(log_dsn) as odd:
+        assert await odd._pool.fetchval("SHOW timezone") == "UTC"
+        assert str(await odd._pool.fetchval("SHOW datestyle")).startswith("ISO")
