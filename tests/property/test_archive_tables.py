@@ -55,7 +55,7 @@ def _with(record: Record, **changes: object) -> Record:
     return Record(**values | changes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(RECORDS | USAGES.map(thin), max_size=20))
 def test_rows_are_the_events(entries: list[Entry]) -> None:
     groups: Groups[Entry] = Groups(events_table)
@@ -75,7 +75,7 @@ def test_rows_are_the_events(entries: list[Entry]) -> None:
     )  # as the log's driver gives them
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(RECORDS, min_size=1, max_size=10), st.integers(0, 9), st.data())
 def test_the_proof_finds_any_change(
     records: list[Record], unchained: int, data: st.DataObject
@@ -98,7 +98,7 @@ def test_the_proof_finds_any_change(
             _proof(whole[::-1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(USAGES | RECORDS, min_size=1, max_size=10), st.integers(0, 9))
 def test_thinning_leaves_the_chain_as_it_was(records: list[Record], unchained: int) -> None:
     whole = _chained(records, unchained)

@@ -22,7 +22,7 @@ from pbscast_store.log import Log
 
 patient = settings(
     deadline=None,
-    max_examples=8,
+    max_examples=5,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
@@ -129,6 +129,44 @@ async def test_any_changed_column_of_any_row_is_found(scene: Scene, table: str) 
         # A checkpoint's or head's own place says where it fails: changed, it is another one.
         if table in {"event", "object", "life"} or column not in {"position", "number", "site"}:
             assert findings["sitea"].position == expected, (table, column, row, findings)
+
+
+_NONSENSE = [
+    ("event", "time", "'infinity'"),
+    ("event", "time", "'-infinity'"),
+    ("event", "digest", "'\\xaa' || digest"),
+    ("object", "began", "'infinity'"),
+    ("object", "ended", "'infinity'"),
+    ("object", "base", "'[1]'"),
+    ("object", "recent", "'[1]'"),
+    ("object", "columns", "'5'"),
+    ("life", "ended", "'infinity'"),
+    ("site", "logged", "'infinity'"),
+    ("site", "digest", "'x'"),
+    ("checkpoint", "logged", "'infinity'"),
+    ("checkpoint", "signed", "'-infinity'"),
+]
+
+
+async def test_what_pbscast_cannot_have_written_is_found(scene: Scene) -> None:
+    await scene.write("sitea", Random(3), 12)
+    await scene.write("siteb", Random(4), 5)
+    await scene.keep()
+    for table, column, value in _NONSENSE:
+        async with scene.tampering(table) as superuser:
+            key, site = _KEY[table], "name" if table == "site" else "site"
+            position = await superuser.fetchval(
+                f"SELECT max({key}) FROM pbscast_log.{table} WHERE {site} = 'sitea'"
+            )
+            await superuser.execute(
+                f"UPDATE pbscast_log.{table} SET {column} = {value}"
+                f" WHERE {site} = 'sitea' AND {key} = $1",
+                position,
+            )
+            sitea, siteb = await scene.audit()
+        assert sitea.finding is not None, (table, column, value)
+        assert sitea.finding.position == position, (table, column, value, sitea.finding)
+        assert siteb.finding is None
 
 
 @pytest.mark.parametrize("table", ["event", "object", "life"])
