@@ -74,7 +74,8 @@ def history_command(  # noqa: PLR0913 - one parameter for each option of the com
 ) -> None:
     """Tell what became of a job: of an array with its subjobs, of a moved job at each site.
 
-    Without a JOBID: of all jobs for which every given filter holds, a bar each.
+    Without a JOBID: of all jobs for which every given filter holds, a bar each; where they are more
+    than the screen has lines, a bar for several.
     """
     selection: SelectionOptions = {
         "sites": site or None,
