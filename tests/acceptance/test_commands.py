@@ -35,9 +35,7 @@ def pbscastd(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def assert_one_line(
-    result: subprocess.CompletedProcess[str], *parts: str, status: int = 1
-) -> None:
+def assert_one_line(result: subprocess.CompletedProcess[str], *parts: str, status: int = 1) -> None:
     lines = result.stderr.splitlines()
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("pbscastd: ")

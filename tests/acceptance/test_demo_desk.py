@@ -49,6 +49,7 @@ async def demo(place: Path) -> AsyncIterator[str]:
         await playing.communicate()
 
 
+@pytest.mark.timeout(300)
 async def test_an_operators_commands_beside_the_demo(tmp_path: Path) -> None:
     async with demo(tmp_path) as said:
         named = [line.strip(" │") for line in said.splitlines() if "pbscastd audit" in line]

@@ -24,6 +24,7 @@ from pbscast.events import (
     Reason,
 )
 from pbscast.timeline import Timeline
+from pbscast_deploy.report.owner_plots import owner_sections
 from pbscast_deploy.report.page import report_page
 from pbscast_deploy.report.reading import Reading, read_site
 from pbscast_store.drafts import Draft
@@ -123,6 +124,21 @@ async def test_a_page_tells_its_facts(log: Log) -> None:
     assert f"a {first} to {last}" in text
     assert "Gaps in capture" in text
     assert ">cap<" in html
+
+
+async def test_owners_have_plots_of_their_own(log: Log) -> None:
+    await write(log, "a", everything())
+    reading = await read(log, at(100), at(300))
+    (section,) = owner_sections(reading.owners)
+    running, queued = section.drawings
+    drawn = {line.name: max(line.y) for line in running.figure.data}
+    assert {name for name, most in drawn.items() if most} == {"alice", "bob", "carol"}
+    # 2.a runs from before the period until its middle, and nothing else is alice's.
+    alice = next(line for line in running.figure.data if line.name == "alice")
+    assert [sum(alice.y[:60]), sum(alice.y[61:])] == [60, 0]
+    assert {line.name for line in queued.figure.data} >= {"bob", "carol"}
+    html = "".join(report_page(reading, ["a"], NOW))
+    assert "Owners over time" in html
 
 
 async def test_an_empty_period_is_a_page_that_says_so(log: Log) -> None:

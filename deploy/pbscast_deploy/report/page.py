@@ -8,6 +8,7 @@ from datetime import datetime
 from pbscast.plots.figures import gantt, shade
 from pbscast.plots.page import Page, Section, Table, render_page
 from pbscast.plots.parts import bar_label, census_sections, clock, lives_section, moment, period
+from pbscast_deploy.report.owner_plots import owner_sections
 from pbscast_deploy.report.reading import MOST_GAPS, Reading
 
 
@@ -16,7 +17,7 @@ def report_page(reading: Reading, sites: Sequence[str], now: datetime) -> Iterat
     census = reading.census
     shown = census.longest
     title = f"PBS jobs from {clock(census.begin)} to {clock(census.end)}"
-    sections = [*census_sections(census, reading.known_from)]
+    sections = [*census_sections(census, reading.known_from), *owner_sections(reading.owners)]
     if shown:
         sections += [_longest(reading), lives_section(shown, census.lives, census.end)]
     else:

@@ -16,6 +16,7 @@ from pbscast.errors import NotFoundError
 from pbscast.events import EventName, Gap, Kind, Site
 from pbscast.selection import MOST_VALUES, Selection
 from pbscast.timeline import Course, LifeKey
+from pbscast_deploy.report.owners import Owners
 from pbscast_store.log import Log
 from pbscast_store.records import Record
 
@@ -37,8 +38,17 @@ class Reading:
     """The first and the last position of a job's event, by site."""
     gaps: list[Gap] = field(default_factory=list)
     """Times in which capture was not working, as far as they were logged within the period."""
+    owners: Owners = field(init=False)
     known_from: dict[str, datetime] = field(default_factory=dict)
     """By site, when its log began, where that is within the period."""
+
+    def __post_init__(self) -> None:
+        self.owners = Owners(self.census.begin, self.census.end)
+
+    def add(self, course: Course) -> None:
+        """Count a life, as it stood at the period's end."""
+        self.census.add(course, self.census.end)
+        self.owners.add(course, self.census.end)
 
 
 async def read_site(
@@ -57,7 +67,7 @@ async def read_site(
             _count(record, reading, lives)
         told(page[-1].time)
     for course in lives.values():
-        reading.census.add(course, reading.census.end)
+        reading.add(course)
     await _read_gaps(log, site, reading)
 
 
@@ -112,7 +122,7 @@ def _count(record: Record, reading: Reading, lives: dict[LifeKey, Course]) -> No
         return
     course = _observe(record, lives)
     if course.end is not None:
-        reading.census.add(lives.pop(key), reading.census.end)
+        reading.add(lives.pop(key))
 
 
 def _observe(record: Record, lives: dict[LifeKey, Course]) -> Course:
