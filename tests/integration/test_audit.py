@@ -168,6 +168,22 @@ async def test_a_checkpoint_by_another_key_is_refused(
     assert (unchecked.checkpoints, unchecked.is_signature_checked) == (1, False)
 
 
+async def test_who_may_read_the_log_may_verify_it(log_dsn: str) -> None:
+    await write(log_dsn)
+    role = "pbscast_test_auditor"
+    await tamper(
+        log_dsn,
+        f"DROP ROLE IF EXISTS {role}",
+        f"CREATE ROLE {role} LOGIN",
+        f"SELECT pbscast_log.grant_reader('{role}')",
+    )
+    try:
+        (verdict,) = await verify(log_dsn.replace("//postgres@", f"//{role}@"))
+    finally:
+        await tamper(log_dsn, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+    assert verdict.finding is None
+
+
 async def test_a_site_that_nobody_knows(log_dsn: str) -> None:
     with pytest.raises(NotFoundError, match="no such site: nowhere"):
         await verify(log_dsn, site="nowhere")
