@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -94,7 +95,7 @@ def commented_usage(job: str, time: datetime) -> Draft:
 
 async def archive(dsn: str, directory: Path, policy: Policy = KEEP_NOTHING) -> list[Kept]:
     """All that the policy lets go; the directory is made if need be."""
-    directory.mkdir(exist_ok=True)
+    await asyncio.to_thread(directory.mkdir, exist_ok=True)
     return [kept async for kept in keep(dsn, directory, policy, progress=lambda *_: None)]
 
 
