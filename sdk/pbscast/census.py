@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,6 +24,8 @@ BUCKETS: Final = 240
 """Steps of time that a period is divided into."""
 MOST_BARS: Final = 80
 """Lives that are kept to be drawn one by one: those that lasted longest."""
+MOST_EXACT: Final = 500
+"""Lengths of time that are kept one by one, so that their quantiles are exact."""
 
 EDGES: Final = (
     *(1, 10, 30, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400),
@@ -38,33 +40,54 @@ _RATIO: Final = math.log(1.05)
 
 
 class Lengths:
-    """Lengths of time, counted; a quantile is right to a twentieth."""
+    """Lengths of time, counted.
+
+    Quantiles are exact of up to MOST_EXACT, right to a twentieth of more, and never longer than the
+    longest nor shorter than the shortest.
+    """
 
     def __init__(self) -> None:
         self.count = 0
+        self.shortest = timedelta.max
         self.longest = timedelta()
         self.total = timedelta()
         self.bins = [0] * len(EDGE_WORDS)
+        self._each: list[timedelta] = []
         self._fine: Counter[int] = Counter()
 
     def add(self, length: timedelta) -> None:
         """Count one more."""
-        seconds = max(0.0, length.total_seconds())
+        length = max(timedelta(), length)
+        seconds = length.total_seconds()
         self.count += 1
+        self.shortest = min(self.shortest, length)
         self.longest = max(self.longest, length)
         self.total += length
         self.bins[bisect_right(EDGES, seconds)] += 1
         self._fine[round(math.log(seconds) / _RATIO) if seconds >= 0.01 else -100] += 1
+        if self.is_exact:
+            insort(self._each, length)
+        else:
+            self._each.clear()
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a quantile is one of the lengths themselves."""
+        return self.count <= MOST_EXACT
 
     def quantile(self, share: float) -> timedelta | None:
         """Return the length that this share of all does not exceed; None if there are none."""
-        wanted = share * self.count
-        for step, reached in zip(
-            sorted(self._fine), accumulate(n for _, n in sorted(self._fine.items())), strict=True
-        ):
-            if reached >= wanted and reached:
-                return timedelta(seconds=math.exp(step * _RATIO) if step > -100 else 0.0)
-        return None
+        if not self.count:
+            return None
+        if self.is_exact:
+            return self._each[max(0, math.ceil(share * self.count) - 1)]
+        return min(max(self._about(share * self.count), self.shortest), self.longest)
+
+    def _about(self, wanted: float) -> timedelta:
+        steps = sorted(self._fine)
+        reached = accumulate(self._fine[step] for step in steps)
+        step = next(step for step, so_far in zip(steps, reached, strict=True) if so_far >= wanted)
+        return timedelta(seconds=math.exp(step * _RATIO) if step > -100 else 0.0)
 
 
 @dataclass(slots=True)
@@ -75,7 +98,9 @@ class Tally:
     ends: Counter[str] = field(default_factory=Counter)
     """Of those that ended within the period, by reason."""
     waits: Lengths = field(default_factory=Lengths)
-    """From submission to the first run, of those that first ran within the period."""
+    """Queued before the first run, of those that first ran within the period."""
+    held: timedelta = timedelta()
+    """Before the first run held, or waiting for the time they were to start at; of the same."""
     runs: Lengths = field(default_factory=Lengths)
     """Time spent running, of those that ended within the period."""
 
@@ -167,8 +192,9 @@ class Census:
 
     def _count(self, tally: Tally, course: Course) -> None:
         tally.lives += 1
-        if course.waited is not None and self._covers(course.began + course.waited):
+        if course.waited is not None and course.ran_from and self._covers(course.ran_from):
             tally.waits.add(course.waited)
+            tally.held += course.held or timedelta()
         if course.end is not None and course.ended is not None and self._covers(course.ended):
             tally.ends[str(course.end.reason)] += 1
             if course.ran is not None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 RUNNING: Final = frozenset("RSU")
 """States of a job that has its nodes."""
+HELD: Final = frozenset("HW")
+"""States of a job that may not start yet: by a hold, or before the time it is to start at."""
 _USAGE: Final = "resources_used."
 
 
@@ -124,10 +126,28 @@ class Course:
         return total
 
     @property
+    def ran_from(self) -> datetime | None:
+        """When it first ran; None if it never did."""
+        return next((span.begin for span in self.spans if span.state in RUNNING), None)
+
+    @property
     def waited(self) -> timedelta | None:
-        """From its beginning until it first ran; None if it never did or that is not known."""
-        first = next((span for span in self.spans if span.state in RUNNING), None)
-        return first.begin - self.began if first is not None and self.whole else None
+        """How long it could have run before it first did, so without the time that it was held.
+
+        None if it never ran or its beginning is not known.
+        """
+        if self.held is None or self.ran_from is None:
+            return None
+        return self.ran_from - self.began - self.held
+
+    @property
+    def held(self) -> timedelta | None:
+        """Before it first ran: how long it was held or waited for the time it was to start at."""
+        if not self.whole or self.ran_from is None:
+            return None
+        before = (span for span in self.spans if span.begin < self.ran_from)
+        lengths = ((span.end or span.begin) - span.begin for span in before if span.state in HELD)
+        return sum(lengths, timedelta())
 
     @property
     def ran(self) -> timedelta | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pbscast import wire
-from pbscast.census import BUCKETS, Census, Lengths, StateCounts
+from pbscast.census import BUCKETS, MOST_EXACT, Census, Lengths, StateCounts
 from pbscast.handovers import HandOvers
 from pbscast.lives import Difference, Life, Standing, Values
 from pbscast.plots.history import history_page
@@ -305,17 +306,38 @@ def test_counts_in_buckets_add_up_to_the_time_spent(found: list[tuple[str, int, 
         assert seen.get(state, 0) == pytest.approx(seconds, abs=0.01)
 
 
-@given(st.lists(st.floats(0.02, 1e7), min_size=1))
+@given(st.lists(st.floats(0.02, 1e7), min_size=1), st.sampled_from([0.5, 0.9, 1.0]), st.booleans())
 @settings(max_examples=50)
-def test_quantiles_are_right_to_a_twentieth(seconds: list[float]) -> None:
+def test_quantiles_are_exact_of_few_and_right_to_a_twentieth_of_many(
+    seconds: list[float],
+    share: float,
+    many: bool,  # noqa: FBT001
+) -> None:
     lengths = Lengths()
-    for second in seconds:
-        lengths.add(timedelta(seconds=second))
-    middle = lengths.quantile(0.5)
-    assert middle is not None
-    exact = sorted(seconds)[-(-len(seconds) // 2) - 1]
-    assert middle.total_seconds() == pytest.approx(exact, rel=0.05)
-    assert sum(lengths.bins) == lengths.count == len(seconds)
+    times = [timedelta(seconds=second) for second in seconds] * (MOST_EXACT + 1 if many else 1)
+    for time in times:
+        lengths.add(time)
+    found = lengths.quantile(share)
+    assert found is not None
+    exact = sorted(times)[math.ceil(share * len(times)) - 1]
+    assert lengths.is_exact is (len(times) <= MOST_EXACT)
+    assert found == exact or not lengths.is_exact
+    assert found.total_seconds() == pytest.approx(exact.total_seconds(), rel=0.05)
+    assert min(times) <= found <= lengths.longest == max(times)
+    assert sum(lengths.bins) == lengths.count == len(times)
+
+
+def test_time_held_is_no_wait_in_the_queue() -> None:
+    told = story([*held_job(SiteLog("a")), *SiteLog("b").life("1.b")])
+    assert told.courses[1].held == timedelta()
+    held = next(course for course in told.courses if course.key.site == "a")
+    second = timedelta(seconds=1)
+    assert (held.held, held.waited, held.ran_from) == (second, 4 * second, BEGIN + 6 * second)
+    html = page(told)
+    [row] = re.findall(r"<tr><t[dh][^>]*>a</t[dh]>(.*?)</tr>", html)
+    cells = re.sub(r"<[^>]*>", " ", row).split()
+    assert cells == ["1", "1", "1", *["4.0s"] * 3, *["1.0s"] * 5]
+    assert "Ended badly: " in html
 
 
 def test_a_census_counts_what_lies_within() -> None:

@@ -11,13 +11,17 @@ from pbscast.scale import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from pbscast.census import Census, Lengths, Tally
     from pbscast.timeline import Course
 
 MOST_ROWS: Final = 300
 """Of a table of lives."""
+_LIVES: Final = (
+    "Every life counts as one: each subjob, and its array as well, which neither waits nor runs."
+    f" Ended badly: {', '.join(sorted(BAD_REASONS))}. ~ is right to a twentieth, all else exact."
+)
 _MOST_SITES: Final = 12
 _MOST_OWNERS: Final = 20
 
@@ -72,11 +76,16 @@ def census_sections(
 def _lengths_section(census: Census, shown: Sequence[str]) -> Section:
     waits = {site: census.sites[site].waits for site in shown if census.sites[site].waits.count}
     runs = {site: census.sites[site].runs for site in shown if census.sites[site].runs.count}
-    drawings = [lengths("wait from submission to the first run", waits)] if waits else []
+    drawings = [lengths("queued before the first run", waits)] if waits else []
     drawings += [lengths("time running", runs)] if runs else []
     return Section(
         "Queue wait and run times",
-        ["Waits of jobs that first ran in the period; run times of jobs that ended in it."],
+        [
+            "Waited: queued before the first run, of jobs that first ran in the period.",
+            "Held: what else they spent before it, on hold or until the time they were to start.",
+            "Ran: of jobs that ended in the period.",
+            _LIVES,
+        ],
         drawings,
         [_tally_table("Jobs, waits and run times by site", "site", census.sites)],
     )
@@ -85,9 +94,9 @@ def _lengths_section(census: Census, shown: Sequence[str]) -> Section:
 def _tally_sections(census: Census) -> Iterator[Section]:
     order = sorted(census.owners, key=lambda owner: (-census.owners[owner].lives, owner))
     owners = {owner: census.owners[owner] for owner in order[:_MOST_OWNERS]}
-    text = []
+    text = [_LIVES]
     if len(order) > len(owners):
-        text = [f"The {len(owners)} owners with the most jobs, of {len(order)}."]
+        text += [f"The {len(owners)} owners with the most jobs, of {len(order)}."]
     ended = {name: tally for name, tally in owners.items() if tally.ends}
     yield Section(
         "Per owner",
@@ -99,8 +108,8 @@ def _tally_sections(census: Census) -> Iterator[Section]:
 
 def _tally_table(caption: str, what: str, tallies: Mapping[str, Tally]) -> Table:
     heading = (
-        *(what, "jobs", "ended", "of these badly", "waited: median", "90 %", "longest"),
-        *("ran: median", "90 %", "longest", "in all"),
+        *(what, "lives", "ended", "of these badly", "waited: median", "90 %", "longest"),
+        *("held: in all", "ran: median", "90 %", "longest", "in all"),
     )
     rows = [
         (
@@ -109,6 +118,7 @@ def _tally_table(caption: str, what: str, tallies: Mapping[str, Tally]) -> Table
             f"{tally.ends.total():,}",
             f"{sum(tally.ends[reason] for reason in BAD_REASONS):,}",
             *_quantiles(tally.waits),
+            brief(tally.held) if tally.waits.count else "-",
             *_quantiles(tally.runs),
             brief(tally.runs.total) if tally.runs.count else "-",
         )
@@ -118,15 +128,11 @@ def _tally_table(caption: str, what: str, tallies: Mapping[str, Tally]) -> Table
 
 
 def _quantiles(found: Lengths) -> tuple[str, str, str]:
-    return (
-        _about(found.quantile(0.5)),
-        _about(found.quantile(0.9)),
-        brief(found.longest) if found.count else "-",
-    )
-
-
-def _about(length: timedelta | None) -> str:
-    return "-" if length is None else f"~{brief(length)}"
+    if not found.count:
+        return "-", "-", "-"
+    about = "" if found.is_exact else "~"
+    middle, most = (brief(found.quantile(share) or found.longest) for share in (0.5, 0.9))
+    return f"{about}{middle}", f"{about}{most}", brief(found.longest)
 
 
 def lives_section(courses: Sequence[Course], count: int, now: datetime) -> Section:
