@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
 
@@ -94,9 +94,11 @@ class SiteWriter:
     async def _plan(self, drafts: Sequence[Draft]) -> Plan:
         """After all that was planned before, whether or not it has been written by now."""
         heads = await self._heads_of(drafts)
-        if drafts:
-            self._logged = max(self._logged, self._lease.clock.now())
-        planned = plan(drafts, heads, self._tail, self._logged)
+        planned = plan(drafts, heads, self._tail, max(self._logged, self._lease.clock.now()))
+        if planned.events:
+            self._logged = planned.logged
+        else:  # the site's row says when its last event was logged
+            planned = replace(planned, logged=self._logged)
         self._tail = planned.tail
         self._heads.update(planned.heads, planned.tail.position)
         return planned

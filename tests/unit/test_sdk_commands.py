@@ -30,6 +30,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["history"], "of which jobs? Give a JOBID, or at least one filter"),
         (["history", "19.a", "--since", "1h", "--until", "2h"], "the range is empty"),
         (["history", "19.a", "--html", "x", "--json"], "exclude one another"),
+        (["history", "19.a", "--verbose", "--json"], "exclude one another"),
+        (["history", "--owner", "bob", "--verbose"], "--verbose tells of given jobs"),
         (["history", "19.a", "--html", "/no/x.html"], "/no/x.html: cannot be written: No such"),
         (["history", "19.a", "--html", "/tmp"], "/tmp: cannot be written: Is a directory"),
         (["jobs", "--exit-status", "one"], "'--exit-status'"),

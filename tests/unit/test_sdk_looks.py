@@ -18,6 +18,7 @@ from rich.console import Console
 
 from pbscast import wire
 from pbscast.census import BUCKETS, MOST_EXACT, Census, Lengths, StateCounts
+from pbscast.events import Provenance
 from pbscast.handovers import HandOvers
 from pbscast.lives import Difference, Life, Standing, Values
 from pbscast.plots.history import history_page
@@ -25,6 +26,7 @@ from pbscast.story import Story
 from pbscast.terminal.moments import put_difference, put_in_full, put_lives, put_standings
 from pbscast.terminal.overview import MOST_ROWS
 from pbscast.terminal.paper import Paper
+from pbscast.terminal.steps import clocks
 from pbscast.terminal.telling import tell
 
 NOW = BEGIN + timedelta(minutes=5)
@@ -100,13 +102,78 @@ def test_a_story_in_a_pipe_is_plain_lines() -> None:
     told = [line[12:] for line in lines[-7:]]
     assert told == [
         "submit    H    held by user",
-        "state     H→Q  hold by user released  +1",
-        "move      Q    queue workq → batch  +1",
+        "state     H→Q  hold by user released  mtime",
+        "move      Q    queue workq → batch  queue",
         "modify    Q    Priority 5",
         "modify    Q    Priority 5 → 9",
         "state     Q→R  42",
         "finalize  F    failed, exit status 271 (SIGTERM)",
     ]
+
+
+def test_no_line_says_only_how_many_attributes_changed() -> None:
+    site = SiteLog("a")
+    names = {f"name{number}": "x" for number in range(34)}
+    messages = [
+        site.job("7.a", "submit", state="Q", changed={"mtime": "1", **names}),
+        site.job("7.a", state="Q", substate=11, changed={"qtime": "1"}),
+    ]
+    sheet, wide = Sheet(60), Sheet(400)
+    tell(story(messages, "7.a"), sheet, NOW)
+    tell(story(messages, "7.a"), wide, NOW)
+    submit, state = sheet.lines[-2:]
+    assert submit.endswith("  name0, name1 and 33 more")
+    assert len(submit) <= 60
+    assert state.endswith("11  qtime")
+    assert wide.lines[-2].endswith(", name33, mtime")
+
+
+def test_in_full_every_event_tells_all_its_values_and_its_place() -> None:
+    site = SiteLog("a")
+    long = "x" * 300
+    messages = [
+        site.job("7.a", "submit", state="Q", changed={"Priority": "0", "Variable_List": long}),
+        site.job("7.a", "modify", state="Q", changed={"Priority": "5"}, removed=("depend",)),
+        site.job("7.a", state="R", old_state="Q", substate=42, old_substate=10),
+        site.job("7.a", "finalize", reason="failed", exit_status=3, usage={"mem": "1kb"}),
+    ]
+    told = story(messages, "7.a")
+    entries = told.courses[0].entries
+    guessed = entries[1].event.model_copy(update={"provenance": Provenance.RESYNC})
+    entries[1] = entries[1]._replace(event=guessed)
+    sheet, reverse = Sheet(), Sheet()
+    tell(told, sheet, NOW, in_full=True)
+    tell(told, reverse, NOW, in_full=True, newest_first=True)
+    lines = [line[12:] if line[2:4].isdigit() else line for line in sheet.lines[-10:]]
+    assert lines == [
+        "submit  Q  position 1",
+        "      Priority 0",
+        f"      Variable_List {long}",
+        "modify  Q  position 2  known from resync",
+        "      Priority 0 → 5",
+        "      depend removed",
+        "state  Q→R  10→42  position 3",
+        "finalize  F  position 4",
+        "      failed, exit status 3",
+        "      used mem 1kb",
+    ]
+    assert "submit  Q  position 1" in reverse.lines[-3]
+
+
+def test_times_of_events_can_be_told_apart_and_have_a_zone() -> None:
+    ms = timedelta(milliseconds=1)
+    far = timedelta(hours=30)
+    one, two = BEGIN, BEGIN + far
+    plain = [f"{time.astimezone():%H:%M:%S}" for time in (one, one + 2000 * ms)]
+    assert clocks([one, one + 2000 * ms]) == plain
+    assert [text[-4:] for text in clocks([one, one + 7 * ms])] == [".000", ".007"]
+    assert clocks([one, two]) == [f"{time.astimezone():%Y-%m-%d %H:%M:%S}" for time in (one, two)]
+    assert clocks([]) == []
+    sheet = Sheet()
+    tell(story(SiteLog("a").life("7.a"), "7.a"), sheet, NOW)
+    began = (BEGIN + 1000 * ms).astimezone().isoformat(" ", "seconds")
+    assert re.fullmatch(r".*[+-]\d\d:\d\d", began)
+    assert f"began {began}" in sheet.lines[2]
 
 
 def test_the_newest_first() -> None:
@@ -265,6 +332,14 @@ def test_one_job_in_full() -> None:
     assert sheet.lines[2] == "  Priority       5"
     assert sheet.lines[4].startswith("  big            (too large")
     assert "\x1b" not in sheet.text
+
+
+def test_a_difference_names_what_it_does_not_show() -> None:
+    sheet = Sheet(140)
+    changed = {name: Values("1", "2") for name in ("a", "b", "c", "d", "e", "mtime")}
+    both = Difference(before=standing(), after=standing(), changed=changed)
+    put_difference(both, sheet, in_full=False)
+    assert sheet.lines[0].endswith("d 1 → 2  e, mtime")
 
 
 def test_differences() -> None:

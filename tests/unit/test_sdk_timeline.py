@@ -186,7 +186,7 @@ def test_substates_and_usage_are_read_as_one_step() -> None:
         )
     )
     submit, run, usage = steps_of(course.entries)
-    assert (submit.hidden, submit.alterations) == (1, [])
+    assert (submit.others, submit.alterations) == (["Job_Name"], [])
     assert (run.states, run.substates, run.count) == (["Q", "R"], [41, 42], 2)
     assert usage.count == 4
     assert usage.alterations == [Alteration("resources_used.cput", None, "00:00:03")]

@@ -65,6 +65,12 @@ def history_command(  # noqa: PLR0913 - one parameter for each option of the com
     until: Until = None,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="The latest first.")] = False,
     events: Annotated[bool, typer.Option("--events", help="One plain line an event.")] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", help="Of each JOBID every event: all values, old and new, and positions."
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One CloudEvents object a line, as on NATS.")
     ] = False,
@@ -75,7 +81,7 @@ def history_command(  # noqa: PLR0913 - one parameter for each option of the com
     """Tell what became of a job: of an array with its subjobs, of a moved job at each site.
 
     Without a JOBID: of all jobs for which every given filter holds, a bar each; where they are more
-    than the screen has lines, a bar for several.
+    than a hundred, a bar for several.
     """
     selection: SelectionOptions = {
         "sites": site or None,
@@ -90,8 +96,10 @@ def history_command(  # noqa: PLR0913 - one parameter for each option of the com
 
     async def work() -> None:
         asked = _Question.of(job_ids or [], selection, since, until, newest_first=newest_first)
-        if sum((events, as_json, html is not None)) > 1:
-            raise UsageError("--events, --json and --html exclude one another")
+        if sum((events, verbose, as_json, html is not None)) > 1:
+            raise UsageError("--events, --verbose, --json and --html exclude one another")
+        if verbose and not job_ids:
+            raise UsageError("--verbose tells of given jobs: give a JOBID")
         if html is not None:
             await _draw(asked, html, servers, creds)
             return
@@ -99,7 +107,7 @@ def history_command(  # noqa: PLR0913 - one parameter for each option of the com
             if as_json or events:
                 await _print_events(asked.read(client), EventLines(as_json=as_json, with_date=True))
             else:
-                await _tell(asked, client)
+                await _tell(asked, client, in_full=verbose)
 
     run(work())
 
@@ -162,9 +170,10 @@ async def _print_events(items: AsyncIterator[Recorded], lines: EventLines) -> No
         lines.put(recorded.event, recorded.body)
 
 
-async def _tell(asked: _Question, client: Client) -> None:
+async def _tell(asked: _Question, client: Client, *, in_full: bool) -> None:
     story = await asked.story(client)
-    tell(story, Paper(), datetime.now(UTC), newest_first=asked.newest_first)
+    now = datetime.now(UTC)
+    tell(story, Paper(), now, newest_first=asked.newest_first, in_full=in_full)
 
 
 async def _draw(asked: _Question, path: Path, servers: str | None, creds: str | None) -> None:

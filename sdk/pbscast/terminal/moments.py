@@ -10,7 +10,7 @@ from rich.text import Text
 from pbscast.palette import BAD_REASONS, STATE_STYLES, state_word
 from pbscast.render import printable
 from pbscast.scale import brief
-from pbscast.terminal.steps import BOOKKEEPING, describe, shorten
+from pbscast.terminal.steps import BOOKKEEPING, describe, describe_others, shorten
 from pbscast.terminal.tables import Cell, Column, put_table
 from pbscast.timeline import Alteration
 
@@ -139,9 +139,10 @@ def put_difference(difference: Difference, paper: Paper, *, in_full: bool) -> No
     shown = changes if in_full else [item for item in changes if item.name not in BOOKKEEPING]
     if not in_full:
         words = [_words(item, paper) for item in shown[:_MOST_CHANGES]]
-        more = len(changes) - len(words)
         line.append("".join(f"  {word}" for word in words))
-        line.append(f"  +{more}" if more else "", "dim")
+        others = [item.name for item in [*shown, *changes] if item not in shown[:_MOST_CHANGES]]
+        more = describe_others(list(dict.fromkeys(others)), paper.width - len(line) - 2)
+        line.append(f"  {printable(more)}" if more else "", "dim")
     line.rstrip()
     paper.put(line)
     for item in shown if in_full else ():

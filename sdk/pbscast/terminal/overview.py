@@ -12,9 +12,10 @@ from pbscast.palette import BAD_REASONS, STATE_STYLES, state_order
 from pbscast.render import printable
 from pbscast.scale import Scale, brief, cells
 from pbscast.terminal.bar import axis, bar, key, letters, scale_of
+from pbscast.terminal.layout import put_wrapped
 from pbscast.terminal.paper import NARROW
 from pbscast.terminal.steps import describe_end
-from pbscast.terminal.story import end_style, put_wrapped
+from pbscast.terminal.story import end_style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from pbscast.events import Change, EventName, Finalize, ObjectPayload
@@ -52,8 +53,8 @@ class Step:
     count: int = 1
     alterations: list[Alteration] = field(default_factory=list)
     """Those worth reading."""
-    hidden: int = 0
-    """How many others there were."""
+    others: list[str] = field(default_factory=list)
+    """The names of the rest that changed, PBS's own bookkeeping last."""
     finalize: Finalize | None = None
 
 
@@ -88,7 +89,8 @@ def _step(entry: Entry, queue: str | None) -> Step:
         if event.event is EventName.MOVE:
             step.queues = [name for name in (queue, event.queue) if name is not None]
         step.alterations = [item for item in entry.alterations if _is_notable(entry, item)]
-        step.hidden = len(entry.alterations) - len(step.alterations)
+        rest = [item.name for item in entry.alterations if item not in step.alterations]
+        step.others = sorted(rest, key=BOOKKEEPING.__contains__)
     if isinstance(event, Finalize):
         step.finalize = event
     return step
@@ -102,6 +104,21 @@ def _is_notable(entry: Entry, item: Alteration) -> bool:
     if item.name == "run_count" and item.old is None:
         return False
     return item.name not in BOOKKEEPING and item.old != item.new
+
+
+def clocks(times: Sequence[datetime]) -> list[str]:
+    """Return local times of day for a column.
+
+    With milliseconds where neighbours share a second, with the date where it is not one for all.
+    """
+    local = [time.astimezone() for time in times]
+    seconds = [f"{time:%Y-%m-%d %H:%M:%S}" for time in local]
+    fine = any(one == other for one, other in pairwise(seconds))
+    date = any(one[:10] != other[:10] for one, other in pairwise(seconds))
+    return [
+        f"{text if date else text[11:]}{f'.{time.microsecond // 1000:03}' if fine else ''}"
+        for text, time in zip(seconds, local, strict=True)
+    ]
 
 
 def _belong_together(one: Step, other: Step) -> bool:
@@ -121,13 +138,16 @@ def _belong_together(one: Step, other: Step) -> bool:
 def _merge(one: Step, other: Step) -> None:
     one.end = max(one.end, other.end)
     one.count += other.count
-    one.hidden += other.hidden
+    others = dict.fromkeys((*one.others, *other.others))
     one.substates += [number for number in other.substates if number not in one.substates[-1:]]
     merged = {item.name: item for item in one.alterations}
     for item in other.alterations:
         first = merged.get(item.name, item)
         merged[item.name] = item._replace(old=first.old)
     one.alterations = list(merged.values())
+    one.others = sorted(
+        (name for name in others if name not in merged), key=BOOKKEEPING.__contains__
+    )
 
 
 def describe(item: Alteration, arrow: str, more: str) -> str:
@@ -167,6 +187,27 @@ def shorten(value: str, more: str) -> str:
     if len(value) <= _LONGEST:
         return value
     return f"{value[: _LONGEST - 12]}{more} ({len(value)} letters)"
+
+
+def describe_others(names: Sequence[str], room: int) -> str:
+    """Return what else changed: as many names as there is room for, but one at least."""
+    for count in range(len(names), 0, -1):
+        more = f" and {len(names) - count} more" if count < len(names) else ""
+        words = f"{', '.join(names[:count])}{more}"
+        if len(words) <= room:
+            return words
+    return words if names else ""
+
+
+def describe_fully(item: Alteration, arrow: str) -> str:
+    """Return an attribute's change with both values whole: ``Priority 0 → 10``."""
+    if item.new is None:
+        return f"{item.name} {item.old or ''} removed".replace("  ", " ")
+    return (
+        f"{item.name} {item.new}"
+        if item.old is None
+        else f"{item.name} {item.old} {arrow} {item.new}"
+    )
 
 
 def describe_end(end: Finalize) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rich.padding import Padding
 from rich.table import Table
@@ -12,8 +12,18 @@ from pbscast.palette import BAD_REASONS, STATE_STYLES
 from pbscast.render import printable
 from pbscast.scale import brief
 from pbscast.terminal.bar import axis, bar, durations, scale_of
+from pbscast.terminal.entries import put_entries
+from pbscast.terminal.layout import INDENT, put_wrapped
 from pbscast.terminal.paper import NARROW
-from pbscast.terminal.steps import Step, describe, describe_end, describe_usage, steps_of
+from pbscast.terminal.steps import (
+    Step,
+    clocks,
+    describe,
+    describe_end,
+    describe_others,
+    describe_usage,
+    steps_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,15 +34,23 @@ if TYPE_CHECKING:
     from pbscast.terminal.paper import Paper
     from pbscast.timeline import Course
 
-_INDENT: Final = 2
 
+def tell_course(
+    course: Course,
+    paper: Paper,
+    now: datetime,
+    *,
+    newest_first: bool = False,
+    in_full: bool = False,
+) -> None:
+    """Print one life: its header, bar, durations, and its steps in order.
 
-def tell_course(course: Course, paper: Paper, now: datetime, *, newest_first: bool = False) -> None:
-    """Print one life: its header, bar, durations, and its steps in order."""
+    In full: instead of the steps each event with all that it changed.
+    """
     for place, text in enumerate(_header(course, now)):
-        put_wrapped(text, paper, indent=_INDENT if place else 0)
+        put_wrapped(text, paper, indent=INDENT if place else 0)
     if course.spans:
-        scale = scale_of([course], paper.width - _INDENT - 2, now)
+        scale = scale_of([course], paper.width - INDENT - 2, now)
         line = bar(course.spans, scale, paper)
         if course.end is None:
             line.append(f" {paper.glyphs.arrow}", "dim")
@@ -42,6 +60,9 @@ def tell_course(course: Course, paper: Paper, now: datetime, *, newest_first: bo
         usage = describe_usage(sorted(course.usage.items()))
         put_wrapped(Text().append("used ", "dim").append(printable(usage)), paper)
     paper.put("")
+    if in_full:
+        put_entries(course.entries[::-1] if newest_first else course.entries, paper)
+        return
     steps = steps_of(course.entries)
     _put_steps(steps[::-1] if newest_first else steps, paper)
 
@@ -85,22 +106,13 @@ def _facts(*facts: tuple[str, str | None]) -> Text:
 
 
 def _moment(time: datetime) -> str:
-    return f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
-
-
-def put_wrapped(text: Text, paper: Paper, *, indent: int = _INDENT) -> None:
-    """Print a text that begins with an indent, also where a terminal breaks it."""
-    if paper.wraps:
-        paper.console.print(Padding(text, (0, 0, 0, indent)), soft_wrap=False)
-    else:
-        paper.put(Text(" " * indent).append_text(text))
+    return time.astimezone().isoformat(" ", "seconds")
 
 
 def _put_steps(steps: list[Step], paper: Paper) -> None:
     if not steps:
         return
-    with_date = steps[0].begin.astimezone().date() != steps[-1].end.astimezone().date()
-    rows = [(_when(step, with_date=with_date), _what(step, paper), step) for step in steps]
+    times = clocks([step.begin for step in steps])
     states = max(len(_states(step, paper)) for step in steps)
     names = max(len(step.event) for step in steps)
     heads = [
@@ -108,9 +120,10 @@ def _put_steps(steps: list[Step], paper: Paper) -> None:
         .append(f"  {when}  ", "dim")
         .append(f"{step.event:{names}}  ")
         .append(_states(step, paper).ljust(states), _state_style(step))
-        for when, _, step in rows
+        for when, step in zip(times, steps, strict=True)
     ]
-    _lay_out(heads, [what for _, what, _ in rows], paper)
+    room = paper.width - (4 if paper.width < NARROW else len(heads[0]) + 2)
+    _lay_out(heads, [_what(step, paper, room) for step in steps], paper)
 
 
 def _lay_out(heads: list[Text], details: list[Text], paper: Paper) -> None:
@@ -133,10 +146,6 @@ def _lay_out(heads: list[Text], details: list[Text], paper: Paper) -> None:
         paper.console.print(table, soft_wrap=False)
 
 
-def _when(step: Step, *, with_date: bool) -> str:
-    return f"{step.begin.astimezone():{'%m-%d %H:%M:%S' if with_date else '%H:%M:%S'}}"
-
-
 def _states(step: Step, paper: Paper) -> str:
     return printable(paper.glyphs.arrow.join(step.states))
 
@@ -145,18 +154,20 @@ def _state_style(step: Step) -> str:
     return STATE_STYLES.get(step.states[-1], "") if step.states else ""
 
 
-def _what(step: Step, paper: Paper) -> Text:
+def _what(step: Step, paper: Paper, room: int) -> Text:
     glyphs = paper.glyphs
     if step.finalize is not None:
         return Text(printable(describe_end(step.finalize)), end_style(step.finalize))
     text = Text()
     if step.count > 1 and not step.substates:
-        text.append(f"{step.count} times until {_when(step, with_date=False)}  ", "dim")
+        text.append(f"{step.count} times until {clocks([step.begin, step.end])[1]}  ", "dim")
     text.append(glyphs.arrow.join(map(str, step.substates)), "dim")
     parts = [f"queue {f' {glyphs.arrow} '.join(step.queues)}"] if step.queues else []
     parts += [describe(item, glyphs.arrow, glyphs.more) for item in step.alterations]
     for part in parts:
         text.append("  " if text else "").append(printable(part))
-    if step.hidden:
-        text.append(f"  +{step.hidden}" if text else f"+{step.hidden}", "dim")
+    gap = "  " if text else ""
+    others = describe_others(step.others, room - len(text) - len(gap))
+    if others:
+        text.append(f"{gap}{printable(others)}", "dim")
     return text

@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     from pbscast.timeline import Course
 
 
-def tell(story: Story, paper: Paper, now: datetime, *, newest_first: bool = False) -> None:
-    """Print the jobs asked for by id in full, any others as a bar each."""
+def tell(
+    story: Story,
+    paper: Paper,
+    now: datetime,
+    *,
+    newest_first: bool = False,
+    in_full: bool = False,
+) -> None:
+    """Print the jobs asked for by id step by step, in full event by event; others as a bar each."""
     if not story.ids:
         courses = story.courses
         tell_courses(courses[::-1] if newest_first else courses, paper, now)
@@ -25,7 +32,8 @@ def tell(story: Story, paper: Paper, now: datetime, *, newest_first: bool = Fals
         courses = [course for course in story.told if course.key.id == job_id]
         if number:
             paper.put("")
-        _tell_job(story, courses[::-1] if newest_first else courses, paper, now, newest_first)
+        ordered = courses[::-1] if newest_first else courses
+        _tell_job(story, ordered, paper, now, newest_first=newest_first, in_full=in_full)
         if subjobs := story.subjobs(job_id):
             paper.put("")
             tell_subjobs(subjobs, paper, now)
@@ -36,7 +44,9 @@ def _tell_job(
     courses: list[Course],
     paper: Paper,
     now: datetime,
-    newest_first: bool,  # noqa: FBT001 - handed on
+    *,
+    newest_first: bool,
+    in_full: bool,
 ) -> None:
     after: Course | None = None
     for course in courses:
@@ -46,5 +56,5 @@ def _tell_job(
                 paper.put("")
             else:
                 tell_hand_over(arrival, paper)
-        tell_course(course, paper, now, newest_first=newest_first)
+        tell_course(course, paper, now, newest_first=newest_first, in_full=in_full)
         after = course

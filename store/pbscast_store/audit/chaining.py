@@ -9,7 +9,16 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Never
 
 from pbscast_store.audit.findings import Broken, Finding
-from pbscast_store.audit.lines import UNCHAINED, canonical, digest_of, prefix, thinned_canonical
+from pbscast_store.audit.lines import (
+    UNCHAINED,
+    canonical,
+    columns,
+    describe,
+    digest_of,
+    moment,
+    prefix,
+    thinned_canonical,
+)
 from pbscast_store.chain import GENESIS
 
 if TYPE_CHECKING:
@@ -69,9 +78,9 @@ class Chaining:
                 position, _, logged, _ = line.split(b"\t", 3)
                 number = last + 1
                 if position != b"%d" % number or number > limit:
-                    self._misplaced(number, int(position))
+                    self._misplaced(number, int(position), line)
                 if logged != now:
-                    self._pass_time(number, now, logged)
+                    self._pass_time(number, now, logged, line)
                     now = logged
                 if number > chained_after:
                     thinned = thinned_canonical(beginning, line) if are_archived else None
@@ -80,9 +89,9 @@ class Chaining:
                     if thinned:
                         self._unwritten[number] = digest
                     elif not line.endswith(b"\t" + hexlify(digest)):
-                        self._forged(number, digest, line)
+                        self._forged(number, digest, lines)
                 elif not line.endswith(_UNCHAINED_END):
-                    raise self._broken(number, "digest", "none before the chain began", "one")
+                    self._chained_early(number, line)
                 last = number
         finally:
             self.position, self._logged = last, now
@@ -92,36 +101,81 @@ class Chaining:
         """All events were taken."""
         head = self._head
         if self.position < head.position:
-            raise self._broken(self.position + 1, "event", "one", "none: the log is cut")
+            text = f"the log is cut: events from here to {head.position} are missing"
+            raise self._broken(self.position + 1, text)
         if self._digest != head.digest:
-            raise self._broken(head.position, "head", self._digest.hex(), head.digest.hex())
+            text = (
+                "the site's row does not fit the last event: one of them was changed (digest"
+                f" {head.digest.hex()} in the row, {self._digest.hex()} by the events)"
+            )
+            raise self._broken(head.position, text)
         if self._logged and int(self._logged) != head.logged:
-            found = str(head.logged)
-            raise self._broken(head.position, "head's time", self._logged.decode(), found)
+            text = (
+                f"the site's row was changed: the last event was logged at {moment(self._logged)},"
+                f" not at {moment(head.logged)}"
+            )
+            raise self._broken(head.position, text)
         if self._signed:
-            lost = self._signed[-1].position
-            raise self._broken(self.position + 1, f"events up to {lost}, as signed", "some", "none")
+            made = self._signed[-1]
+            text = f"the log is cut: checkpoint {made.number} was signed up to {made.position}"
+            raise self._broken(self.position + 1, text)
 
-    def _misplaced(self, expected: int, found: int) -> Never:
+    def _misplaced(self, expected: int, found: int, line: bytes) -> Never:
         if found == expected:
-            raise self._broken(expected, "event", "none after the head of the log", "one")
+            text = f"the row was inserted: by the site's row the log ends at {self._head.position}"
+            raise self._broken(found, text, line)
         if found < expected:
-            raise self._broken(found, "position", "one event", "another with the same position")
-        raise self._broken(expected, "position", f"event {expected}", f"event {found} next")
+            text = "a row was inserted: there are two with this position"
+            raise self._broken(found, text, line)
+        following = describe(columns(line))
+        raise self._broken(expected, f"the row is missing; the next is {found} ({following})")
 
-    def _pass_time(self, position: int, before: bytes, now: bytes) -> None:
+    def _pass_time(self, position: int, before: bytes, now: bytes, line: bytes) -> None:
         if before and int(now) < int(before):
-            expected = f"{before.decode()} or later"
-            raise self._broken(position, "time of logging", expected, now.decode())
+            text = (
+                f"the row was changed after it was logged, or swapped: logged at {moment(now)},"
+                f" earlier than the one before it at {moment(before)}"
+            )
+            raise self._broken(position, text, line)
 
-    def _forged(self, position: int, digest: bytes, line: bytes) -> Never:
-        raise self._broken(position, "digest", digest.hex(), digest_of(line).decode())
+    def _chained_early(self, position: int, line: bytes) -> Never:
+        text = (
+            "the row was changed after it was logged, or the site's row: it has a digest, though"
+            f" the chain began only after {self._chained_after}"
+        )
+        raise self._broken(position, text, line)
+
+    def _forged(self, position: int, digest: bytes, lines: Sequence[bytes]) -> Never:
+        index = position - self.position - 1
+        line, before = lines[index], self._digest
+        if index and not lines[index - 1].endswith(_UNCHAINED_END):
+            before = unhexlify(digest_of(lines[index - 1]))
+        if (other := self._rightful(before, lines[index:])) is not None:
+            text = f"the row that was logged here is at {other} now: rows were swapped or inserted"
+            raise self._broken(position, text, line)
+        text = (
+            f"the row was changed after it was logged (digest {digest_of(line).decode()} in the"
+            f" row, {digest.hex()} by what it says)"
+        )
+        raise self._broken(position, text, line)
+
+    def _rightful(self, before: bytes, lines: Sequence[bytes]) -> int | None:
+        """Where the row is that belongs in the place of the first of these lines, if among them."""
+        place, *_ = lines[0].split(b"\t", 1)
+        for line in lines[1:]:
+            position, rest = line.split(b"\t", 1)
+            moved = b"%b\t%b" % (place, rest)
+            digest = sha256(before + sha256(canonical(self._prefix, moved)).digest()).digest()
+            if hexlify(digest) in {digest_of(line), digest_of(lines[0])}:
+                return int(position)
+        return None
 
     def _compare_signed(self, first: int, lines: Sequence[bytes]) -> None:
         while self._signed and self._signed[-1].position <= self.position:
             signed = self._signed.pop()
             if signed.position < first:
-                raise self._broken(1, "checkpoint", "a position", str(signed.position))
+                text = f"checkpoint {signed.number} was changed: its position is {signed.position}"
+                raise self._broken(1, text)
             self._compare(signed, lines[signed.position - first])
         self._unwritten.clear()
 
@@ -130,14 +184,20 @@ class Chaining:
         stored = GENESIS if digest == UNCHAINED else unhexlify(digest)
         stored = self._unwritten.get(signed.position, stored)
         logged = int(line.split(b"\t", 3)[2])
+        began = self._head.chained_after
         for what, wanted, found in (
             ("digest", signed.digest.hex(), stored.hex()),
-            ("time of logging", str(signed.logged), str(logged)),
-            ("beginning of the chain", str(signed.chained_after), str(self._head.chained_after)),
+            ("time of logging", moment(signed.logged), moment(logged)),
+            ("beginning of the chain", str(signed.chained_after), str(began)),
         ):
             if wanted != found:
-                text = f"{what} of the log up to here, as checkpoint {signed.number} was signed"
-                raise self._broken(signed.position, text, wanted, found)
+                text = (
+                    f"the log up to here is not the one that checkpoint {signed.number} was signed"
+                    f" for: it was rewritten, or the checkpoint was ({what} {found} in the log,"
+                    f" {wanted} in the checkpoint)"
+                )
+                raise self._broken(signed.position, text, line)
 
-    def _broken(self, position: int, what: str, expected: str, found: str) -> Broken:
-        return Broken(Finding(self._head.site, position, what, expected, found))
+    def _broken(self, position: int, text: str, line: bytes | None = None) -> Broken:
+        about = "" if line is None else describe(columns(line))
+        return Broken(Finding(self._head.site, position, text, about))

@@ -119,24 +119,26 @@ def examine(
     """What a site's checkpoints lack by themselves: a number, or one that was exported."""
     for number, made in enumerate(stored, 1):
         if made.number != number:
-            what = f"checkpoint {number}"
-            yield Finding(site, made.position, what, "one", f"checkpoint {made.number} next")
+            text = f"checkpoint {number} was removed; the next is {made.number}"
+            yield Finding(site, made.position, text)
             break
     within = {made.number: made for made in stored}
     for made in exported:
         if within.get(made.number) != made:
-            found = "another" if made.number in within else "none"
-            what = f"checkpoint {made.number} in the log"
-            yield Finding(site, made.position, what, "the one that was exported", found)
+            change = "is another" if made.number in within else "is missing"
+            text = f"checkpoint {made.number}, which was exported, {change} in the log"
+            yield Finding(site, made.position, text)
 
 
 def check_signature(made: Checkpoint, keys: PublicKeys) -> Finding | None:
     """What is wrong with the signature of a checkpoint."""
     if keys.verify(made.key_id, made.signature, made.canonical):
         return None
-    what = f"signature of checkpoint {made.number}"
-    found = "another" if made.key_id in keys else f"one by the key {made.key_id}"
-    return Finding(made.site, made.position, what, f"one by the key {keys}", found)
+    if made.key_id in keys:
+        text = f"checkpoint {made.number} was changed or forged: its signature is not of {keys}"
+    else:
+        text = f"checkpoint {made.number} was signed with the key {made.key_id}, not with {keys}"
+    return Finding(made.site, made.position, text)
 
 
 def write_file(path: Path, exported: Sequence[Checkpoint]) -> None:

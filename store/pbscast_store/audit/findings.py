@@ -13,15 +13,14 @@ class Finding:
     site: str
     position: int
     """The event that fails; of a row beside the log, the last event that it should tell of."""
-    what: str
-    expected: str
-    found: str
+    text: str
+    """What it means, in a sentence."""
+    about: str = ""
+    """What is known of the event, or of the object whose row fails."""
 
     def __str__(self) -> str:
-        return (
-            f"{self.site}:{self.position}: {self.what}: expected {self.expected},"
-            f" found {self.found}"
-        )
+        about = f" ({self.about})" if self.about else ""
+        return f"{self.site}:{self.position}{about}: {self.text}"
 
 
 UNREADABLE: Final = (TypeError, AttributeError, KeyError, ValueError)

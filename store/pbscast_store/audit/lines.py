@@ -8,6 +8,8 @@ those, the canonical form of the event with tabs in place of NULs.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +38,7 @@ UNCHAINED: Final = rb"\N"
 THINNED: Final = b"#"
 """In an archive's line, before the hash that stands for a payload which was thinned out."""
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
 _MEANING: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
@@ -45,6 +48,33 @@ def unescape(value: bytes) -> bytes:
     if value.count(b"\\") == 2 * value.count(b"\\\\"):
         return value.replace(b"\\\\", b"\\")
     return _ESCAPE.sub(lambda match: _MEANING.get(match[1], match[1]), value)
+
+
+def columns(line: bytes) -> list[bytes]:
+    """The values of a line as they are stored."""
+    values = line.split(b"\t")
+    return [unescape(value) for value in values] if b"\\" in line else values
+
+
+def describe(values: Sequence[bytes]) -> str:
+    """An event in a few words, such as `job 9.sitea, state, 2026-11-22T09:36:57Z`."""
+    kind, name, event = (_printable(values[index]) for index in (KIND, ID, EVENT))
+    return f"{kind} {name}, {event}, {moment(values[TIME])}"
+
+
+def moment(microseconds: bytes | int) -> str:
+    """Microseconds since 1970-01-01 UTC as a date and a time."""
+    try:
+        time = _EPOCH + timedelta(microseconds=int(microseconds))
+    except OverflowError:
+        return f"{int(microseconds)} µs after 1970"
+    return f"{time.replace(tzinfo=None).isoformat()}Z"
+
+
+def _printable(value: bytes) -> str:
+    """In one line, whatever somebody wrote into the row."""
+    text = value.decode(errors="replace")
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def prefix(site: str) -> bytes:

@@ -62,17 +62,17 @@ class Settler:
                 try:
                     self._compare(life, row, is_all_told=is_all_told)
                 except UNREADABLE as error:
-                    expected = "one that pbscast writes"
-                    raise self._broken(life, "the object's row", expected, error) from error
+                    text = f"pbscast cannot have written its row in object: {error}"
+                    raise self._broken(life, text) from error
 
     def _compare(self, life: ToldLife, row: asyncpg.Record, *, is_all_told: bool) -> None:
         latest = row["o_incarnation"]
         if not self._story.is_last(life):
             self._compare_past(life, row, is_all_told=is_all_told)
         elif latest is None:
-            raise self._broken(life, "the object's row", "one", "none")
+            raise self._broken(life, "its row in object was removed: events tell of it")
         elif latest < life.incarnation or (is_all_told and latest > life.incarnation):
-            raise self._broken(life, "the object's incarnation", life.incarnation, latest)
+            raise self._unlike(life, "object", f"incarnation is {latest}, not {life.incarnation}")
         elif latest == life.incarnation:
             self._compare_latest(life, row, is_all_told=is_all_told)
         elif life.is_gone:
@@ -90,7 +90,7 @@ class Settler:
         self._compare_rows(life, "object", self._as_object(life), row, "o_")
         if wrong := [name for name in differing if not life.may_differ(name)]:
             names = ", ".join(sorted(wrong))
-            raise self._broken(life, "the object's attributes", "as the events tell", names)
+            raise self._unlike(life, "object", f"attributes differ: {names}")
         self._compare_life(life, row)
         self._story.forget(life)
 
@@ -102,8 +102,8 @@ class Settler:
     def _compare_life(self, life: ToldLife, row: asyncpg.Record) -> None:
         ended, found = life.ended is not None, row["l_first_position"] is not None
         if ended != found:
-            expected = "one: it has ended" if ended else "none: it has not ended"
-            raise self._broken(life, "the life's row", expected, "one" if found else "none")
+            change = "removed, though it has" if ended else "inserted, though it has not"
+            raise self._broken(life, f"its row in life was {change} ended by its events")
         if ended:
             self._compare_rows(life, "life", self._as_life(life), row, "l_")
 
@@ -111,8 +111,8 @@ class Settler:
         self, life: ToldLife, what: str, expected: dict[str, Any], row: asyncpg.Record, prefix: str
     ) -> None:
         for name, value in expected.items():
-            if row[prefix + name] != value:
-                raise self._broken(life, f"the {what}'s {name}", value, row[prefix + name])
+            if (found := row[prefix + name]) != value:
+                raise self._unlike(life, what, f"{name} is {found}, not {value}")
 
     def _as_object(self, life: ToldLife) -> dict[str, Any]:
         return {
@@ -136,21 +136,17 @@ class Settler:
     async def _refuse_unknown(self, what: str, expected: int, found: int) -> Never:
         row = await self._connection.fetchrow(query(f"audit_unknown_{what}"), self._site)
         if row is None:
-            raise Broken(Finding(self._site, 0, f"rows of {what}", str(expected), str(found)))
-        raise Broken(
-            Finding(
-                self._site,
-                row["position"],
-                f"{row['kind']} {row['id']}: the {what}'s row",
-                "none: no event tells of it",
-                "one",
-            )
-        )
+            text = f"the table {what} has {found} rows of this site; its events tell of {expected}"
+            raise Broken(Finding(self._site, 0, text))
+        text = f"its row in {what} was inserted: no event tells of it"
+        raise Broken(Finding(self._site, row["position"], text, f"{row['kind']} {row['id']}"))
 
-    def _broken(self, life: ToldLife, what: str, expected: object, found: object) -> Broken:
-        return Broken(
-            Finding(self._site, life.position, f"{life}: {what}", str(expected), str(found))
-        )
+    def _unlike(self, life: ToldLife, what: str, difference: str) -> Broken:
+        return self._broken(life, f"its row in {what} is not what its events tell: {difference}")
+
+    def _broken(self, life: ToldLife, text: str) -> Broken:
+        about = f"{life}, incarnation {life.incarnation}"
+        return Broken(Finding(self._site, life.position, text, about))
 
 
 def _shared(life: ToldLife) -> dict[str, Any]:

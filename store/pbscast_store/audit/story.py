@@ -9,6 +9,7 @@ states may jump.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
@@ -18,14 +19,12 @@ from pbscast.events import EventName, Kind, Provenance, Reason
 from pbscast_store.audit.findings import UNREADABLE, Broken, Finding, Tale
 from pbscast_store.audit.lines import (
     EVENT,
-    ID,
     INCARNATION,
-    KIND,
     PAYLOAD,
-    REVISION,
     THINNED,
     TIME,
-    unescape,
+    columns,
+    describe,
 )
 from pbscast_store.audit.lives import ToldLife
 from pbscast_store.audit.transitions import Step, judge
@@ -65,12 +64,19 @@ class Story:
         """Position of the last gap or resync: after it states may have jumped."""
 
     def take(self, lines: Iterable[bytes]) -> None:
-        told = [_columns(line) for line in lines]
+        told, first = [columns(line) for line in lines], self.position + 1
+        try:
+            self._take(told)
+        except Broken as broken:
+            about = describe(told[broken.finding.position - first])
+            raise Broken(replace(broken.finding, about=about)) from broken
+
+    def _take(self, told: list[list[bytes]]) -> None:
         try:
             for values, payload in zip(told, self._payloads(told), strict=True):
                 self._tell(values, payload)
         except UNREADABLE as error:
-            raise self._broken("event", "one that pbscast writes", str(error)) from error
+            raise self._broken(f"pbscast cannot have written this row: {error}") from error
 
     def _payloads(self, told: list[list[bytes]]) -> Sequence[dict[str, Any] | None]:
         """All at once: to parse an array costs a fifth less than to parse each of its items."""
@@ -92,7 +98,8 @@ class Story:
             payload: dict[str, Any] = from_json(text)
         except ValueError:
             found = text[:80].decode(errors="replace")
-            raise Broken(Finding(self._site, position, "payload", "JSON", found)) from None
+            what = f"pbscast cannot have written this row: its payload is no JSON: {found}"
+            raise Broken(Finding(self._site, position, what)) from None
         return payload
 
     def due(self) -> list[ToldLife]:
@@ -127,9 +134,9 @@ class Story:
         if revision == 1:
             life = self._begin(life, key, values)
         elif life is None or life.revision + 1 != revision or life.number != incarnation:
-            raise self._out_of_order(life, values)
+            raise self._out_of_order(life, int(incarnation), revision)
         elif event in _BEGINNING:
-            raise self._broken(f"{life}: {event.decode()}", "revision 1", str(revision))
+            raise self._broken(f"a second beginning of the same incarnation: revision {revision}")
         if payload is None:
             life.is_thinned = True
             self.tale.thinned += 1
@@ -152,8 +159,10 @@ class Story:
         time, number = int(values[TIME]), values[INCARNATION]
         incarnation, expected = int(number), before.incarnation + 1 if before else 1
         if incarnation != expected:
-            what = f"incarnation of {b' '.join(key).decode()}"
-            raise self._broken(what, str(expected), str(incarnation))
+            raise self._broken(
+                "rows of this object are missing, or this one was inserted: its incarnation is"
+                f" {incarnation}, the next would be {expected}"
+            )
         if before is not None:
             self._supersede(before, time)
         life = self.lives[key] = ToldLife(*key, number, time)
@@ -164,18 +173,18 @@ class Story:
 
     def _supersede(self, before: ToldLife, time: int) -> None:
         if before.kind == _JOB and not before.finalized:
-            found = "another incarnation begins"
-            raise self._broken(f"{before}", "a finalize before", found)
+            raise self._broken("a new incarnation begins, though the last was not finalized")
         if not before.is_gone:
             self.ended += before.ended is None
             before.leave(time)
             self._due.append(before)
 
-    def _out_of_order(self, life: ToldLife | None, values: list[bytes]) -> Broken:
-        kind, name = values[KIND].decode(), values[ID].decode()
-        found = f"{values[INCARNATION].decode()}, {values[REVISION].decode()}"
-        expected = "any, 1" if life is None else f"{life.incarnation}, {life.revision + 1}"
-        return self._broken(f"incarnation, revision of {kind} {name}", expected, found)
+    def _out_of_order(self, life: ToldLife | None, incarnation: int, revision: int) -> Broken:
+        text = "rows of this object are missing, or this one was inserted: it is"
+        text += f" revision {revision} of incarnation {incarnation}, and the one before it is"
+        if life is None:
+            return self._broken(f"{text} not there")
+        return self._broken(f"{text} {life.revision} of {life.incarnation}")
 
     def _check_step(self, life: ToldLife, event: bytes, payload: dict[str, Any]) -> None:
         """The state before a change is the one that the log told last, and PBS makes such steps."""
@@ -188,15 +197,18 @@ class Story:
             else:
                 told, substate = state, payload.get("substate")
             if told != life.state or substate != life.substate:
-                expected, found = f"{life.state}/{life.substate}", f"{told}/{substate}"
-                raise self._broken(f"{life}: state before this event", expected, found)
+                raise self._broken(
+                    f"it says that the state before was {told}/{substate}, but the log told of"
+                    f" {life.state}/{life.substate}: a row is missing, or one was changed"
+                )
         if state != life.state and state is not None and life.kind == _JOB:
             self._judge(life, state)
 
     def _judge(self, life: ToldLife, after: str) -> None:
         step = judge(life.id, life.state, after)
         if step is Step.IMPOSSIBLE:
-            raise self._broken(f"{life}: state", f"one that may follow {life.state}", after)
+            what = f"from {life.state} to {after}" if life.state else f"to {after} at first"
+            raise self._broken(f"a change of state that PBS cannot make: {what}")
         if step is Step.ODD:
             name = f"{life.state or 'begin'}→{after}"
             self.tale.oddities[name] = self.tale.oddities.get(name, 0) + 1
@@ -204,9 +216,9 @@ class Story:
 
     def _finalize(self, life: ToldLife, time: int, payload: dict[str, Any]) -> None:
         if life.kind != _JOB:
-            raise self._broken(f"{life}: finalize", "one of jobs alone", "one")
+            raise self._broken("a finalize of what is no job")
         if life.finalized:
-            raise self._broken(f"{life}: finalize", "one at most", "a second")
+            raise self._broken("a second finalize of the same life")
         self.ended += life.ended is None
         life.finalize(time, payload.get("reason"), payload.get("exit_status"))
         # The row stays where it says itself that the job has ended: a site that keeps history.
@@ -217,15 +229,10 @@ class Story:
 
     def _leave(self, life: ToldLife, time: int) -> None:
         if life.kind == _JOB and not life.finalized:
-            raise self._broken(f"{life}: purge", "a finalize before", "none")
+            raise self._broken("the job's row left PBS, though no finalize was logged before")
         self.ended += life.ended is None
         life.leave(time)
         self._due.append(life)
 
-    def _broken(self, what: str, expected: str, found: str) -> Broken:
-        return Broken(Finding(self._site, self.position, what, expected, found))
-
-
-def _columns(line: bytes) -> list[bytes]:
-    values = line.split(b"\t")
-    return [unescape(value) for value in values] if b"\\" in line else values
+    def _broken(self, text: str) -> Broken:
+        return Broken(Finding(self._site, self.position, text))

@@ -116,7 +116,8 @@ class Audit:
                 findings.append(wrong)
         tale = Tale()
         if head is None:
-            findings.append(Finding(site, 0, "the site's row", "one", "none"))
+            text = "the site's row is missing, though the log or a checkpoint tells of the site"
+            findings.append(Finding(site, 0, text))
         else:
             chaining = Chaining(head, signed)
             async with narrating(self._dsn, snapshot, head) as narrator:
@@ -150,8 +151,8 @@ class Audit:
                     await sink.write_archived(page)
                     self._progress(site, page[-1].position, head.position)
         except (DecodeError, NotFoundError) as error:
-            broken = Finding(site, sink.position + 1, "archive", "events", str(error))
-            raise Broken(broken) from error
+            text = f"the archive from here on cannot be read as it was written: {error}"
+            raise Broken(Finding(site, sink.position + 1, text)) from error
 
     async def _read_table(self, head: SiteEnd, sink: _Sink) -> None:
         for after in range(self._archives.last(head.site), head.position, _PAGE):
@@ -171,8 +172,11 @@ class Audit:
             query("audit_stray"), head.site, after, head.position
         )
         if stray is not None:
-            expected = f"{after + 1} to {head.position}"
-            raise Broken(Finding(head.site, stray, "positions", expected, str(stray)))
+            text = (
+                "the row was inserted, or the site's row changed: by that and the archives, the"
+                f" table holds events {after + 1} to {head.position}"
+            )
+            raise Broken(Finding(head.site, stray, text))
 
 
 class _Sink:
