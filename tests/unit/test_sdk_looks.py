@@ -122,7 +122,7 @@ def test_no_line_says_only_how_many_attributes_changed() -> None:
     tell(story(messages, "7.a"), sheet, NOW)
     tell(story(messages, "7.a"), wide, NOW)
     submit, state = sheet.lines[-2:]
-    assert submit.endswith("  name0, name1 and 33 more")
+    assert submit.endswith("  name0, name1, name2 and 32 more")
     assert len(submit) <= 60
     assert state.endswith("11  qtime")
     assert wide.lines[-2].endswith(", name33, mtime")
