@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -30,7 +31,7 @@ from pyarrow import parquet
 from structlog.testing import capture_logs
 
 from pbscast.errors import ConfigError, NotFoundError
-from pbscast.events import EventName
+from pbscast.events import EventName, FinalizePayload, Kind, Provenance, Reason
 from pbscast_deploy.oracle import expect
 from pbscast_deploy.signing import sign_regularly
 from pbscast_deploy.simulator.record import commits_of
@@ -51,6 +52,7 @@ from pbscast_store.audit import narrator
 from pbscast_store.audit.checkpoints import read_file, read_stored, sign, write_file
 from pbscast_store.audit.keys import SigningKey, load_private_key, make_key
 from pbscast_store.audit.verify import verify
+from pbscast_store.drafts import Draft
 from pbscast_store.log import Log
 from pbscast_store.records import Record
 
@@ -166,6 +168,23 @@ async def test_a_checkpoint_by_another_key_is_refused(
     (unchecked,) = await verify(log_dsn)
     assert unchecked.is_clean
     assert (unchecked.checkpoints, unchecked.is_signature_checked) == (1, False)
+
+
+async def test_an_append_that_logs_nothing_leaves_the_last_event_the_last(log_dsn: str) -> None:
+    """A finalize of what is finalized is dropped: no event, and none was logged at that moment."""
+    moment = datetime(2026, 11, 22, tzinfo=UTC)
+    payload = FinalizePayload(state="F", reason=Reason.FINISHED, exit_status=0)
+    end = Draft(Kind.JOB, "1.s", EventName.FINALIZE, moment, Provenance.JOURNAL, payload, ends=True)
+    async with Log.open(log_dsn) as log:
+        await log.register_site("sitea")
+        writer = await log.acquire("sitea", "test", 600)
+        assert writer is not None
+        await writer.append([end], {})
+        again = await writer.append([end], {"page": 2})
+        assert (again.first, again.last, again.dropped) == (2, 1, 1)
+        await writer.release()
+    (verdict,) = await verify(log_dsn)
+    assert verdict.finding is None
 
 
 async def test_who_may_read_the_log_may_verify_it(log_dsn: str) -> None:
