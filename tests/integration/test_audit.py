@@ -121,8 +121,10 @@ async def test_a_large_log_is_told_by_another_process(
     await tamper(log_dsn, "DELETE FROM pbscast_log.object WHERE site = 'siteb'")
     seen: list[tuple[str, int, int]] = []
     sitea, siteb = await verify(log_dsn, progress=lambda *told: seen.append(told))
-    assert "node n1: the object's owner: expected None, found mallory" in str(sitea.finding)
-    assert "the object's row: expected one, found none" in str(siteb.finding)
+    assert "(node n1, incarnation 1): its row in object is not what its events tell: owner is" in (
+        str(sitea.finding)
+    )
+    assert "its row in object was removed: events tell of it" in str(siteb.finding)
     assert {(site, done == total) for site, done, total in seen} == {
         ("sitea", True),
         ("siteb", True),
@@ -162,8 +164,8 @@ async def test_a_checkpoint_by_another_key_is_refused(
     assert await sign(log_dsn, other) == []
     (verdict,) = await verify(log_dsn, keys=key.public)
     assert str(verdict.finding) == (
-        f"sitea:{made.position}: signature of checkpoint 1: expected one by the key {key.key_id},"
-        f" found one by the key {other.key_id}"
+        f"sitea:{made.position}: checkpoint 1 was signed with the key {other.key_id},"
+        f" not with {key.key_id}"
     )
     (unchecked,) = await verify(log_dsn)
     assert unchecked.is_clean
@@ -295,7 +297,7 @@ async def test_nothing_can_be_hidden_by_thinning_it(
     await tamper(log_dsn, "UPDATE pbscast_log.archive SET thinnable = sha256('3\n')")
     (verdict,) = await verify(log_dsn, archives=tmp_path)
     # Who writes the database as well can hide what a usage event said, but no other event.
-    assert ("head: expected" in str(verdict.finding)) == (hidden == "modify")
+    assert ("the site's row does not fit" in str(verdict.finding)) == (hidden == "modify")
 
 
 async def test_what_is_archived_meanwhile_is_seen_before_or_after(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -183,6 +184,14 @@ async def test_any_removed_row_is_found(scene: Scene, table: str) -> None:
             (verdict,) = await scene.audit()
         assert verdict.finding is not None
         assert verdict.finding.position == position
+        assert re.search(_REMOVED[table], verdict.finding.text), verdict.finding
+
+
+_REMOVED = {
+    "event": r"^the row is missing; the next is \d+ \(\w+ \S+, |^the log is cut: events from here",
+    "object": "^its row in object was removed",
+    "life": "^its row in life was removed, though it has ended",
+}
 
 
 async def test_any_inserted_row_is_found(scene: Scene) -> None:
@@ -191,14 +200,20 @@ async def test_any_inserted_row_is_found(scene: Scene) -> None:
     await scene.keep()
     last_life = "last_position = (SELECT max(last_position) FROM pbscast_log.life)"
     forged = (
-        ("event", "position = 7", {"logged": "logged + interval '1 month'"}, 7),
-        ("event", "position = 7", {"position": "26"}, 26),
-        ("event", "position = 7", {"position": "0"}, 0),
-        ("event", "position = 7", {"site": "'siteb'"}, 0),
-        ("object", "position = 25", {"id": "'999.s'"}, 25),
-        ("life", last_life, {"incarnation": "99"}, None),
+        (
+            "event",
+            "position = 7",
+            {"logged": "logged + interval '1 month'"},
+            7,
+            "a row was inserted: there are two",
+        ),
+        ("event", "position = 7", {"position": "26"}, 26, "the row was inserted, or the site's"),
+        ("event", "position = 7", {"position": "0"}, 0, "the row was inserted, or the site's"),
+        ("event", "position = 7", {"site": "'siteb'"}, 0, "the site's row is missing"),
+        ("object", "position = 25", {"id": "'999.s'"}, 25, "its row in object was inserted"),
+        ("life", last_life, {"incarnation": "99"}, None, "its row in life was inserted"),
     )
-    for table, where, values, position in forged:
+    for table, where, values, position, text in forged:
         async with scene.tampering(table) as superuser:
             names = await superuser.fetch(
                 "SELECT column_name FROM information_schema.columns"
@@ -215,6 +230,7 @@ async def test_any_inserted_row_is_found(scene: Scene) -> None:
             findings = [found for v in await scene.audit() if (found := v.finding)]
         assert len(findings) == 1, (table, values)
         assert position in {None, findings[0].position}, (table, values, findings)
+        assert findings[0].text.startswith(text)
 
 
 async def test_two_swapped_rows_are_found(scene: Scene) -> None:
@@ -235,6 +251,7 @@ async def test_two_swapped_rows_are_found(scene: Scene) -> None:
             (verdict,) = await scene.audit()
         assert verdict.finding is not None
         assert verdict.finding.position == one
+        assert verdict.finding.text.startswith(f"the row that was logged here is at {two} now")
 
 
 @patient
@@ -257,6 +274,7 @@ async def test_an_untouched_log_is_clean_and_a_cut_one_is_not(
     (verdict,) = await scene.audit(site)
     assert verdict.finding is not None
     assert verdict.finding.position == kept + 1
+    assert "cut: events from here to" in verdict.finding.text
 
     # The head made to fit: then it is the projection, or what was signed, that knows more.
     await scene.connection.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import stat
 import subprocess
 from dataclasses import replace
@@ -20,7 +21,7 @@ from pbscast_store.archive.thinning import thin
 from pbscast_store.audit import keys
 from pbscast_store.audit.checkpoints import Checkpoint, read_file, write_file
 from pbscast_store.audit.findings import Broken
-from pbscast_store.audit.lines import archived_line, canonical, prefix, thinned_canonical
+from pbscast_store.audit.lines import archived_line, canonical, describe, prefix, thinned_canonical
 from pbscast_store.audit.lives import Values
 from pbscast_store.audit.story import Story
 from pbscast_store.audit.transitions import Step, judge
@@ -93,6 +94,53 @@ def test_a_payload_that_pbscast_cannot_have_written_is_found(payload: str) -> No
     with pytest.raises(Broken) as raised:
         Story("sitea").take(lines)
     assert raised.value.finding.position == 2
+
+
+_SUBMIT = ("submit", 1, 1, {"state": "Q"})
+_FINALIZE = ("finalize", 1, 2, {"state": "F", "old_state": "Q", "reason": "finished"})
+
+
+@pytest.mark.parametrize(
+    ("events", "text"),
+    [
+        ([("state", 1, 3, {})], "rows of this object are missing, or this one was inserted: it is"),
+        ([_SUBMIT, ("state", 1, 3, {})], "rows of this object are missing, or this one was"),
+        ([_SUBMIT, ("submit", 1, 2, {})], "a second beginning of the same incarnation"),
+        ([_SUBMIT, ("submit", 2, 1, {})], "a new incarnation begins, though the last was not"),
+        ([("submit", 2, 1, {})], "rows of this object are missing, or this one was inserted: its"),
+        ([_SUBMIT, _FINALIZE, ("finalize", 1, 3, {"state": "F"})], "a second finalize of the same"),
+        ([_SUBMIT, ("purge", 1, 2, {"state": "Q"})], "the job's row left PBS, though no finalize"),
+        (
+            [_SUBMIT, ("state", 1, 2, {"state": "R", "old_state": "H"})],
+            "it says that the state before was H/None, but the log told of Q/None: a row is",
+        ),
+        (
+            [("submit", 1, 1, {"state": "F"}), ("state", 1, 2, {"state": "R"})],
+            "a change of state that PBS cannot make: from F to R",
+        ),
+        (
+            [("submit", 1, 1, {"state": "B"})],
+            "a change of state that PBS cannot make: to B at first",
+        ),
+    ],
+)
+def test_what_cannot_have_happened_is_said(
+    events: list[tuple[str, int, int, dict[str, str]]], text: str
+) -> None:
+    lines = [
+        f"{number}\t5\t5\tjob\t1.s\t{incarnation}\t{revision}\t{event}\tjournal\t=alice\t"
+        f"{json.dumps(payload)}\t\\N".encode()
+        for number, (event, incarnation, revision, payload) in enumerate(events, 1)
+    ]
+    with pytest.raises(Broken) as raised:
+        Story("sitea").take(lines)
+    about = f"job 1.s, {events[-1][0]}, 1970-01-01T00:00:00.000005Z"
+    assert str(raised.value.finding).startswith(f"sitea:{len(events)} ({about}): {text}")
+
+
+def test_a_row_is_described_in_one_line_whatever_it_says() -> None:
+    values = [b"1", b"9223372036854775807", b"5", b"job", b"1\n\x1b[2J\xff", b"", b"", b"state"]
+    assert describe(values) == "job 1??[2J\ufffd, state, 9223372036854775807 µs after 1970"
 
 
 CHANGES = st.lists(
