@@ -33,6 +33,22 @@ def parse_time(text: str, where: str) -> datetime:
         raise UsageError(f"{where}: not a time: {text!r} (expected {EXPECTED})") from error
 
 
+def parse_range(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+    """Return the moments of --since and --until. Raises UsageError, also if the range is empty."""
+    begin = None if since is None else parse_time(since, "--since")
+    end = None if until is None else parse_time(until, "--until")
+    if begin is not None and end is not None:
+        check_order(begin, end, "--since", "--until")
+    return begin, end
+
+
+def check_order(begin: datetime, end: datetime, first: str, second: str) -> None:
+    """Raise UsageError unless one moment is before the other; they were given as these options."""
+    if begin >= end:
+        one, other = (time.astimezone().isoformat(" ", "seconds") for time in (begin, end))
+        raise UsageError(f"{first} has to be before {second}: {one} is not before {other}")
+
+
 def _on_day(now: datetime, day: str | None, clock: str | None) -> datetime:
     date = now.astimezone().date() - timedelta(days=day == "yesterday")
     hour, _, rest = (clock or "0:00").partition(":")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 import typer
 
 from pbscast.cli import app
+from pbscast.cli.gathering import counted
 from pbscast.cli.running import invoke
 from pbscast.errors import UnavailableError, UsageError
 from pbscast.newfile import new_file
@@ -28,7 +32,10 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["watch", "--colour"], "No such option"),
         (["history", "19x"], "illegally formed job identifier: '19x'"),
         (["history"], "of which jobs? Give a JOBID, or at least one filter"),
-        (["history", "19.a", "--since", "1h", "--until", "2h"], "the range is empty"),
+        (
+            ["history", "19.a", "--since", "1h", "--until", "2h"],
+            "--since has to be before --until: 2",
+        ),
         (["history", "19.a", "--html", "x", "--json"], "exclude one another"),
         (["history", "19.a", "--verbose", "--json"], "exclude one another"),
         (["history", "--owner", "bob", "--verbose"], "--verbose tells of given jobs"),
@@ -41,7 +48,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["at", "soon"], "TIME: not a time: 'soon'"),
         (["at", "--position", "sitea"], "--position: 'sitea' is not SITE:N"),
         (["diff", "2h"], "TIME2 is missing"),
-        (["diff", "1h", "2h"], "begin has to be before end"),
+        (["jobs", "--since", "1h", "--until", "2h"], "--since has to be before --until: 2"),
+        (["diff", "1h", "2h"], "TIME1 has to be before TIME2: 2"),
         (["diff", "--position", "sitea:5"], "--position: 'sitea' is not SITE:N"),
     ],
     ids=str,
@@ -58,6 +66,27 @@ def test_wrong_usage(
     assert err.startswith("pbscast: ")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_servers_may_be_given_before_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--servers", "http://x", "history", "19.a") == 2
+    assert "not the URL of a NATS server: 'http://x'" in capsys.readouterr().err
+    assert run(monkeypatch, "--servers", "http://x", "jobs", "--servers", "http://y") == 2
+    assert "not the URL of a NATS server: 'http://y'" in capsys.readouterr().err
+
+
+async def test_counting_needs_no_progress_bar_in_a_pipe() -> None:
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(3):
+            yield number
+
+    assert [number async for number in counted(numbers(), "numbers")] == [0, 1, 2]
+    code = "import sys, pbscast.cli; print('rich.progress' in sys.modules)"
+    found = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=PIPE)
+    out, _ = await found.communicate()
+    assert out == b"False\n"
 
 
 def test_no_command_is_answered_by_the_help(

@@ -15,6 +15,7 @@ import typer
 from pbscast.cli.history import history_command
 from pbscast.cli.jobs import jobs_command
 from pbscast.cli.moments import at_command, diff_command
+from pbscast.cli.options import Creds, Servers
 from pbscast.cli.running import invoke
 from pbscast.cli.watch import watch_command
 
@@ -40,7 +41,10 @@ def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer's form of a cal
 
 @app.callback()
 def options(
+    context: typer.Context,
     *,
+    servers: Servers = None,
+    creds: Creds = None,
     _: Annotated[
         bool,
         typer.Option(
@@ -49,6 +53,8 @@ def options(
     ] = False,
 ) -> None:
     """Follow PBS jobs as they change, and see what became of them."""
+    given = {name: value for name, value in (("servers", servers), ("creds", creds)) if value}
+    context.default_map = {str(command.name): given for command in app.registered_commands}
 
 
 def main() -> None:

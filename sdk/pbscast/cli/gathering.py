@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, TypeVar
-
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -15,11 +13,20 @@ _Item = TypeVar("_Item")
 
 async def counted(items: AsyncIterator[_Item], what: str) -> AsyncIterator[_Item]:
     """Yield the items; how many there were is shown on stderr if that is a terminal."""
+    if not sys.stderr.isatty():
+        async for item in items:
+            yield item
+        return
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and seldom seen
+    from rich.progress import (  # noqa: PLC0415 - the same
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
     columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} " + what), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=None)
         async for item in items:
             progress.advance(task)

@@ -36,7 +36,7 @@ from pbscast.selection import SelectionOptions, request
 from pbscast.story import Story
 from pbscast.terminal.paper import Paper
 from pbscast.terminal.telling import tell
-from pbscast.times import parse_time
+from pbscast.times import parse_range
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -132,8 +132,7 @@ class _Question:
     ) -> _Question:
         """Check what is asked. Raises InvalidJobId or UsageError."""
         ids = [str(JobId.parse(job_id)) for job_id in job_ids]
-        begin = None if since is None else parse_time(since, "--since")
-        end = None if until is None else parse_time(until, "--until")
+        begin, end = parse_range(since, until)
         if not ids and begin is None and not any(selection.values()):
             raise UsageError("of which jobs? Give a JOBID, or at least one filter or --since")
         request(HistoryRequest, ids or None, selection, begin=begin, end=end)
@@ -186,4 +185,5 @@ async def _draw(asked: _Question, path: Path, servers: str | None, creds: str | 
             story = await asked.story(client)
         for piece in history_page(story, datetime.now(UTC), asked.begin, asked.end):
             file.write(piece)
-    say(f"{path} is written: {len(story.courses)} lives")
+    count = len(story.courses)
+    say(f"{path} is written: {count:,} {'life' if count == 1 else 'lives'}")

@@ -32,7 +32,7 @@ from pbscast.requests import JobsRequest
 from pbscast.selection import SelectionOptions, request
 from pbscast.terminal.moments import put_lives
 from pbscast.terminal.paper import Paper
-from pbscast.times import parse_time
+from pbscast.times import parse_range
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -79,8 +79,7 @@ def jobs_command(  # noqa: PLR0913 - one parameter for each option of the comman
     }
 
     async def work() -> None:
-        begin = None if since is None else parse_time(since, "--since")
-        end = None if until is None else parse_time(until, "--until")
+        begin, end = parse_range(since, until)
         ids = job_ids or None
         request(JobsRequest, ids, selection, begin=begin, end=end)
         async with connect(servers, creds) as client:

@@ -30,7 +30,7 @@ from pbscast.selection import SelectionOptions, request
 from pbscast.states import JobState
 from pbscast.terminal.moments import put_difference, put_in_full, put_standings
 from pbscast.terminal.paper import Paper
-from pbscast.times import EXPECTED, parse_time
+from pbscast.times import EXPECTED, check_order, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -108,7 +108,7 @@ def diff_command(  # noqa: PLR0913 - one parameter for each option of the comman
         if position:
             begin, end = _ranges(position)
         else:
-            begin, end = _time(words, "TIME1"), _time(words, "TIME2")
+            begin, end = _times(words)
         ids = [str(JobId.parse(word)) for word in words]
         request(DifferenceRequest, ids or None, selection, begin=begin, end=end)
         async with connect(servers, creds) as client:
@@ -192,6 +192,12 @@ def _time(words: list[str], which: str) -> datetime:
     if not words:
         raise UsageError(f"{which} is missing: {EXPECTED}")
     return parse_time(words.pop(0), which)
+
+
+def _times(words: list[str]) -> tuple[datetime, datetime]:
+    begin, end = _time(words, "TIME1"), _time(words, "TIME2")
+    check_order(begin, end, "TIME1", "TIME2")
+    return begin, end
 
 
 def _positions(texts: list[str]) -> dict[str, int]:
