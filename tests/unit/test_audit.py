@@ -20,7 +20,7 @@ from pbscast.errors import ConfigError, ConflictError, DecodeError
 from pbscast_store.archive.thinning import thin
 from pbscast_store.audit import keys
 from pbscast_store.audit.checkpoints import Checkpoint, read_file, write_file
-from pbscast_store.audit.findings import Broken
+from pbscast_store.audit.findings import Broken, Finding
 from pbscast_store.audit.lines import archived_line, canonical, describe, prefix, thinned_canonical
 from pbscast_store.audit.lives import Values
 from pbscast_store.audit.story import Story
@@ -138,9 +138,11 @@ def test_what_cannot_have_happened_is_said(
     assert str(raised.value.finding).startswith(f"sitea:{len(events)} ({about}): {text}")
 
 
-def test_a_row_is_described_in_one_line_whatever_it_says() -> None:
+def test_a_finding_is_one_line_whatever_the_row_says() -> None:
     values = [b"1", b"9223372036854775807", b"5", b"job", b"1\n\x1b[2J\xff", b"", b"", b"state"]
-    assert describe(values) == "job 1??[2J\ufffd, state, 9223372036854775807 µs after 1970"
+    assert str(Finding("sitea", 1, "owner is x\ny", describe(values))) == (
+        "sitea:1 (job 1??[2J\ufffd, state, 9223372036854775807 µs after 1970): owner is x?y"
+    )
 
 
 CHANGES = st.lists(

@@ -19,8 +19,10 @@ class Finding:
     """What is known of the event, or of the object whose row fails."""
 
     def __str__(self) -> str:
+        """One line, whatever somebody wrote into the rows that it quotes."""
         about = f" ({self.about})" if self.about else ""
-        return f"{self.site}:{self.position}{about}: {self.text}"
+        line = f"{self.site}:{self.position}{about}: {self.text}"
+        return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 UNREADABLE: Final = (TypeError, AttributeError, KeyError, ValueError)

@@ -58,7 +58,7 @@ def columns(line: bytes) -> list[bytes]:
 
 def describe(values: Sequence[bytes]) -> str:
     """An event in a few words, such as `job 9.sitea, state, 2026-11-22T09:36:57Z`."""
-    kind, name, event = (_printable(values[index]) for index in (KIND, ID, EVENT))
+    kind, name, event = (values[index].decode(errors="replace") for index in (KIND, ID, EVENT))
     return f"{kind} {name}, {event}, {moment(values[TIME])}"
 
 
@@ -69,12 +69,6 @@ def moment(microseconds: bytes | int) -> str:
     except OverflowError:
         return f"{int(microseconds)} µs after 1970"
     return f"{time.replace(tzinfo=None).isoformat()}Z"
-
-
-def _printable(value: bytes) -> str:
-    """In one line, whatever somebody wrote into the row."""
-    text = value.decode(errors="replace")
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def prefix(site: str) -> bytes:
