@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from pbscast.palette import BAD_REASONS, STATE_STYLES
@@ -138,6 +137,8 @@ def _lay_out(heads: list[Text], details: list[Text], paper: Paper) -> None:
             if detail:
                 paper.console.print(Padding(detail, (0, 0, 0, 4)), soft_wrap=False)
     else:
+        from rich.table import Table  # noqa: PLC0415 - slow to import, not needed in a pipe
+
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
