@@ -99,9 +99,12 @@ async def _copy_floor(stage: Stage, site: StageSite) -> float:
     events = io.BytesIO()
     log = await asyncpg.connect(stage.log_dsn)
     try:
-        await log.execute("CREATE TABLE floor (LIKE pbscast_log.event INCLUDING ALL)")
-        await log.copy_from_table(
-            "event", schema_name="pbscast_log", output=events, format="binary", timeout=600
+        await log.execute(
+            "CREATE TABLE floor"
+            " (LIKE pbscast_log.event INCLUDING ALL, PRIMARY KEY (site, position))"
+        )
+        await log.copy_from_query(
+            "SELECT * FROM pbscast_log.event", output=events, format="binary", timeout=600
         )
         events.seek(0)
         began = time.monotonic()
