@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -13,18 +12,17 @@ import asyncpg
 
 from pbscast.lives import Difference, Values
 from pbscast_store.folding import Fold, Folded, fold_lives
-from pbscast_store.search import Scope, searching
+from pbscast_store.search import Scope
 from pbscast_store.source import EventSource
 from pbscast_store.standings import (
-    PATIENCE,
     LivedLife,
+    LivesReader,
     Moment,
     Page,
     Spot,
     Stood,
     stood_at,
 )
-from pbscast_store.statements import query
 
 _LIVES: Final = 500
 
@@ -59,17 +57,10 @@ async def read_page(
     max_bytes: int,
 ) -> Page[Difference]:
     """The next differences in the order of spots; `after` is where the page before ended."""
-    reader = _Reader(pool, source, question, limit, max_bytes)
-    for site in sorted(question.moments):
-        if after is not None and site < after.site:
-            continue
-        start = after.first_position if after is not None and site == after.site else 0
-        if (spot := await reader.read(site, start)) is not None:
-            return Page(reader.rows, spot)
-    return Page(reader.rows, None)
+    return await _Reader(pool, source, question, limit, max_bytes).page(question.moments, after)
 
 
-class _Reader:
+class _Reader(LivesReader[Difference]):
     def __init__(
         self,
         pool: asyncpg.Pool,
@@ -78,52 +69,24 @@ class _Reader:
         limit: int,
         max_bytes: int,
     ) -> None:
-        self.rows: list[tuple[Spot, Difference]] = []
-        self._pool = pool
-        self._source = source
+        super().__init__(pool, source, question.scope, limit, max_bytes)
         self._question = question
-        self._states = question.scope.selection.states
-        self._kind = question.scope.selection.kind
-        self._limit = limit
-        self._room = max_bytes
-        self._clock = asyncio.get_running_loop().time
-        self._deadline = self._clock() + PATIENCE
 
-    async def read(self, site: str, after: int) -> Spot | None:
-        """Where the page has to end; None: the site has no more."""
-        while True:
-            lives = await self._candidates(site, after)
-            if (spot := await self._tell(site, await self._changed(site, lives))) is not None:
-                return spot
-            if len(lives) < _LIVES:
-                return None
-            after = lives[-1].span.first
-            if self._clock() > self._deadline:
-                return Spot(site, after)
+    @property
+    def chunk(self) -> int:
+        return _LIVES
 
-    async def _candidates(self, site: str, after: int) -> list[LivedLife]:
-        scope = self._question.scope
-        anystate = replace(scope, selection=scope.selection.model_copy(update={"states": ()}))
+    async def candidates(self, site: str, after: int) -> list[LivedLife]:
         moments = self._question.moments[site]
         times = [moment if isinstance(moment, datetime) else None for moment in moments]
         positions = [None if isinstance(moment, datetime) else moment for moment in moments]
-        async with searching(self._pool) as connection:
-            rows = await connection.fetch(
-                query("changed_between"),
-                *anystate.criteria,
-                site,
-                *times,
-                *positions,
-                after,
-                _LIVES,
-            )
-        return [LivedLife.of(row) for row in rows]
+        return await self.fetch("changed_between", site, *times, *positions, after, self.chunk)
 
     async def _changed(self, site: str, lives: Sequence[LivedLife]) -> list[_Pair]:
         """Those lives that had not ended at the first moment and had events since."""
         begin, end = self._question.moments[site]
-        before = await stood_at(self._source, site, self._kind, lives, begin)
-        after = await stood_at(self._source, site, self._kind, lives, end)
+        before = await stood_at(self.source, site, self.kind, lives, begin)
+        after = await stood_at(self.source, site, self.kind, lives, end)
         pairs = [_Pair(before.get(index), after[index]) for index in sorted(after)]
         return [pair for pair in pairs if self._is_wanted(pair)]
 
@@ -133,11 +96,12 @@ class _Reader:
         ):
             return False
         states = {stood.values.get("state") for stood in (pair.before, pair.after) if stood}
-        return not self._states or not states.isdisjoint(self._states)
+        return not self.states or not states.isdisjoint(self.states)
 
-    async def _tell(self, site: str, pairs: list[_Pair]) -> Spot | None:
+    async def tell(self, site: str, lives: list[LivedLife]) -> Spot | None:
+        pairs = await self._changed(site, lives)
         spans = [pair.after.life.span._replace(last=pair.after.last.position) for pair in pairs]
-        records = self._source.events_of(site, self._kind, spans)
+        records = self.source.events_of(site, self.kind, spans)
         async with aclosing(records):
             async for folded in fold_lives(records, spans, [pair.cut for pair in pairs]):
                 if (spot := self._add(site, pairs[folded.index], folded)) is not None:
@@ -154,11 +118,11 @@ class _Reader:
         ):
             return None
         spot = Spot(site, pair.after.life.span.first)
-        before = None if pair.before is None else pair.before.standing(site, self._kind)
-        after = pair.after.standing(site, self._kind)
+        before = None if pair.before is None else pair.before.standing(site, self.kind)
+        after = pair.after.standing(site, self.kind)
         self.rows.append((spot, Difference(before=before, after=after, changed=changed)))
-        self._room -= sum(len(old or "") + len(new or "") for old, new in changed.values())
-        return spot if len(self.rows) == self._limit or self._room <= 0 else None
+        self.room -= sum(len(old or "") + len(new or "") for old, new in changed.values())
+        return spot if self.is_full else None
 
 
 def _compare(before: Fold, after: Fold) -> dict[str, Values]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -124,14 +125,7 @@ async def read_page(
     max_bytes: int,
 ) -> Page[Standing]:
     """The next standings in the order of spots; `after` is where the page before ended."""
-    reader = _Reader(pool, source, question, limit, max_bytes)
-    for site in sorted(question.moments):
-        if after is not None and site < after.site:
-            continue
-        start = after.first_position if after is not None and site == after.site else 0
-        if (spot := await reader.read(site, start)) is not None:
-            return Page(reader.rows, spot)
-    return Page(reader.rows, None)
+    return await _Reader(pool, source, question, limit, max_bytes).page(question.moments, after)
 
 
 async def stood_at(
@@ -151,7 +145,73 @@ async def stood_at(
     return stood
 
 
-class _Reader:
+class LivesReader(ABC, Generic[Row]):
+    """Makes a page of rows about lives, site by site, a chunk of lives at a time."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, source: EventSource, scope: Scope, limit: int, max_bytes: int
+    ) -> None:
+        self.rows: list[tuple[Spot, Row]] = []
+        self.source = source
+        self.scope = scope
+        self.states = scope.selection.states
+        self.kind = scope.selection.kind
+        self.room = max_bytes
+        self._pool = pool
+        self._limit = limit
+        self._clock = asyncio.get_running_loop().time
+        self._deadline = self._clock() + PATIENCE
+
+    async def page(self, sites: Iterable[str], after: Spot | None) -> Page[Row]:
+        """The next rows in the order of spots; `after` is where the page before ended."""
+        for site in sorted(sites):
+            if after is not None and site < after.site:
+                continue
+            start = after.first_position if after is not None and site == after.site else 0
+            if (spot := await self._read(site, start)) is not None:
+                return Page(self.rows, spot)
+        return Page(self.rows, None)
+
+    async def _read(self, site: str, after: int) -> Spot | None:
+        """Where the page has to end; None: the site has no more."""
+        while True:
+            lives = await self.candidates(site, after)
+            if (spot := await self.tell(site, lives)) is not None:
+                return spot
+            if len(lives) < self.chunk:
+                return None
+            after = lives[-1].span.first
+            if self._clock() > self._deadline:
+                return Spot(site, after)
+
+    async def fetch(self, name: str, site: str, *asked: object) -> list[LivedLife]:
+        """Lives by a query whose parameters begin with the criteria, those of states left out."""
+        anystate = self.scope.selection.model_copy(update={"states": ()})
+        criteria = replace(self.scope, selection=anystate).criteria
+        async with searching(self._pool) as connection:
+            rows = await connection.fetch(query(name), *criteria, site, *asked)
+        return [LivedLife.of(row) for row in rows]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the page ends with the last row."""
+        return len(self.rows) == self._limit or self.room <= 0
+
+    @property
+    @abstractmethod
+    def chunk(self) -> int:
+        """How many lives are looked up at once."""
+
+    @abstractmethod
+    async def candidates(self, site: str, after: int) -> list[LivedLife]:
+        """Up to a chunk of lives that may be told, from after a first position on."""
+
+    @abstractmethod
+    async def tell(self, site: str, lives: list[LivedLife]) -> Spot | None:
+        """Add the rows of these lives; return where the page has to end, if it has to."""
+
+
+class _Reader(LivesReader[Standing]):
     def __init__(
         self,
         pool: asyncpg.Pool,
@@ -160,74 +220,46 @@ class _Reader:
         limit: int,
         max_bytes: int,
     ) -> None:
-        self.rows: list[tuple[Spot, Standing]] = []
-        self._pool = pool
-        self._source = source
+        super().__init__(pool, source, question.scope, limit, max_bytes)
         self._question = question
-        self._states = question.scope.selection.states
-        self._kind = question.scope.selection.kind
-        self._limit = limit
-        self._room = max_bytes
-        self._clock = asyncio.get_running_loop().time
-        self._deadline = self._clock() + PATIENCE
 
-    async def read(self, site: str, after: int) -> Spot | None:
-        """Where the page has to end; None: the site has no more."""
-        chunk = _FOLDED if self._question.attributes else _LIVES
-        while True:
-            lives = await self._live(site, after, chunk)
-            if (spot := await self._tell(site, lives)) is not None:
-                return spot
-            if len(lives) < chunk:
-                return None
-            after = lives[-1].span.first
-            if self._clock() > self._deadline:
-                return Spot(site, after)
+    @property
+    def chunk(self) -> int:
+        return _FOLDED if self._question.attributes else _LIVES
 
-    async def _live(self, site: str, after: int, chunk: int) -> list[LivedLife]:
-        scope, moment = self._question.scope, self._question.moments[site]
-        time, position = (moment, None) if isinstance(moment, datetime) else (None, moment)
-        anystate = replace(scope, selection=scope.selection.model_copy(update={"states": ()}))
-        async with searching(self._pool) as connection:
-            rows = await connection.fetch(
-                query("live_then"),
-                *anystate.criteria,
-                site,
-                time,
-                position,
-                scope.ids is not None,
-                after,
-                chunk,
-            )
-        return [LivedLife.of(row) for row in rows]
-
-    async def _tell(self, site: str, lives: list[LivedLife]) -> Spot | None:
+    async def candidates(self, site: str, after: int) -> list[LivedLife]:
         moment = self._question.moments[site]
-        stood = await stood_at(self._source, site, self._kind, lives, moment)
+        time, position = (moment, None) if isinstance(moment, datetime) else (None, moment)
+        by_id = self.scope.ids is not None
+        return await self.fetch("live_then", site, time, position, by_id, after, self.chunk)
+
+    async def tell(self, site: str, lives: list[LivedLife]) -> Spot | None:
+        moment = self._question.moments[site]
+        stood = await stood_at(self.source, site, self.kind, lives, moment)
         wanted = [item for _, item in sorted(stood.items()) if self._is_wanted(item)]
         if self._question.attributes:
             return await self._tell_full(site, wanted)
         for item in wanted:
             spot = Spot(site, item.life.span.first)
-            self.rows.append((spot, item.standing(site, self._kind)))
-            if len(self.rows) == self._limit:
+            self.rows.append((spot, item.standing(site, self.kind)))
+            if self.is_full:
                 return spot
         return None
 
     async def _tell_full(self, site: str, wanted: list[Stood]) -> Spot | None:
         spans = [item.life.span._replace(last=item.last.position) for item in wanted]
-        records = self._source.events_of(site, self._kind, spans)
+        records = self.source.events_of(site, self.kind, spans)
         async with aclosing(records):
             async for folded in fold_lives(records, spans, [span.last for span in spans]):
                 item = wanted[folded.index]
                 spot = Spot(site, item.life.span.first)
-                self.rows.append((spot, item.standing(site, self._kind, folded.after)))
-                self._room -= folded.after.size
-                if len(self.rows) == self._limit or self._room <= 0:
+                self.rows.append((spot, item.standing(site, self.kind, folded.after)))
+                self.room -= folded.after.size
+                if self.is_full:
                     return spot
         return None
 
     def _is_wanted(self, item: Stood) -> bool:
-        if item.ended and self._question.scope.ids is None:
+        if item.ended and self.scope.ids is None:
             return False
-        return not self._states or item.values.get("state") in self._states
+        return not self.states or item.values.get("state") in self.states
