@@ -64,12 +64,17 @@ END
 $$;
 REVOKE EXECUTE ON FUNCTION pbscast_log.make_partition(timestamp) FROM PUBLIC;
 
--- From now on, and from where each site's log ends, should that be in the future because a clock was wrong.
+-- From now on, and from where each site's log ends, should that be in the future because a clock was wrong. What a writer's role
+-- can do to the schema is bounded: a year of partitions, and no lock that others could keep from it, as any role can take an advisory
+-- one. This one lets the table be read, and whoever may only read or write the log cannot take it.
 
 CREATE FUNCTION pbscast_log.make_partitions(ahead interval) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock(31640405171069813);
+    IF ahead > interval '1 year' THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'partitions are made for a year ahead at most';
+    END IF;
+    LOCK TABLE pbscast_log.migration IN SHARE UPDATE EXCLUSIVE MODE;
     RETURN (
         SELECT count(*) FILTER (WHERE pbscast_log.make_partition(month))
         FROM (
