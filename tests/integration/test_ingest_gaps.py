@@ -23,7 +23,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pbscast.events import Change, EventName, Finalize, Gap, Kind, Provenance, Reason, Resync
-from pbscast_ingest.capture import install, pause, resume, uninstall
+from pbscast_ingest.capture import install, pause, resume, uninstall, upgrade
+from pbscast_ingest.condition import CHANGED
 from pbscast_ingest.worker import SiteWorker
 from pbscast_store.drafts import Draft
 from pbscast_store.log import Log
@@ -158,6 +159,53 @@ async def test_triggers_that_were_gone(
     state = await log.object("sitea", Kind.JOB, "1.s")
     assert state is not None
     assert (state.state, state.incarnation) == ("E", 1)
+
+
+_AS_AN_OLDER_RELEASE = """
+    DO $$ BEGIN
+        EXECUTE replace(pg_get_functiondef('pbscast.ring()'::regprocedure), 'BEGIN', 'BEGIN ');
+        REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pbscast FROM PUBLIC;
+        UPDATE pbscast.installation SET functions = pbscast.functions(), script = 'older';
+    END $$
+"""
+
+
+@pytest.mark.parametrize("before", ["SELECT", _AS_AN_OLDER_RELEASE], ids=["same", "older"])
+async def test_an_upgrade_that_loses_nothing_is_no_gap(
+    log: Log, captured: str, pbs: PbsServer, before: str
+) -> None:
+    pbs.connection.execute(before.encode())
+    async with ingesting(log, as_reader(captured)):
+        await wait_for(log, is_resynced)
+        pbs.submit("1.s")
+        await asyncio.to_thread(upgrade, captured, site="sitea")
+        pbs.save("1.s", "R/42")
+        await wait_for(log, _told("1.s", EventName.STATE))
+    async with ingesting(log, as_reader(captured)):  # which looks at once
+        pbs.finish("1.s")
+        await wait_for(log, _told("1.s", EventName.FINALIZE))
+    records = await every_record(log)
+    assert _names(records, "1.s") == ["submit", "state", "state", "finalize"]
+    assert _names(records, "sitea") == ["up", "resync"]
+
+
+async def test_a_function_that_was_another_for_a_while(
+    log: Log, captured: str, pbs: PbsServer
+) -> None:
+    async with ingesting(log, as_reader(captured)):
+        await wait_for(log, is_resynced)
+    query = "SELECT pg_get_functiondef('pbscast.capture_job()'::regprocedure)"
+    (ours,) = pbs.connection.execute(query).fetchone() or (b"",)
+    pbs.connection.execute(
+        "CREATE OR REPLACE FUNCTION pbscast.capture_job() RETURNS trigger LANGUAGE plpgsql"
+        " AS 'BEGIN RETURN NULL; END'"
+    )
+    pbs.submit("1.s")
+    pbs.connection.execute(ours)
+    async with ingesting(log, as_reader(captured)):
+        records = await wait_for(log, _resyncs(2))
+    assert [gap.cause for gap in _gaps(records)] == [CHANGED]
+    assert _names(records, "1.s") == ["submit"]
 
 
 async def test_a_truncate_ends_what_was_there(log: Log, pbs: PbsServer, worker: SiteWorker) -> None:

@@ -14,9 +14,20 @@ SELECT
     )) AS lag_seconds,
     (SELECT pg_total_relation_size('pbscast.journal') > cap_bytes FROM pbscast.control) AS is_full,
     (
-        -- A trigger that was made anew, or disabled and enabled, between two looks is another row.
-        SELECT md5(coalesce(string_agg(concat_ws(' ', t.tgrelid, t.tgname, t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid), ''))
-        FROM pg_trigger AS t
-        JOIN pg_proc AS p ON p.oid = t.tgfoid
-        JOIN pg_namespace AS n ON n.oid = p.pronamespace AND n.nspname = 'pbscast'
+        -- A trigger that was made anew, or disabled and enabled, between two looks is another row. So is a
+        -- function that a save needs; but an installation makes them all anew in the transaction that writes its own row, and loses nothing.
+        (
+            SELECT md5(coalesce(string_agg(concat_ws(' ', t.tgrelid, t.tgname, t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid), ''))
+            FROM pg_trigger AS t
+            JOIN pg_proc AS p ON p.oid = t.tgfoid
+            JOIN pg_namespace AS n ON n.oid = p.pronamespace AND n.nspname = 'pbscast'
+        ) || (
+            SELECT coalesce(string_agg(concat_ws(' ', '', p.proname, p.oid, p.xmin), ',' ORDER BY p.oid), '')
+            FROM pg_proc AS p
+            JOIN pg_namespace AS n ON n.oid = p.pronamespace AND n.nspname = 'pbscast'
+            CROSS JOIN pbscast.installation AS i
+            WHERE p.xmin <> i.xmin
+                AND p.proname IN (SELECT split_part(installed, '(', 1) FROM unnest(i.functions) AS installed)
+                AND p.proname NOT IN ('mode', 'set_mode', 'pause', 'resume', 'functions', 'defects', 'identity', 'heartbeat', 'reclaim')
+        )
     ) AS shape
