@@ -26,6 +26,13 @@ KEPT: Final = "pbscast.deliver.v1"
 LIVE: Final = "pbscast.live.v1"
 """The same of subscriptions with delivery at most once, which nothing keeps."""
 
+ACK_WAIT: Final = 30.0
+"""Seconds after which a message comes again unless its reader acknowledges it or says that it is
+at work on it."""
+
+MOST_UNACKNOWLEDGED: Final = 2000
+"""How many messages of a subscription may wait to be acknowledged before no more are sent."""
+
 
 class Passage(StrEnum):
     """What an event means for its object's belonging to the subscription."""

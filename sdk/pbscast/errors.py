@@ -10,6 +10,7 @@
     ├── AccessDeniedError        a server refused our credentials or our rights
     ├── UnsupportedError         a server or schema of a version we do not serve
     ├── NotFoundError            there is no such object, site or event
+    │   └── GoneError            the subscription has ended: subscribe anew
     └── ConflictError            somebody else did what we were about to do
         └── FencedError          another worker holds the site now: stop writing
 
@@ -66,6 +67,10 @@ class UnsupportedError(PbscastError):
 
 class NotFoundError(PbscastError):
     """There is no such object, site or event."""
+
+
+class GoneError(NotFoundError):
+    """The subscription is no more: its lease ran out, or somebody has ended it."""
 
 
 class ConflictError(PbscastError):

@@ -57,6 +57,7 @@ _JOBS: Final = frozenset({Kind.JOB, Kind.SITE})
 _STATES: Final = frozenset(JobState)
 
 Ids = Annotated[tuple[Text, ...], Field(max_length=MOST_IDS)]
+SubscriptionId = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{22,64}$")]
 Lease = Annotated[int, Field(ge=SHORTEST_LEASE, le=LONGEST_LEASE)]
 """Seconds for which a subscription lives on without being renewed."""
 
@@ -143,6 +144,11 @@ class Delivery(StrEnum):
 class SubscribeRequest(Filter):
     """Register a subscription. It begins with how everything stands that belongs to it."""
 
+    id: SubscriptionId | None = None
+    """What it shall be called; whoever knows it may read it, so nobody must be able to guess it.
+    The same request with the same id is the same subscription. None: the service makes one."""
+    more: bool = False
+    """Whether more ids follow in a modify: it begins, and may be complete, with the last."""
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     lease: Lease = 600
     shared: bool = False
@@ -175,13 +181,19 @@ class RenewRequest(Request):
     id: Text
     lease: Lease | None = None
     """None: as long as before."""
+    resume: bool = False
+    """Whether to deliver again, in order and at once, what has not been acknowledged; whoever else
+    reads it is cut off. Of a shared one the others go on, and it comes when they are late."""
 
 
 class RenewResponse(Response):
     """Until when it lives now."""
 
+    subject: str
     lease: int
     expires: datetime
+    delivery: Delivery
+    shared: bool
 
 
 class ModifyRequest(Request):
@@ -194,6 +206,8 @@ class ModifyRequest(Request):
     """The last id cannot be removed: unsubscribe."""
     attributes: tuple[Text, ...] | None = Field(default=None, max_length=MOST_VALUES)
     """Instead of those before; an empty list for all, None for no change."""
+    more: bool = False
+    """Whether more ids follow: it is not complete before the last."""
 
     @field_validator("remove_ids")
     @classmethod
