@@ -63,8 +63,20 @@ class StreamSettings(_Settings):
     """How long JetStream remembers message ids, in memory; marks are what prevents duplicates."""
 
 
+class SubscriptionSettings(_Settings):
+    """How much of what subscriptions are sent JetStream keeps for those that are behind."""
+
+    max_age: timedelta = Field(default=timedelta(days=3), ge=timedelta(minutes=1))
+    """What was not fetched for so long is gone; the reader sees by the numbers that it is."""
+    max_messages: int = Field(default=10_000, ge=1000)
+    """To one subscription from one site; the oldest go first."""
+    max_bytes: int = Field(default=8 * 1024**3, ge=64 * 1024 * 1024)
+    """Of all subscriptions together; the oldest go first."""
+
+
 class FanoutSettings(_Settings):
     """Everything that Fanout needs beside the log."""
 
     nats: NatsSettings = NatsSettings()
     stream: StreamSettings = StreamSettings()
+    subscriptions: SubscriptionSettings = SubscriptionSettings()
