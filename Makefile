@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 MINUTES ?= 60
 UV_VERSION := 0.13.9
 
-.PHONY: help venv test demo bench soak format lock clean
+.PHONY: help venv test demo bench soak format lock api clean
 
 help: ## Show these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -53,6 +53,9 @@ bench: $(STAMP) ## Measure latency and rates
 
 soak: $(STAMP) ## Faults under load for MINUTES minutes
 	SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -m soak --timeout 0 -s tests/faults
+
+api: $(STAMP) ## Write the AsyncAPI document and JSON Schemas from the models
+	$(BIN)/python -m pbscast_fanout.contract sdk/api
 
 format: $(STAMP) ## Format, and fix what ruff can fix
 	$(BIN)/ruff check --fix
