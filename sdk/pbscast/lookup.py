@@ -9,9 +9,10 @@ import nats.errors
 from nats.js.errors import NotFoundError as NoMessage
 
 from pbscast import wire
-from pbscast.consumer import STREAM, Delivery
+from pbscast.consumer import STREAM
 from pbscast.errors import DecodeError
 from pbscast.events import Kind
+from pbscast.pulling import Delivered
 from pbscast.subjects import encode_token, job_filter, mark_subject, object_filter
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ async def find_position(connection: Connection, site: str, position: int) -> Res
     return Resumption(low, None if event is None else _position(event))
 
 
-async def find_messages(connection: Connection, hole: Hole) -> AsyncIterator[Delivery]:
+async def find_messages(connection: Connection, hole: Hole) -> AsyncIterator[Delivered]:
     """Yield the messages of the hole's object that the stream holds within it, oldest first."""
     if hole.kind is Kind.JOB:
         subject = job_filter(site=hole.site, job_id=hole.id)
@@ -67,14 +68,14 @@ async def find_messages(connection: Connection, hole: Hole) -> AsyncIterator[Del
         sequence = message.sequence + 1
 
 
-def _position(message: Delivery) -> int | None:
+def _position(message: Delivered) -> int | None:
     try:
         return wire.decode(message.data).position
     except DecodeError:
         return None
 
 
-async def _next(connection: Connection, subject: str, sequence: int) -> Delivery | None:
+async def _next(connection: Connection, subject: str, sequence: int) -> Delivered | None:
     """Return the first message on the subject at or after a sequence."""
     denials = connection.denials
     manager = connection.nats.jsm(timeout=connection.timeout)
@@ -84,7 +85,7 @@ async def _next(connection: Connection, subject: str, sequence: int) -> Delivery
         return None
     except (nats.errors.Error, OSError, TimeoutError) as error:
         raise connection.explain(error, f"the stream {STREAM}", denials) from error
-    return Delivery(raw.seq or 0, 0, raw.data or b"")
+    return Delivered(raw.seq or 0, 0, raw.data or b"")
 
 
 async def _last_sequence(connection: Connection, subject: str) -> int:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Final
 import nats.errors
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from pbscast.consumer import STREAM, Consumer, Delivery
+from pbscast.consumer import STREAM, Consumer
 from pbscast.errors import NotFoundError, UnavailableError
+from pbscast.pulling import Delivered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +69,7 @@ class Reader:
         self._consumer: Consumer | None = None
         self._began: datetime | None = None
         self._began_after = 0
-        self._last: Delivery | None = None
+        self._last: Delivered | None = None
         self._proving = False
         self._trusted = True
         self._refilled = False
@@ -115,7 +116,7 @@ class Reader:
         if self._consumer is not None:
             await self._consumer.close()
 
-    async def receive(self) -> Delivery | Sign:
+    async def receive(self) -> Delivered | Sign:
         """Return what comes next, waiting for it through any loss of connection or consumer.
 
         Raises AccessDeniedError if the server turns us away for good.
@@ -129,7 +130,7 @@ class Reader:
                 await self._consumer.wait()
         return Sign.CLOSED
 
-    def _ready(self) -> Delivery | Sign | None:
+    def _ready(self) -> Delivered | Sign | None:
         if self._signs:
             return self._signs.popleft()
         consumer = self._consumer
@@ -147,7 +148,7 @@ class Reader:
         self._last = delivery
         return delivery
 
-    def _prove(self, first: Delivery) -> None:
+    def _prove(self, first: Delivered) -> None:
         self._proving = False
         last = self._last
         if last is None or (first.sequence, first.data) != (last.sequence, last.data):

@@ -57,7 +57,7 @@ _JOBS: Final = frozenset({Kind.JOB, Kind.SITE})
 _STATES: Final = frozenset(JobState)
 
 Ids = Annotated[tuple[Text, ...], Field(max_length=MOST_IDS)]
-SubscriptionId = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{22,64}$")]
+SubscriptionId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Lease = Annotated[int, Field(ge=SHORTEST_LEASE, le=LONGEST_LEASE)]
 """Seconds for which a subscription lives on without being renewed."""
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pbscast.connection import Connection
-    from pbscast.consumer import Delivery
     from pbscast.criteria import Criteria
     from pbscast.endings import Endings
+    from pbscast.pulling import Delivered
 
 Item = AnyEvent | Boundary | Missed | Unreadable
 
@@ -179,7 +179,7 @@ class Watch:
         finally:
             await reader.close()
 
-    async def _understand(self, got: Delivery | Sign) -> Iterable[Received]:
+    async def _understand(self, got: Delivered | Sign) -> Iterable[Received]:
         if not isinstance(got, Sign):
             return await self._digest(got)
         return self._go_live() if got is Sign.CAUGHT_UP else self._cut()
@@ -188,7 +188,7 @@ class Watch:
     def _is_over(self) -> bool:
         return self._is_live and self._endings is not None and self._endings.complete
 
-    async def _digest(self, delivery: Delivery) -> list[Received]:
+    async def _digest(self, delivery: Delivered) -> list[Received]:
         body = delivery.data
         try:
             event = wire.decode(body)
