@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from pbscast import wire
+from pbscast.deliveries import Passage
 from pbscast.errors import ConflictError, InvalidJobId, NotFoundError, UsageError
 from pbscast.events import AnyEvent, Change, Finalize, Gap, Incarnation
 from pbscast.subscriptions import Filter
-from pbscast_fanout.matching import Interest, Matcher, Objects, Passage, Past
+from pbscast_fanout.matching import Interest, Matcher, Objects, Past
 from pbscast_fanout.matching.objects import Key
 
 STANDING = {

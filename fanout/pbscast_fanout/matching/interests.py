@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pbscast.events import Change, EventName, Finalize
+
+if TYPE_CHECKING:
+    from pbscast.lives import Standing
 
 _ALL: Final = "*"
 """Among omitted names: even these did not fit."""
@@ -62,6 +65,16 @@ class Interest:
                 "omitted": tuple(
                     name for name in event.omitted if name == _ALL or self.covers(name)
                 ),
+            }
+        )
+
+    def cut_standing(self, standing: Standing) -> Standing:
+        """How an object stands, with these alone."""
+        attributes, columns = standing.attributes, standing.columns
+        return standing.model_copy(
+            update={
+                "attributes": None if attributes is None else self._only(attributes),
+                "columns": None if columns is None else self._only(columns),
             }
         )
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, KeysView
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final, NamedTuple
 
+from pbscast.deliveries import Passage
 from pbscast.errors import ConflictError, NotFoundError, UsageError
 from pbscast.events import AnyEvent, Change, Finalize, Incarnation, Kind
 from pbscast.ids import split_subjob
+from pbscast.lives import Standing
 from pbscast.subscriptions import Filter, complete
 from pbscast_fanout.expressions import compile_expression
 from pbscast_fanout.matching.conditions import Conditions
@@ -18,21 +19,9 @@ from pbscast_fanout.matching.index import Index
 from pbscast_fanout.matching.interests import Interest
 from pbscast_fanout.matching.objects import Past
 from pbscast_fanout.matching.postings import Postings
-from pbscast_fanout.matching.sights import Sight, after, before
+from pbscast_fanout.matching.sights import Sight, after, before, standing_sight
 
 _ANY_SITE: Final = ""
-
-
-class Passage(Enum):
-    """What an event does to its object's belonging to a subscription."""
-
-    JOINED = "joined"
-    """It did not belong before."""
-    STAYED = "stayed"
-    LEFT = "left"
-    """It does not belong any more. If it is a job, its finalize will be told all the same."""
-    ENDED = "ended"
-    """The last word on a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +137,16 @@ class Matcher:
             and (entry.interest is None or entry.interest.touches(event))
         ]
 
+    def contains(self, key: str, standing: Standing) -> bool:
+        """Whether an object that stands so belongs to it; of what has ended only its id counts.
+
+        Raises NotFoundError.
+        """
+        entry, sight = self._entry(key), standing_sight(standing)
+        if standing.ended is None:
+            return entry.contains(sight)
+        return entry.by_ids and sight.kind in entry.kinds and entry.is_about(sight.id, sight.array)
+
     def departures(self) -> Iterator[tuple[Life, str]]:
         """Jobs that have left subscriptions to which their finalize is still to be told.
 
@@ -163,6 +162,12 @@ class Matcher:
         for life, key in departures:
             if (entry := self._entries.get(key)) is not None:
                 self._departed.setdefault(life, set()).add(entry)
+
+    def readmit(self, key: str) -> None:
+        """Forget which jobs have left it: it begins anew. Raises NotFoundError."""
+        entry = self._entry(key)
+        for life in [life for life, entries in self._departed.items() if entry in entries]:
+            self._readmit(life, entry)
 
     def forget(self, site: str) -> None:
         """Another worker has the site now."""

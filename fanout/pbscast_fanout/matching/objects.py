@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from sys import intern
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pbscast.events import AnyEvent, Change, EventName, Finalize, Incarnation, Kind, ObjectPayload
+
+if TYPE_CHECKING:
+    from pbscast.lives import Standing
 
 _NOTHING: Final[Mapping[str, str]] = {}
 
@@ -35,17 +38,37 @@ class Past:
     """Those that an expression speaks of, if not all."""
 
 
+def past_of(standing: Standing) -> tuple[Key, Past]:
+    """What Objects keep of an object that stands so."""
+    key = Key(standing.site, standing.kind, standing.id)
+    past = Past(
+        standing.incarnation,
+        standing.owner,
+        standing.queue,
+        standing.project,
+        standing.name,
+        standing.state,
+        standing.substate,
+        standing.attributes or _NOTHING,
+    )
+    return key, past
+
+
 class Objects:
     """Every object of some sites that lives, folded event by event.
 
     `names` says, at any time, which attributes expressions speak of: no other is kept. Before the
     first event of a site all that live there have to be loaded, as they stood after the event
-    before; when an expression speaks of an attribute that none spoke of before, once more.
+    before. When an expression speaks of an attribute that none spoke of before, `expect` it between
+    two events, and `supply` it, as it was then, whenever that has been read.
     """
 
     def __init__(self, names: Container[str]) -> None:
         self._names = names
         self._pasts: dict[Key, Past] = {}
+        self._expected: frozenset[str] = frozenset()
+        self._removed: dict[Key, set[str]] = {}
+        """Expected attributes that were taken away since they are expected."""
 
     def __len__(self) -> int:
         return len(self._pasts)
@@ -54,6 +77,36 @@ class Objects:
         """Objects that have not ended."""
         for key, past in objects:
             self._keep(key, past.incarnation, past, self._chosen(past.attributes))
+
+    def expect(self, names: Iterable[str]) -> None:
+        """These attributes are unknown as yet; what was expected before is so no longer."""
+        self._expected = frozenset(names)
+        self._removed = {}
+        for key, past in self._pasts.items():
+            if not self._expected.isdisjoint(past.attributes):
+                self._pasts[key] = replace(past, attributes=self._without_expected(past))
+
+    def supply(self, objects: Iterable[tuple[Key, Past]]) -> None:
+        """How the expected attributes were when they were expected; what events said since holds.
+
+        Can be given in parts; `expect` nothing once all is there.
+        """
+        for key, found in objects:
+            past = self._pasts.get(key)
+            if past is not None and past.incarnation == found.incarnation:
+                gone = self._removed.get(key, ())
+                new = {
+                    name: text
+                    for name, text in found.attributes.items()
+                    if name in self._expected and name not in gone
+                }
+                attributes = {**new, **past.attributes} or _NOTHING
+                self._pasts[key] = replace(past, attributes=attributes)
+
+    def _without_expected(self, past: Past) -> Mapping[str, str]:
+        return {
+            name: text for name, text in past.attributes.items() if name not in self._expected
+        } or _NOTHING
 
     def forget(self, site: str) -> None:
         """Another worker has the site now."""
@@ -72,10 +125,16 @@ class Objects:
             past = None
         if isinstance(event, Finalize) or event.event in (EventName.DELETE, EventName.PURGE):
             self._pasts.pop(key, None)
+            self._removed.pop(key, None)
         elif past is not None or event.revision == 1 or event.kind is not Kind.JOB:
             attributes = _NOTHING if past is None else past.attributes
+            self._note_removed(key, event)
             self._keep(key, event.incarnation, event, self._folded(attributes, event))
         return past
+
+    def _note_removed(self, key: Key, change: Change) -> None:
+        if self._expected and not self._expected.isdisjoint(change.removed):
+            self._removed.setdefault(key, set()).update(self._expected.intersection(change.removed))
 
     def _keep(
         self,

@@ -9,6 +9,7 @@ from pbscast.events import Change, EventName, Finalize, Kind, ObjectPayload
 from pbscast.ids import split_subjob
 
 if TYPE_CHECKING:
+    from pbscast.lives import Standing
     from pbscast_fanout.matching.conditions import Condition
     from pbscast_fanout.matching.objects import Past
 
@@ -28,8 +29,8 @@ class Sight:
 
     def __init__(
         self,
-        event: Change | Finalize,
-        standing: ObjectPayload | Past,
+        event: Change | Finalize | Standing,
+        standing: ObjectPayload | Past | Standing,
         attributes: Mapping[str, str],
         change: Change | None = None,
     ) -> None:
@@ -81,3 +82,8 @@ def after(event: Change | Finalize, past: Past | None) -> Sight | None:
         return None
     attributes = {} if past is None else past.attributes
     return Sight(event, event, attributes, event if isinstance(event, Change) else None)
+
+
+def standing_sight(standing: Standing) -> Sight:
+    """How the log says that an object stands."""
+    return Sight(standing, standing, standing.attributes or {})
