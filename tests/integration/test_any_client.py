@@ -1,0 +1,160 @@
+"""What sdk/api/README.md tells users of other languages, done with a plain NATS client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import pytest
+from harness.fanning import client_of, fanning, published_to, write
+from nats.aio.client import Client
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js.api import ConsumerConfig, DeliverPolicy
+
+from pbscast import wire
+from pbscast.events import (
+    ChangePayload,
+    EventName,
+    FinalizePayload,
+    GapPayload,
+    Kind,
+    Payload,
+    Provenance,
+    Reason,
+)
+from pbscast_store.drafts import Draft
+from pbscast_store.log import Log
+
+PAGE: Final = Path(__file__).parents[2] / "sdk" / "api" / "README.md"
+BEGAN: Final = datetime.now(UTC) - timedelta(hours=1)
+LATER: Final = BEGAN + timedelta(minutes=30)
+
+
+def _draft(
+    kind: Kind, object_id: str, event: EventName, payload: Payload, time: datetime = BEGAN
+) -> Draft:
+    return Draft(kind, object_id, event, time, Provenance.JOURNAL, payload)
+
+
+def _job(job_id: str, owner: str, event: EventName, time: datetime = BEGAN) -> Draft:
+    if event is EventName.FINALIZE:
+        payload: Payload = FinalizePayload(owner=owner, state="F", reason=Reason.FINISHED)
+    else:
+        payload = ChangePayload(owner=owner, state="Q", changed={"comment": "x"})
+    return _draft(Kind.JOB, job_id, event, payload, time)
+
+
+AT_SITEA: Final = [
+    _job("19.sitea", "alice", EventName.SUBMIT),
+    _job("6[].sitea", "bob", EventName.SUBMIT),
+    _job("6[3].sitea", "bob", EventName.STATE),
+    _draft(Kind.NODE, "n1", EventName.CREATE, ChangePayload(state="free")),
+    _draft(Kind.SITE, "sitea", EventName.GAP, GapPayload(cause="full")),
+    _job("19.sitea", "alice", EventName.FINALIZE, LATER),
+]
+AT_SITEB: Final = [
+    _job("7.siteb", "alice", EventName.SUBMIT),
+    _draft(Kind.NODE, "n2", EventName.CREATE, ChangePayload(state="down")),
+    _job("7.siteb", "alice", EventName.FINALIZE, LATER),
+]
+EXPECTED: Final = {
+    "all of alice's jobs, everywhere": {"sitea:1", "sitea:6", "siteb:1", "siteb:3"},
+    "one job, wherever it is": {"sitea:1", "sitea:6"},
+    "an array with its subjobs": {"sitea:2", "sitea:3"},
+    "one subjob": {"sitea:3"},
+    "every end at one site": {"sitea:6"},
+    "every node, everywhere": {"sitea:4", "siteb:2"},
+    "gaps in what was captured": {"sitea:5"},
+    "every event, no marks": {f"sitea:{n}" for n in range(1, 7)}
+    | {"siteb:1", "siteb:2", "siteb:3"},
+}
+
+
+def _told(heading: str) -> dict[str, str]:
+    """The rows of the page's table whose first column has this heading."""
+    [table] = re.findall(rf"\| {re.escape(heading)} \|.*\n\|.*\n((?:\|.*\n)+)", PAGE.read_text())
+    cells = (row.strip("| ").split(" | ", 1) for row in table.splitlines())
+    return {name.strip(): text.strip().strip("`") for name, text in cells}
+
+
+@pytest.fixture
+async def client(log: Log, nats_url: str) -> AsyncIterator[Client]:
+    """Of a NATS that has the events of two sites."""
+    await write(log, "sitea", AT_SITEA)
+    await write(log, "siteb", AT_SITEB)
+    async with fanning(log, nats_url) as fanout, client_of(nats_url) as connected:
+        await published_to(fanout, "sitea", len(AT_SITEA))
+        await published_to(fanout, "siteb", len(AT_SITEB))
+        yield connected
+
+
+async def _read(client: Client, subject: str, **config: object) -> list[str]:
+    """The ids of all that a durable consumer is given, in order."""
+    stream = client.jetstream()
+    settings = ConsumerConfig.from_response(config)
+    consumer = await stream.pull_subscribe(subject, durable="mine", stream="PBS", config=settings)
+    ids: list[str] = []
+    while (await consumer.consumer_info()).num_pending:
+        with suppress(NatsTimeout):
+            for message in await consumer.fetch(100, timeout=1):
+                event = wire.decode(message.data)
+                ids.append(f"{event.site}:{event.position}")
+                await message.ack_sync()
+    await stream.delete_consumer("PBS", "mine")
+    return ids
+
+
+async def test_filters_find_what_the_page_says(client: Client) -> None:
+    told = _told("to follow")
+    assert told.keys() == EXPECTED.keys()
+    for name, subject in told.items():
+        found = await _read(client, subject)
+        assert (name, set(found), len(found)) == (name, EXPECTED[name], len(EXPECTED[name]))
+
+
+async def test_live_subscribers_are_told(client: Client, log: Log) -> None:
+    listener = await client.subscribe(_told("to follow")["all of alice's jobs, everywhere"])
+    await client.flush()
+    await write(log, "siteb", [_job("8.siteb", "alice", EventName.SUBMIT)])
+    message = await listener.next_msg(timeout=20)
+    assert wire.decode(message.data).id == "8.siteb"
+
+
+async def test_a_durable_reader_begins_where_it_wants(client: Client) -> None:
+    every = "pbs.v1.sitea.*.>"
+    policies = _told("to begin with")
+    assert list(policies) == [
+        "what is published from now on",
+        "the last event of each subject, then live",
+        "everything that the stream holds",
+        "a time",
+        "a position",
+    ]
+    assert await _read(client, every, deliver_policy=DeliverPolicy.NEW) == []
+    assert await _read(client, every, deliver_policy=DeliverPolicy.ALL) == [
+        f"sitea:{n}" for n in range(1, 7)
+    ]
+    newest = await _read(client, every, deliver_policy=DeliverPolicy.LAST_PER_SUBJECT)
+    assert newest == [f"sitea:{n}" for n in range(1, 7)]  # no two share a subject
+    # JetStream's times are those of publishing, never before the event.
+    stamp = (BEGAN - timedelta(minutes=1)).isoformat()
+    by_time = await _read(
+        client, every, deliver_policy=DeliverPolicy.BY_START_TIME, opt_start_time=stamp
+    )
+    assert by_time == [f"sitea:{n}" for n in range(1, 7)]
+
+
+async def test_names_are_encoded_as_the_page_says(client: Client, log: Log) -> None:
+    owner, job_id = "al.ice müller", "x" * 300 + ".siteb"
+    listener = await client.subscribe("pbs.v1.siteb.job.>")
+    await client.flush()
+    await write(log, "siteb", [_job(job_id, owner, EventName.SUBMIT)])
+    message = await listener.next_msg(timeout=20)
+    tokens = message.subject.split(".")
+    assert tokens[4] == "al%2Eice%20m%C3%BCller"
+    assert re.fullmatch(r"x{200}%%[0-9a-f]{32}", tokens[5])
+    assert tokens[6:] == ["-", "submit"]
