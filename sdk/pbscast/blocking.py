@@ -110,11 +110,21 @@ class Client:
         begin: datetime | None = None,
         end: datetime | None = None,
         newest_first: bool = False,
+        after: Mapping[str, int] | None = None,
+        limit: int | None = None,
         **selection: Unpack[SelectionOptions],
     ) -> Iterator[AnyEvent]:
         """See ``pbscast.Client.history``."""
         return self._iterate(
-            self._client.history(ids, begin=begin, end=end, newest_first=newest_first, **selection)
+            self._client.history(
+                ids,
+                begin=begin,
+                end=end,
+                newest_first=newest_first,
+                after=after,
+                limit=limit,
+                **selection,
+            )
         )
 
     def jobs(
@@ -124,11 +134,14 @@ class Client:
         begin: datetime | None = None,
         end: datetime | None = None,
         newest_first: bool = True,
+        after: Mapping[str, int] | None = None,
         **selection: Unpack[SelectionOptions],
     ) -> Iterator[Life]:
         """See ``pbscast.Client.jobs``."""
         return self._iterate(
-            self._client.jobs(ids, begin=begin, end=end, newest_first=newest_first, **selection)
+            self._client.jobs(
+                ids, begin=begin, end=end, newest_first=newest_first, after=after, **selection
+            )
         )
 
     def snapshot(

@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 from pbscast.asking import pages
 from pbscast.connection import Connection, ConnectionState
-from pbscast.history import read_history
+from pbscast.history import page_size, read_history, to_go_on
 from pbscast.options import WatchOptions, plan_watch
 from pbscast.requests import (
     AT,
@@ -84,6 +84,8 @@ class Client:
         begin: datetime | None = None,
         end: datetime | None = None,
         newest_first: bool = False,
+        after: Mapping[str, int] | None = None,
+        limit: int | None = None,
         **selection: Unpack[SelectionOptions],
     ) -> AsyncIterator[AnyEvent]:
         """Yield all that the log holds of a job, oldest first; of an array with its subjobs.
@@ -95,11 +97,21 @@ class Client:
 
         A site's events keep the order of their positions; between sites the time decides, but what
         a job did after a move comes after its finalize at the site it left. It is asked page by
-        page. Raises InvalidJobId, UsageError, NotFoundError (an id or a site of which the log knows
+        page; ``limit`` events at most. To go on later, ask the same with ``after``: of each site
+        the position of the last event told, ``{event.site: event.position}``; a site that it does
+        not name is told from its first event in the order asked for.
+
+        Raises InvalidJobId, UsageError, NotFoundError (an id or a site of which the log knows
         nothing), UnavailableError and AccessDeniedError.
         """
         async for recorded in self.history_with_bodies(
-            ids, begin=begin, end=end, newest_first=newest_first, **selection
+            ids,
+            begin=begin,
+            end=end,
+            newest_first=newest_first,
+            after=after,
+            limit=limit,
+            **selection,
         ):
             yield recorded.event
 
@@ -110,6 +122,8 @@ class Client:
         begin: datetime | None = None,
         end: datetime | None = None,
         newest_first: bool = False,
+        after: Mapping[str, int] | None = None,
+        limit: int | None = None,
         **selection: Unpack[SelectionOptions],
     ) -> AsyncIterator[Recorded]:
         """As ``history``: each event, its CloudEvents JSON as it was on NATS, and hand-overs.
@@ -117,9 +131,16 @@ class Client:
         ``Recorded.hand_over`` tells where a job's story goes on at another site.
         """
         asked = request(
-            HistoryRequest, ids, selection, begin=begin, end=end, newest_first=newest_first
+            HistoryRequest,
+            ids,
+            selection,
+            begin=begin,
+            end=end,
+            newest_first=newest_first,
+            after=to_go_on(after),
+            limit=page_size(limit),
         )
-        async for recorded in read_history(self._connection, asked):
+        async for recorded in read_history(self._connection, asked, limit):
             yield recorded
 
     async def jobs(
@@ -129,15 +150,23 @@ class Client:
         begin: datetime | None = None,
         end: datetime | None = None,
         newest_first: bool = True,
+        after: Mapping[str, int] | None = None,
         **selection: Unpack[SelectionOptions],
     ) -> AsyncIterator[Life]:
         """Yield one row for each life that matches, ended or not, the latest begun first.
 
         The selection is that of ``history``; ``begin`` and ``end`` select lives that lasted into
-        that time. Raises as ``history``.
+        that time. To go on later, ask the same with ``after``: of each site the first position of
+        the last life told, ``{life.site: life.first_position}``. Raises as ``history``.
         """
         asked = request(
-            JobsRequest, ids, selection, begin=begin, end=end, newest_first=newest_first
+            JobsRequest,
+            ids,
+            selection,
+            begin=begin,
+            end=end,
+            newest_first=newest_first,
+            after=to_go_on(after),
         )
         async for page in pages(self._connection, JOBS, asked, JobsResponse):
             for life in page.lives:

@@ -78,6 +78,9 @@ class HistoryRequest(Ranged):
 
     A site's events come in the order of their positions, those of several sites by time. What a job
     did at the site to which it was moved comes after its finalize at the site that it left.
+    ``after`` is a JSON object in text, of each site the position of the last event that was told
+    (``{"sitea":120}``): who has kept these can go on by himself. A site that it does not name is
+    told from its first event in the order that is asked for.
     """
 
     newest_first: bool = False
@@ -94,7 +97,8 @@ class HistoryResponse(PageResponse):
 class JobsRequest(Ranged):
     """One row for each life that matches and lasted into the range.
 
-    Lives come by position of their first event within a site, by its time between sites.
+    Lives come by position of their first event within a site, by its time between sites. ``after``
+    has the form of a history's, the positions being those of lives' first events.
     """
 
     newest_first: bool = True

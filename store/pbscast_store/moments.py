@@ -8,7 +8,7 @@ from typing import Final
 
 from pbscast import wire
 from pbscast.errors import NotFoundError, UsageError
-from pbscast_store.search import Scope
+from pbscast_store.search import Scope, check_positions
 from pbscast_store.source import EventSource
 from pbscast_store.standings import Moment
 
@@ -27,14 +27,7 @@ async def at_each_site(
     if isinstance(moment, datetime):
         await _check_time(source, scope, moment)
         return {site.name: moment for site in scope.sites}
-    ends = {site.name: site.position for site in scope.sites}
-    for name, position in moment.items():
-        if name not in ends:
-            raise NotFoundError(f"no such site: {name} (asked about: {', '.join(ends) or 'none'})")
-        if position > ends[name]:
-            raise UsageError(
-                f"position {position} is beyond the log of {name}, which ends at {ends[name]}"
-            )
+    check_positions(scope, moment)
     return dict(moment)
 
 

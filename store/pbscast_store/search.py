@@ -15,7 +15,7 @@ from typing import Final
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from pbscast.errors import NotFoundError
+from pbscast.errors import NotFoundError, UsageError
 from pbscast.lives import Life
 from pbscast.selection import Selection
 from pbscast_store import queries
@@ -106,6 +106,21 @@ async def _members(pool: asyncpg.Pool, kind: str, array: str, sites: list[str]) 
     number, _, end = array.partition("[")
     rows = await pool.fetch(query("array_members"), sites, kind, f"{number}[", f"{number}\\", end)
     return [row["id"] for row in rows]
+
+
+def check_positions(scope: Scope, positions: Mapping[str, int], *, beyond: int = 0) -> None:
+    """Positions are of sites that are asked about, and at most so far beyond the end of their logs.
+
+    Raises NotFoundError and UsageError.
+    """
+    ends = {site.name: site.position for site in scope.sites}
+    for name, position in positions.items():
+        if name not in ends:
+            raise NotFoundError(f"no such site: {name} (asked about: {', '.join(ends) or 'none'})")
+        if position > ends[name] + beyond:
+            raise UsageError(
+                f"position {position} is beyond the log of {name}, which ends at {ends[name]}"
+            )
 
 
 @asynccontextmanager

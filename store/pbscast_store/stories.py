@@ -14,7 +14,7 @@ from pbscast.events import Kind
 from pbscast_store import history
 from pbscast_store.history import Merged, Moved, Stretch
 from pbscast_store.records import Record
-from pbscast_store.search import Scope, chosen_lives, extent, matching
+from pbscast_store.search import Scope, check_positions, chosen_lives, extent, matching
 from pbscast_store.source import EventSource, LifeSpan, Place, Window
 from pbscast_store.statements import query
 
@@ -64,7 +64,12 @@ class Question:
     newest_first: bool = False
 
     def start(self, positions: Mapping[str, int]) -> dict[str, int]:
-        """Where to go on at each site; where it begins, if that is not known."""
+        """Where to go on at each site; where it begins, if that is not known.
+
+        Raises NotFoundError for a site that is not asked about, UsageError for a position beyond
+        the end of its log.
+        """
+        check_positions(self.scope, positions, beyond=int(self.newest_first))
         return {
             site.name: positions.get(site.name, site.position + 1 if self.newest_first else 0)
             for site in self.scope.sites

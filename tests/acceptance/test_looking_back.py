@@ -217,6 +217,42 @@ def test_pages(site: Site, tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == sorted([job, report, part, config])
 
 
+ARRAY_AND_MOVED = ("6[].sitea", "19.sitea", "18[].sitea")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        ("history", *ARRAY_AND_MOVED),
+        ("history", *ARRAY_AND_MOVED, "--newest-first"),
+        ("jobs",),
+        ("jobs", "--oldest-first"),
+    ],
+    ids=" ".join,
+)
+def test_going_on_where_one_stopped(site: Site, question: tuple[str, ...]) -> None:
+    whole = site.pbscast(*question, "--json")
+    assert (whole.status, whole.err) == (0, "")
+    assert len({item.get("source", item.get("site")) for item in whole.objects}) == 2
+    pages = list(walked(site, *question, "--json", "--limit", "9"))
+    assert [line for page in pages for line in page.lines] == whole.lines
+    assert {len(page.lines) for page in pages[:-1]} == {9}
+
+
+def walked(site: Site, *question: str) -> Iterator[Done]:
+    """Page after page, each as the one before it said."""
+    after: list[str] = []
+    while True:
+        done = site.pbscast(*question, *after)
+        assert done.status == 0
+        yield done
+        if not done.err:
+            return
+        said = re.fullmatch(r"pbscast: there are more: go on with (--after) (\S+)\n", done.err)
+        assert said is not None
+        after = [*said.groups()]
+
+
 def test_what_is_not_there(site: Site, tmp_path: Path) -> None:
     page = tmp_path / "none.html"
     config = tmp_path / "pbscast.toml"
@@ -235,6 +271,15 @@ def test_what_is_not_there(site: Site, tmp_path: Path) -> None:
     assert elsewhere.err == "pbscastd: --site: no such site: x (known: sitea, siteb)\n"
     assert empty.err.startswith("pbscastd: the period is empty")
     assert "before the log begins" in before.err
-    for done in (unknown, nothing, early, elsewhere, empty, before):
+    beyond, stranger, then = (
+        site.pbscast("history", "19.sitea", "--json", "--after", "sitea:99999"),
+        site.pbscast("jobs", "--site", "sitea", "--after", "siteb:1"),
+        site.pbscast("history", "19.sitea", "--until", "2020-01-01"),
+    )
+    assert [beyond.status, stranger.status, then.status] == [2, 5, 5]
+    assert "position 99999 is beyond the log of sitea" in beyond.err
+    assert "no such site: siteb (asked about: sitea)" in stranger.err
+    assert "no event of such a job in that time" in then.err
+    for done in (unknown, nothing, early, elsewhere, empty, before, beyond, stranger, then):
         assert done.err.count("\n") == 1
     assert not page.exists()

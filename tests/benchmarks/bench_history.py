@@ -36,11 +36,18 @@ async def test_reading_as_the_log_grows(own_postgres: PostgresServer) -> None:
     months = Months(connection, events=_EVENTS, live=live, span=timedelta(days=365))
     await months.prepare()
     async with Log.open(dsn) as log:
+        first: float | None = None
         for events in _sizes():
             began = perf_counter()
             await months.grow(events)
-            print(f"\n{months.position:,} events (written in {perf_counter() - began:.0f} s)")
-            await _report(log, months)
+            size = await connection.fetchval("SELECT pg_database_size(current_database())")
+            print(
+                f"\n{months.position:,} events, {size / 1e9:.2f} GB"
+                f" (written in {perf_counter() - began:.0f} s)"
+            )
+            spent = await _report(log, months)
+            first = first or spent
+            print(f"  history of a job, times that of {_sizes()[0]:,} events: {spent / first:.2f}")
     await connection.close()
 
 
@@ -48,7 +55,8 @@ def _sizes() -> list[int]:
     return [size for size in (100_000, 1_000_000, 10_000_000) if size < _EVENTS] + [_EVENTS]
 
 
-async def _report(log: Log, months: Months) -> None:
+async def _report(log: Log, months: Months) -> float:
+    """What each question takes; gives the p50 of a job's history in milliseconds."""
     random = Random(1)
     ended = max(1, months.ended)
 
@@ -75,7 +83,7 @@ async def _report(log: Log, months: Months) -> None:
         page = await log.events(Selection(), begin=begin, end=begin + timedelta(days=1))
         return len(page.records)
 
-    await _measure("history of a job", history, _JOBS)
+    spent = await _measure("history of a job", history, _JOBS)
     await _measure("a job with attributes at a moment", at_id, _JOBS)
     await _measure("newest 100 events of an owner", owner, 20)
     await _measure("a search that finds nothing", rare, 3)
@@ -87,6 +95,7 @@ async def _report(log: Log, months: Months) -> None:
         rows, pages = await _all_at(log, moment)
         seconds = perf_counter() - began
         print(f"  {'all live jobs, ' + label:40} {seconds:9.2f} s   ({rows:,} in {pages} pages)")
+    return spent
 
 
 async def _all_at(log: Log, moment: object) -> tuple[int, int]:
@@ -101,7 +110,7 @@ async def _all_at(log: Log, moment: object) -> tuple[int, int]:
         after = page.next
 
 
-async def _measure(label: str, ask: Callable[[], Awaitable[int]], times: int) -> None:
+async def _measure(label: str, ask: Callable[[], Awaitable[int]], times: int) -> float:
     found = await ask()
     spent = []
     for _ in range(times):
@@ -110,3 +119,4 @@ async def _measure(label: str, ask: Callable[[], Awaitable[int]], times: int) ->
         spent.append((perf_counter() - began) * 1000)
     cuts = quantiles(spent, n=20)
     print(f"  {label:40} p50 {cuts[9]:9.2f} ms, p95 {cuts[18]:9.2f} ms   ({found} rows)")
+    return cuts[9]

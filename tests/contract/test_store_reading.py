@@ -234,6 +234,11 @@ async def test_what_the_log_does_not_know_is_not_found(cluster: Log) -> None:
         await stood(cluster, {"sitea": 99})
     with pytest.raises(NotFoundError, match="no such site: sitec"):
         await stood(cluster, {"sitec": 1})
+    for ask in (cluster.events, cluster.lives):
+        with pytest.raises(NotFoundError, match=r"no such site: siteb \(asked about: sitea\)"):
+            await ask(Selection(sites=(Site("sitea"),)), positions={"siteb": 1})
+        with pytest.raises(UsageError, match="position 17 is beyond the log of sitea"):
+            await ask(Selection(), positions={"sitea": 17}, newest_first=False)
 
 
 async def test_a_job_that_moved_is_one_story(log: Log) -> None:

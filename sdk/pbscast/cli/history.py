@@ -11,6 +11,7 @@ import typer
 from pbscast.cli.gathering import counted
 from pbscast.cli.lines import EventLines
 from pbscast.cli.options import (
+    After,
     Creds,
     ExitStatus,
     HowEnded,
@@ -25,6 +26,9 @@ from pbscast.cli.options import (
     Since,
     Site,
     Until,
+    name_positions,
+    parse_positions,
+    selected,
 )
 from pbscast.cli.running import run, say
 from pbscast.client import connect
@@ -39,7 +43,7 @@ from pbscast.terminal.telling import tell
 from pbscast.times import parse_range
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from pbscast.client import Client
@@ -64,6 +68,11 @@ def history_command(  # noqa: PLR0913 - one parameter for each option of the com
     since: Since = None,
     until: Until = None,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="The latest first.")] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of --events or --json: so many, and how to go on then."),
+    ] = None,
+    after: After = None,
     events: Annotated[bool, typer.Option("--events", help="One plain line an event.")] = False,
     verbose: Annotated[
         bool,
@@ -83,16 +92,16 @@ def history_command(  # noqa: PLR0913 - one parameter for each option of the com
     Without a JOBID: of all jobs for which every given filter holds, a bar each; where they are more
     than a hundred, a bar for several.
     """
-    selection: SelectionOptions = {
-        "sites": site or None,
-        "owners": owner or None,
-        "queues": queue or None,
-        "projects": project or None,
-        "names": name or None,
-        "reached": state or None,
-        "reasons": reason or None,
-        "exit_statuses": exit_status or None,
-    }
+    selection = selected(
+        sites=site,
+        owners=owner,
+        queues=queue,
+        projects=project,
+        names=name,
+        reached=state,
+        reasons=reason,
+        exit_statuses=exit_status,
+    )
 
     async def work() -> None:
         asked = _Question.of(job_ids or [], selection, since, until, newest_first=newest_first)
@@ -100,12 +109,16 @@ def history_command(  # noqa: PLR0913 - one parameter for each option of the com
             raise UsageError("--events, --verbose, --json and --html exclude one another")
         if verbose and not job_ids:
             raise UsageError("--verbose tells of given jobs: give a JOBID")
+        if (limit is not None or after is not None) and not (events or as_json):
+            raise UsageError("--limit and --after are for lists of events: give --events or --json")
+        part = _Part.of(limit, after)
         if html is not None:
             await _draw(asked, html, servers, creds)
             return
         async with connect(servers, creds) as client:
             if as_json or events:
-                await _print_events(asked.read(client), EventLines(as_json=as_json, with_date=True))
+                lines = EventLines(as_json=as_json, with_date=True)
+                await _print_events(asked, part, client, lines)
             else:
                 await _tell(asked, client, in_full=verbose)
 
@@ -133,18 +146,27 @@ class _Question:
         """Check what is asked. Raises InvalidJobId or UsageError."""
         ids = [str(JobId.parse(job_id)) for job_id in job_ids]
         begin, end = parse_range(since, until)
-        if not ids and begin is None and not any(selection.values()):
+        if not ids and begin is None and not selection:
             raise UsageError("of which jobs? Give a JOBID, or at least one filter or --since")
         request(HistoryRequest, ids or None, selection, begin=begin, end=end)
         return cls(ids, selection, begin, end, newest_first)
 
-    def read(self, client: Client, *, newest_first: bool | None = None) -> AsyncIterator[Recorded]:
+    def read(
+        self,
+        client: Client,
+        *,
+        newest_first: bool,
+        after: Mapping[str, int] | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[Recorded]:
         """Ask the log."""
         return client.history_with_bodies(
             self.ids or None,
             begin=self.begin,
             end=self.end,
-            newest_first=self.newest_first if newest_first is None else newest_first,
+            newest_first=newest_first,
+            after=after,
+            limit=limit,
             **self.selection,
         )
 
@@ -160,13 +182,41 @@ class _Question:
                 )
             story.observe(recorded.event, recorded.hand_over)
         if not story.courses:
-            raise NotFoundError("the log holds no event of such a job")
+            when = "" if self.begin is None and self.end is None else " in that time"
+            raise NotFoundError(f"the log holds no event of such a job{when}")
         return story
 
 
-async def _print_events(items: AsyncIterator[Recorded], lines: EventLines) -> None:
+@dataclass(frozen=True)
+class _Part:
+    """Which of the events are to be told: the first of those after some."""
+
+    limit: int | None
+    after: dict[str, int]
+
+    @classmethod
+    def of(cls, limit: int | None, after: str | None) -> _Part:
+        """Read the options. Raises UsageError."""
+        return cls(limit, {} if after is None else parse_positions(after, "--after"))
+
+
+async def _print_events(asked: _Question, part: _Part, client: Client, lines: EventLines) -> None:
+    """Print them; one event more than is printed says that there are more."""
+    told = dict(part.after)
+    items = asked.read(
+        client,
+        newest_first=asked.newest_first,
+        after=part.after,
+        limit=None if part.limit is None else part.limit + 1,
+    )
+    number = 0
     async for recorded in items:
+        if number == part.limit:
+            say(f"there are more: go on with --after {name_positions(told)}")
+            return
+        number += 1
         lines.put(recorded.event, recorded.body)
+        told[recorded.event.site] = recorded.event.position
 
 
 async def _tell(asked: _Question, client: Client, *, in_full: bool) -> None:

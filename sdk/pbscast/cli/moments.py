@@ -20,14 +20,14 @@ from pbscast.cli.options import (
     Site,
     Stands,
     parse_position,
+    selected,
 )
 from pbscast.cli.running import run, say
 from pbscast.client import connect
 from pbscast.errors import NotFoundError, UsageError
 from pbscast.ids import JobId, split_subjob
 from pbscast.requests import AtRequest, DifferenceRequest
-from pbscast.selection import SelectionOptions, request
-from pbscast.states import JobState
+from pbscast.selection import request
 from pbscast.terminal.moments import put_difference, put_in_full, put_standings
 from pbscast.terminal.paper import Paper
 from pbscast.times import EXPECTED, check_order, parse_time
@@ -59,7 +59,9 @@ def at_command(  # noqa: PLR0913 - one parameter for each option of the command
     creds: Creds = None,
 ) -> None:
     """Tell how jobs stood at a moment: one in full, or a table of all that lived then."""
-    selection = _selection(site, owner, queue, project, name, state)
+    selection = selected(
+        sites=site, owners=owner, queues=queue, projects=project, names=name, states=state
+    )
 
     async def work() -> None:
         words = list(when or ())
@@ -74,7 +76,7 @@ def at_command(  # noqa: PLR0913 - one parameter for each option of the command
                     put_object(standing)
             else:
                 await _print_standings(missing.without(standings), ids)
-            if not any(selection.values()):
+            if not selection:
                 await missing.explain(client)
 
     run(work())
@@ -99,7 +101,9 @@ def diff_command(  # noqa: PLR0913 - one parameter for each option of the comman
     creds: Creds = None,
 ) -> None:
     """Tell what two moments differ in: + appeared, - ended, * both, ~ changed."""
-    selection = _selection(site, owner, queue, project, name, state)
+    selection = selected(
+        sites=site, owners=owner, queues=queue, projects=project, names=name, states=state
+    )
 
     async def work() -> None:
         words = list(when or ())
@@ -175,19 +179,6 @@ async def _print_differences(differences: AsyncIterator[Difference], ids: list[s
         say("nothing that matches differs")
 
 
-def _selection(
-    site: Many, owner: Many, queue: Many, project: Many, name: Many, state: list[JobState] | None
-) -> SelectionOptions:
-    return {
-        "sites": site or None,
-        "owners": owner or None,
-        "queues": queue or None,
-        "projects": project or None,
-        "names": name or None,
-        "states": state or None,
-    }
-
-
 def _time(words: list[str], which: str) -> datetime:
     if not words:
         raise UsageError(f"{which} is missing: {EXPECTED}")
@@ -209,5 +200,7 @@ def _ranges(texts: list[str]) -> tuple[dict[str, int], dict[str, int]]:
     for text in texts:
         place, end = parse_position(text)
         site, begin = parse_position(place)
+        if end < begin:
+            raise UsageError(f"--position: {text!r} goes back: {end} is before {begin}")
         begins[site], ends[site] = begin, end
     return begins, ends

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -12,6 +12,12 @@ from pbscast.events import Reason
 from pbscast.settings import CREDS_VARIABLE, SERVERS_VARIABLE
 from pbscast.states import JobState
 from pbscast.times import EXPECTED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Unpack
+
+    from pbscast.selection import SelectionOptions
 
 Many = list[str] | None
 
@@ -40,15 +46,34 @@ HowEnded = Annotated[list[Reason] | None, typer.Option(help="Only jobs that ende
 ExitStatus = Annotated[list[int] | None, typer.Option(help="Only jobs with this exit status.")]
 Since = Annotated[str | None, typer.Option(metavar="TIME", help=f"From then on: {EXPECTED}.")]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Until then.")]
+After = Annotated[
+    str | None,
+    typer.Option(metavar="SITE:N,…", help="Go on after these events: what --limit said."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 Html = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Draw it on a page; needs no network to view.")
 ]
 
 
-def parse_position(text: str) -> tuple[str, int]:
+def selected(**filters: Unpack[SelectionOptions]) -> SelectionOptions:
+    """Return the filters that were given: an option that was not is None, or lists nothing."""
+    return cast("SelectionOptions", {name: value for name, value in filters.items() if value})
+
+
+def parse_position(text: str, option: str = "--position") -> tuple[str, int]:
     """Split ``SITE:N``. Raises UsageError."""
     site, _, number = text.rpartition(":")
     if not site or not number.isdecimal() or int(number) < 1:
-        raise UsageError(f"--position: {text!r} is not SITE:N, like sitea:1200")
+        raise UsageError(f"{option}: {text!r} is not SITE:N, like sitea:1200")
     return site, int(number)
+
+
+def parse_positions(text: str, option: str) -> dict[str, int]:
+    """Undo ``name_positions``. Raises UsageError."""
+    return dict(parse_position(item, option) for item in text.split(","))
+
+
+def name_positions(positions: Mapping[str, int]) -> str:
+    """Return positions of sites as an option takes them: ``sitea:1200,siteb:7``."""
+    return ",".join(f"{site}:{position}" for site, position in sorted(positions.items()))
