@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from pbscast import requests
 from pbscast.errors import NotFoundError, UsageError
-from pbscast_fanout.batches import HEADROOM, compose
+from pbscast_fanout.batches import compose
+from pbscast_fanout.fences import HEADROOM
 from pbscast_fanout.oversize import shorten_row
 from pbscast_store.standings import Spot
 

@@ -58,7 +58,7 @@ async def ask(
     try:
         answer = await connection.request(subject, payload, headers)
     except UnsupportedError as error:
-        msg = f"nobody answers {subject} on NATS: JetStream is off, or the stream {STREAM} is gone"
+        msg = f"nobody answers {subject} on NATS: JetStream is off, or its stream is gone"
         raise UnsupportedError(msg) from error
     return _read(answer, subject)
 

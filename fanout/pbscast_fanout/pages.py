@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from pbscast_fanout.batches import MAX_BYTES, MAX_EVENTS, compose
+from pbscast_fanout.batches import compose
+from pbscast_fanout.fences import MAX_BYTES, MAX_MESSAGES
 
 if TYPE_CHECKING:
     from pbscast.events import Site
@@ -43,10 +44,10 @@ class Pages:
 
     async def _read(self) -> tuple[list[Message], bool]:
         """Return a page, and whether more is likely to be there already."""
-        records = await self._log.read(self._site, self._after, MAX_EVENTS, max_bytes=MAX_BYTES)
+        records = await self._log.read(self._site, self._after, MAX_MESSAGES, max_bytes=MAX_BYTES)
         max_payload = self._connection.client.max_payload
         page = [compose(record, max_payload) for record in records]
-        return page, len(page) == MAX_EVENTS
+        return page, len(page) == MAX_MESSAGES
 
     async def aclose(self) -> None:
         """Stop reading ahead."""

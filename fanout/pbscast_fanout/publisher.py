@@ -20,8 +20,9 @@ import structlog
 from pbscast.errors import FencedError, PbscastError
 from pbscast.requests import PublisherState
 from pbscast_fanout import metrics
-from pbscast_fanout.batches import mark_of, send_batch, send_event, split
+from pbscast_fanout.batches import mark_of, send_batch
 from pbscast_fanout.costs import Costs
+from pbscast_fanout.fences import send_one, split
 from pbscast_fanout.pages import Pages
 from pbscast_fanout.progress import Progress
 from pbscast_fanout.resume import DivergedError, Place, find_place, renew
@@ -162,7 +163,7 @@ class SitePublisher:
 
     async def _send_event(self, message: Message, place: Place) -> Place:
         begun = monotonic()
-        await send_event(self._connection, message, place.fence)
+        await send_one(self._connection, message, place.fence)
         self._costs.note_event(monotonic() - begun)
         self._sent([message])
         return Place(mark_of(message.record), place.fence, marked=False)

@@ -13,15 +13,9 @@ from pbscast.events import Site
 from pbscast.subjects import mark_subject
 from pbscast.wire import Mark
 from pbscast_fanout.batches import mark_of, send_mark
+from pbscast_fanout.fences import Fence
 from pbscast_fanout.jetstream import STREAM
-from pbscast_fanout.streams import (
-    Fence,
-    Tail,
-    read_between,
-    read_last_event,
-    read_tail,
-    site_filter,
-)
+from pbscast_fanout.streams import Tail, part_of, read_between, read_last_event, read_tail
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -73,8 +67,8 @@ async def find_place(
         position = await _first_retained(log, site, max_age)
         _log.warning("site_not_on_stream", site=site, publishing_from=position + 1)
         mark = Mark(site=site, position=position, time=datetime.now(UTC))
-        return Place(mark, Fence(site_filter(site), 0), marked=False)
-    fence = Fence(site_filter(site), tail.sequence)
+        return Place(mark, Fence(part_of(site).all, 0), marked=False)
+    fence = Fence(part_of(site).all, tail.sequence)
     record = await _check_same(log, site, tail)
     if not isinstance(tail.content, Mark):
         return Place(_mark_after(site, tail, record), fence, marked=False)
@@ -142,5 +136,5 @@ def _advice(site: Site, tail: Tail, what: str) -> str:
     return (
         f"site {site}: position {tail.position} was published, but {what} (was it restored?);"
         " to publish what the log has now:"
-        f" nats stream purge {STREAM} --subject '{site_filter(site)}'"
+        f" nats stream purge {STREAM} --subject '{part_of(site).all}'"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -15,46 +14,74 @@ from pbscast.errors import ConflictError, NotFoundError, UnsupportedError
 from pbscast.events import HEADER_FIELDS, Event
 from pbscast.subjects import ALL, ROOT, encode_token, mark_subject
 from pbscast.wire import Mark
+from pbscast_fanout import fences
+from pbscast_fanout.fences import Part
 from pbscast_fanout.jetstream import STREAM, call
 
 if TYPE_CHECKING:
     from pbscast_fanout.connection import Connection
+    from pbscast_fanout.fences import Stored
     from pbscast_fanout.settings import StreamSettings
     from pbscast_store.records import Record
 
-_FIXED: Final = {"subjects": [ALL], "storage": "file", "retention": "limits"}
-"""What a stream of our name must have to be ours; none of it can be changed under its readers."""
+_FIXED: Final = {"storage": "file", "retention": "limits"}
+"""With its subjects what a stream of our name must have to be ours."""
 
 _log = structlog.get_logger(__name__)
 
 
+class Plan(NamedTuple):
+    """A stream as we want it."""
+
+    name: str
+    subjects: str
+    """What it holds. Neither this nor its storage is changed under its readers."""
+    settings: dict[str, Any]
+    """Ours, in JetStream's words; others are left alone."""
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What it has to have already if it exists."""
+        return {"subjects": [self.subjects], **_FIXED}
+
+    def changes(self, current: dict[str, Any]) -> dict[str, Any]:
+        """Return those of our settings that the stream has not."""
+        wanted = self.settings
+        return {key: value for key, value in wanted.items() if current.get(key) != value}
+
+
 async def ensure_stream(connection: Connection, settings: StreamSettings) -> None:
-    """Create the stream, or give the existing one our settings and leave its others alone.
+    """Create the stream of events, or give the existing one our settings. Raises as ``uphold``."""
+    await uphold(connection, Plan(STREAM, ALL, limits(settings)))
+
+
+async def uphold(connection: Connection, plan: Plan) -> None:
+    """Create a stream, or give the existing one our settings and leave its others alone.
 
     Any number may do so at once. Raises ConflictError if the stream is somebody else's,
     UnsupportedError if JetStream is off or too old, UnavailableError.
     """
     try:
-        current = (await call(connection, f"STREAM.INFO.{STREAM}"))["config"]
+        current = (await call(connection, f"STREAM.INFO.{plan.name}"))["config"]
     except NotFoundError:
-        current = await _create(connection, settings)
-    check_ours(current)
-    wanted = changes(current, settings)
+        current = await _create(connection, plan)
+    check_ours(plan, current)
+    wanted = plan.changes(current)
     if wanted:
-        _log.info("stream_updated", stream=STREAM, changes=wanted)
-        answer = await call(connection, f"STREAM.UPDATE.{STREAM}", {**current, **wanted})
+        _log.info("stream_updated", stream=plan.name, changes=wanted)
+        answer = await call(connection, f"STREAM.UPDATE.{plan.name}", {**current, **wanted})
         current = answer["config"]
     if not current.get("allow_atomic"):
-        msg = f"stream {STREAM} cannot take atomic batches: all of NATS has to be 2.12 or newer"
+        msg = f"stream {plan.name} cannot take atomic batches: all of NATS has to be 2.12 or newer"
         raise UnsupportedError(msg)
 
 
-async def _create(connection: Connection, settings: StreamSettings) -> dict[str, Any]:
+async def _create(connection: Connection, plan: Plan) -> dict[str, Any]:
     """Create the stream; if another worker does so at the same moment, both ask for the same."""
-    body = {"name": STREAM, **_FIXED, **limits(settings)}
-    config: dict[str, Any] = (await call(connection, f"STREAM.CREATE.{STREAM}", body))["config"]
-    _log.info("stream_created", stream=STREAM)
-    return config
+    body = {"name": plan.name, **plan.fixed, **plan.settings}
+    answer = await call(connection, f"STREAM.CREATE.{plan.name}", body)
+    _log.info("stream_created", stream=plan.name)
+    return dict(answer["config"])
 
 
 def limits(settings: StreamSettings) -> dict[str, Any]:
@@ -65,40 +92,28 @@ def limits(settings: StreamSettings) -> dict[str, Any]:
         "allow_direct": True,
         "discard": "old",
         "max_msg_size": -1,
-        "max_age": _nanoseconds(settings.max_age or timedelta()),
+        "max_age": nanoseconds(settings.max_age or timedelta()),
         "max_bytes": settings.max_bytes or -1,
         "num_replicas": settings.replicas,
-        "duplicate_window": _nanoseconds(min(window, settings.max_age or window)),
+        "duplicate_window": nanoseconds(min(window, settings.max_age or window)),
     }
 
 
-def changes(current: dict[str, Any], settings: StreamSettings) -> dict[str, Any]:
-    """Return those of our settings that the stream has not."""
-    return {key: value for key, value in limits(settings).items() if current.get(key) != value}
-
-
-def check_ours(current: dict[str, Any]) -> None:
+def check_ours(plan: Plan, current: dict[str, Any]) -> None:
     """Raise ConflictError if the stream of our name does not hold what ours holds."""
-    for key, value in _FIXED.items():
+    for key, value in plan.fixed.items():
         if current.get(key) != value:
             msg = (
-                f"NATS has a stream {STREAM} that is not ours: its {key} is {current.get(key)!r},"
-                f" not {value!r}; remove it (nats stream rm {STREAM}) or use another account"
+                f"NATS has a stream {plan.name} that is not ours: its {key} is"
+                f" {current.get(key)!r}, not {value!r}; remove it (nats stream rm {plan.name})"
+                " or use another account"
             )
             raise ConflictError(msg)
 
 
-def _nanoseconds(duration: timedelta) -> int:
+def nanoseconds(duration: timedelta) -> int:
+    """Return a duration as JetStream counts it."""
     return duration // timedelta(microseconds=1) * 1000
-
-
-class Fence(NamedTuple):
-    """What the stream has to hold last for a message to be taken."""
-
-    subject: str
-    """Where: on the site's mark subject, or with a wildcard anything of the site."""
-    sequence: int
-    """0 if nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +147,9 @@ def digest_of(record: Record) -> str:
     return sha256(record.encode()).hexdigest()
 
 
-def site_filter(site: str) -> str:
-    """Return the filter for a site's events and marks."""
-    return f"{ROOT}.{encode_token(site)}.>"
+def part_of(site: str) -> Part:
+    """Return where a site's events and marks are."""
+    return Part(STREAM, f"{ROOT}.{encode_token(site)}.>", mark_subject(site))
 
 
 def _events_filter(site: str) -> str:
@@ -143,37 +158,26 @@ def _events_filter(site: str) -> str:
 
 
 async def read_tail(connection: Connection, site: str) -> Tail | None:
-    """Return a site's last message, from the stream's leader: a follower may be behind.
+    """Return a site's last message.
 
     Raises UnavailableError, or DecodeError if the message is not ours.
     """
-    return await _read(connection, site, {"last_by_subj": site_filter(site)})
+    return _tail(site, await fences.read_last(connection, STREAM, part_of(site).all))
 
 
 async def read_last_event(connection: Connection, site: str) -> Tail | None:
     """Return a site's last event. Raises as ``read_tail`` does."""
-    return await _read(connection, site, {"last_by_subj": _events_filter(site)})
+    return _tail(site, await fences.read_last(connection, STREAM, _events_filter(site)))
 
 
 async def read_between(connection: Connection, site: str, after: int, before: int) -> Tail | None:
     """Return a site's last message between two sequences. Raises as ``read_tail`` does."""
-    last = None
-    while after + 1 < before:
-        request = {"seq": after + 1, "next_by_subj": site_filter(site)}
-        found = await _read(connection, site, request)
-        if found is None or found.sequence >= before:
-            break
-        last, after = found, found.sequence
-    return last
+    return _tail(site, await fences.read_between(connection, part_of(site), after, before))
 
 
-async def _read(connection: Connection, site: str, request: dict[str, Any]) -> Tail | None:
-    try:
-        answer = await call(connection, f"STREAM.MSG.GET.{STREAM}", request)
-    except NotFoundError:
+def _tail(site: str, stored: Stored | None) -> Tail | None:
+    if stored is None:
         return None
-    message = answer["message"]
-    body = base64.b64decode(message["data"])
-    is_mark = message["subject"] == mark_subject(site)
-    content = wire.decode_mark(body) if is_mark else wire.decode(body)
-    return Tail(message["seq"], body, content)
+    is_mark = stored.subject == mark_subject(site)
+    content = wire.decode_mark(stored.body) if is_mark else wire.decode(stored.body)
+    return Tail(stored.sequence, stored.body, content)

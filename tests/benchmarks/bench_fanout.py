@@ -13,14 +13,15 @@ from harness.jobs import batches, interleaved_lives
 from nats.aio.client import Client
 
 from pbscast_deploy.embedded import NatsServer, PostgresServer
-from pbscast_fanout.batches import MAX_EVENTS, Message, compose
+from pbscast_fanout.batches import Message, compose
+from pbscast_fanout.fences import MAX_MESSAGES
 from pbscast_fanout.settings import FanoutSettings, NatsSettings
 from pbscast_fanout.worker import check
 from pbscast_store.log import Log
 
 pytestmark = pytest.mark.benchmark
 
-_EVENTS = 40 * MAX_EVENTS
+_EVENTS = 40 * MAX_MESSAGES
 _ROUNDS = 3
 
 
@@ -44,8 +45,8 @@ async def _publish_raw(client: Client, site: str, messages: list[Message]) -> fl
     mark, fence = f"pbs.v1.raw-{site}.mark", 0
     subjects = [message.subject.replace(site, f"raw-{site}", 1) for message in messages]
     began = perf_counter()
-    for start in range(0, len(messages), MAX_EVENTS):
-        batch, number = messages[start : start + MAX_EVENTS], f"{site}-{start}"
+    for start in range(0, len(messages), MAX_MESSAGES):
+        batch, number = messages[start : start + MAX_MESSAGES], f"{site}-{start}"
         for index, message in enumerate(batch, 1):
             headers = {
                 "Nats-Batch-Id": number,
@@ -93,7 +94,7 @@ async def test_publishing_beside_raw_batches(own_postgres: PostgresServer, sync:
     rate = {what: _ROUNDS * _EVENTS / seconds for what, seconds in spent.items()}
     print(
         f"\npublish (sync {sync},"
-        f" {size / _ROUNDS / _EVENTS:.0f} B a message, {MAX_EVENTS} a batch):"
+        f" {size / _ROUNDS / _EVENTS:.0f} B a message, {MAX_MESSAGES} a batch):"
         f" {rate['pbscast']:,.0f} events/s; raw batches {rate['raw']:,.0f}/s;"
         f" ratio {rate['pbscast'] / rate['raw']:.2f}"
     )

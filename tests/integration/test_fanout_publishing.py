@@ -29,11 +29,11 @@ from pbscast.requests import PublisherState
 from pbscast.subjects import job_filter, mark_subject
 from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout import publisher
-from pbscast_fanout.batches import compose, mark_of, send_batch, send_event, send_mark
+from pbscast_fanout.batches import compose, mark_of, send_batch, send_mark
 from pbscast_fanout.connection import Connection
+from pbscast_fanout.fences import Fence, send_one
 from pbscast_fanout.resume import check_last, find_place
 from pbscast_fanout.settings import NatsSettings
-from pbscast_fanout.streams import Fence
 from pbscast_store.log import Log
 
 
@@ -124,7 +124,7 @@ async def test_a_worker_that_was_overtaken_cannot_write(log: Log, nats_url: str)
         with pytest.raises(FencedError):
             await send_batch(zombie, messages, mark, stale.fence)
         with pytest.raises(FencedError):
-            await send_event(zombie, messages[0], stale.fence)
+            await send_one(zombie, messages[0], stale.fence)
         with pytest.raises(FencedError):
             await send_mark(zombie, mark, stale.fence)
     await zombie.close()
@@ -142,7 +142,7 @@ async def test_what_slipped_in_before_the_first_mark_is_not_published_again(
     stale = await find_place(log, connection, Site("sitea"), None)
     await write(log, "sitea", drafts(1))
     (record,) = await log.read("sitea", 5, 1)
-    await send_event(connection, compose(record, 10**6), stale.fence)
+    await send_one(connection, compose(record, 10**6), stale.fence)
     # As if the server had taken both: with replicas it does not see all that is under way.
     (*_, last) = await stored(nats_url, mark_subject("sitea"))
     unaware = Fence(mark_subject("sitea"), last.sequence)
@@ -173,7 +173,7 @@ async def test_a_mark_that_says_too_little_is_not_believed(
     if as_batch:
         await send_batch(connection, under_way, mark_of(under_way[-1].record), stale.fence)
     else:
-        await send_event(connection, under_way[0], stale.fence)
+        await send_one(connection, under_way[0], stale.fence)
     (*_, last) = await stored(nats_url, mark_subject("sitea"))
     await send_mark(connection, stale.mark, Fence(mark_subject("sitea"), last.sequence))
 

@@ -15,16 +15,11 @@ from pbscast import wire
 from pbscast.errors import FencedError, UnavailableError
 from pbscast.events import ChangePayload
 from pbscast_deploy.embedded import NatsServer
-from pbscast_fanout.batches import compose, mark_of, send_batch, send_event, send_mark
+from pbscast_fanout.batches import compose, mark_of, send_batch, send_mark
 from pbscast_fanout.connection import Connection
+from pbscast_fanout.fences import Fence, send_one
 from pbscast_fanout.settings import NatsSettings, StreamSettings
-from pbscast_fanout.streams import (
-    Fence,
-    ensure_stream,
-    read_last_event,
-    read_tail,
-    site_filter,
-)
+from pbscast_fanout.streams import ensure_stream, part_of, read_last_event, read_tail
 from pbscast_store.log import Log
 from pbscast_store.records import Record
 
@@ -82,7 +77,7 @@ async def test_of_two_that_write_at_once_one_is_fenced(cluster: list[str]) -> No
         await made(both[0], settings)
         for _ in range(50):
             tail = await read_tail(both[0], "sitea")
-            fence = Fence(site_filter("sitea"), tail.sequence if tail else 0)
+            fence = Fence(part_of("sitea").all, tail.sequence if tail else 0)
             outcome = await asyncio.gather(*(mark(connection, fence) for connection in both))
             assert sorted(outcome) == ["fenced", "stored"]
     finally:
@@ -105,9 +100,9 @@ async def test_nothing_comes_in_after_the_mark_that_fences_it(
         for position in range(1, 31):
             tail = await read_tail(one, "sitea")
             last = tail.sequence if tail else 0
-            older = await send_mark(one, now, Fence(site_filter("sitea"), last))
+            older = await send_mark(one, now, Fence(part_of("sitea").all, last))
             outcome = await asyncio.gather(
-                send_mark(other, now, Fence(site_filter("sitea"), older.sequence)),
+                send_mark(other, now, Fence(part_of("sitea").all, older.sequence)),
                 _send(one, position, older, as_batch=as_batch),
                 return_exceptions=True,
             )
@@ -129,7 +124,7 @@ async def _send(connection: Connection, position: int, fence: Fence, *, as_batch
     if as_batch:
         await send_batch(connection, [message], mark_of(record), fence)
     else:
-        await send_event(connection, message, fence)
+        await send_one(connection, message, fence)
 
 
 async def test_workers_of_a_cluster_publish_what_is_logged(log: Log, cluster: list[str]) -> None:

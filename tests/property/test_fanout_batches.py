@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pbscast import wire
 from pbscast.requests import EventResponse
 from pbscast_fanout.answers import fitting, join, piece
-from pbscast_fanout.batches import HEADROOM, Message, compose, split
+from pbscast_fanout.batches import Message, compose
+from pbscast_fanout.fences import HEADROOM, split
 from pbscast_store.records import Record
 
 RECORD = Record(
@@ -51,18 +52,18 @@ def record_of(payload: dict[str, object], position: int = 1) -> Record:
 
 @given(
     sizes=st.lists(st.integers(0, 20_000), max_size=60),
-    max_events=st.integers(1, 10),
+    max_messages=st.integers(1, 10),
     max_bytes=st.integers(1, 50_000),
 )
 def test_splitting_keeps_order_and_bounds(
-    sizes: list[int], max_events: int, max_bytes: int
+    sizes: list[int], max_messages: int, max_bytes: int
 ) -> None:
     messages = [message(size) for size in sizes]
-    batches = list(split(messages, max_events=max_events, max_bytes=max_bytes))
+    batches = list(split(messages, max_messages=max_messages, max_bytes=max_bytes))
     assert [item for batch in batches for item in batch] == messages
     for batch in batches:
         size = sum(len(item.body) + HEADROOM for item in batch)
-        assert 1 <= len(batch) <= max_events
+        assert 1 <= len(batch) <= max_messages
         assert size <= max_bytes or len(batch) == 1
 
 

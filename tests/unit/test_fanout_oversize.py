@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 from pbscast import wire
 from pbscast.events import Change, ChangePayload, Finalize, FinalizePayload, Payload, Reason
-from pbscast_fanout.batches import HEADROOM, compose
+from pbscast_fanout.batches import compose
+from pbscast_fanout.fences import HEADROOM
 from pbscast_store.records import Record
 
 LIMIT = 10_000

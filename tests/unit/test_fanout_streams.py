@@ -19,9 +19,10 @@ from pbscast_fanout.answers import parse_token
 from pbscast_fanout.connection import where
 from pbscast_fanout.jetstream import refused
 from pbscast_fanout.settings import NatsSettings, StreamSettings
-from pbscast_fanout.streams import changes, check_ours, limits
+from pbscast_fanout.streams import Plan, check_ours, limits
 
 OURS: dict[str, Any] = {"subjects": ["pbs.v1.>"], "storage": "file", "retention": "limits"}
+PLAN = Plan("PBS", "pbs.v1.>", limits(StreamSettings()))
 
 
 def test_limits_are_in_jetstreams_words() -> None:
@@ -45,10 +46,9 @@ def test_no_limit_and_a_window_no_longer_than_the_stream() -> None:
 
 
 def test_only_what_differs_is_changed() -> None:
-    settings = StreamSettings()
-    current = {**OURS, **limits(settings), "placement": {"cluster": "east"}}
-    assert changes(current, settings) == {}
-    assert changes({**current, "max_bytes": 5}, settings) == {"max_bytes": -1}
+    current = {**OURS, **PLAN.settings, "placement": {"cluster": "east"}}
+    assert PLAN.changes(current) == {}
+    assert PLAN.changes({**current, "max_bytes": 5}) == {"max_bytes": -1}
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_only_what_differs_is_changed() -> None:
     [("subjects", ["orders.>"]), ("storage", "memory"), ("retention", "workqueue")],
 )
 def test_a_foreign_stream_is_refused_in_one_line(key: str, value: object) -> None:
-    check_ours(OURS)
+    check_ours(PLAN, OURS)
     with pytest.raises(ConflictError, match=f"PBS that is not ours: its {key} is") as caught:
-        check_ours({**OURS, key: value})
+        check_ours(PLAN, {**OURS, key: value})
     assert "\n" not in str(caught.value)
 
 
