@@ -25,6 +25,7 @@ from pbscast_store.connection import (
     hasten_times,
     open_pool,
     place,
+    take_parcels,
 )
 from pbscast_store.doorbell import Doorbell, listening
 from pbscast_store.errors import translated
@@ -237,6 +238,7 @@ class Log:
         selection: Selection,
         *,
         attributes: bool = False,
+        known_only: bool = False,
         after: Spot | None = None,
         limit: int = 1000,
         max_bytes: int = PAGE_BYTES,
@@ -245,10 +247,11 @@ class Log:
 
         They are ordered by site, then by the position of their first event, so that what begins
         while the pages are read comes last. A page ends after `limit` objects or `max_bytes` of
-        attributes. Raises as `events`.
+        attributes. Raises as `events`, but with `known_only` ids of which the log knows nothing are
+        passed over.
         """
         with translated(self._place):
-            scope = await resolve(self._pool, selection)
+            scope = await resolve(self._pool, selection, known_only=known_only)
             return await snapshots.read_page(
                 self._pool, scope, after, limit, max_bytes, attributes=attributes
             )
@@ -259,6 +262,7 @@ class Log:
         moment: datetime | Mapping[str, int],
         *,
         attributes: bool = False,
+        known_only: bool = False,
         after: Spot | None = None,
         limit: int = 1000,
         max_bytes: int = PAGE_BYTES,
@@ -267,11 +271,11 @@ class Log:
 
         An object stood as its last event up to then left it. Those are told that were live then;
         objects asked for by id even if they had ended, in their latest life that had begun.
-        Ordered and paged as `snapshot`, or after about two seconds of search. Raises as `events`,
+        Ordered and paged as `snapshot`, or after about two seconds of search. Raises as `snapshot`,
         and UsageError or NotFoundError for a moment that the log cannot know.
         """
         with translated(self._place):
-            scope = await resolve(self._pool, selection)
+            scope = await resolve(self._pool, selection, known_only=known_only)
             moments = await at_each_site(self._source, scope, moment)
             question = standings.AtQuestion(scope, moments, attributes)
             return await standings.read_page(
@@ -333,6 +337,7 @@ class Log:
         with translated(self._place):
             await queries.require_durable_commits(connection)
             await hasten_times(connection)
+            await take_parcels(connection)
         return connection
 
     async def _close_writers(self) -> None:

@@ -67,20 +67,27 @@ class Scope:
         return self.lives is not None and not any(self.criteria[2:])
 
 
-async def resolve(pool: asyncpg.Pool, selection: Selection) -> Scope:
-    """Raises NotFoundError for a site or an id of which the log knows nothing."""
+async def resolve(pool: asyncpg.Pool, selection: Selection, *, known_only: bool = False) -> Scope:
+    """Raises NotFoundError for a site of which the log knows nothing.
+
+    An id of which it knows nothing is passed over with `known_only`, else it is an error as well.
+    """
     sites = await queries.sites(pool)
     known = {site.name: site for site in sites}
     for name in selection.sites:
         if name not in known:
             raise NotFoundError(f"no such site: {name} (known: {', '.join(known) or 'none'})")
     asked = [site for site in sites if not selection.sites or site.name in selection.sites]
-    lives = await _named(pool, selection, [site.name for site in asked]) if selection.ids else None
+    names = [site.name for site in asked]
+    lives = await _named(pool, selection, names, known_only) if selection.ids else None
     return Scope(selection, asked, lives)
 
 
 async def _named(
-    pool: asyncpg.Pool, selection: Selection, sites: list[str]
+    pool: asyncpg.Pool,
+    selection: Selection,
+    sites: list[str],
+    known_only: bool,  # noqa: FBT001 - as `resolve`
 ) -> dict[str, list[LifeSpan]]:
     members: dict[str, list[str]] = {wanted: [wanted] for wanted in selection.ids}
     for array in (wanted for wanted in members if _ARRAY in wanted):
@@ -92,7 +99,7 @@ async def _named(
         lives.setdefault(site, []).append(LifeSpan(*life))
         found.add(life[0])
     for wanted, known in members.items():
-        if found.isdisjoint(known):
+        if not known_only and found.isdisjoint(known):
             at = f" at site {', '.join(selection.sites)}" if selection.sites else ""
             raise NotFoundError(f"the log has no {selection.kind} {wanted}{at}")
     return lives

@@ -241,6 +241,17 @@ async def test_what_the_log_does_not_know_is_not_found(cluster: Log) -> None:
             await ask(Selection(), positions={"sitea": 17}, newest_first=False)
 
 
+async def test_unknown_ids_can_be_passed_over(cluster: Log) -> None:
+    some, none = Selection(ids=("9.sitea", "1.sitea")), Selection(ids=("9.sitea", "8[].sitea"))
+    moment = {"sitea": await cluster.position("sitea")}
+    for selection, ids in ((some, ["1.sitea"]), (none, [])):
+        now = await cluster.snapshot(selection, known_only=True)
+        then = await cluster.at(selection, moment, known_only=True)
+        for page in (now, then):
+            assert [standing.id for _, standing in page.rows] == ids
+        assert set(now.positions) == {"sitea", "siteb"}
+
+
 async def test_a_job_that_moved_is_one_story(log: Log) -> None:
     """The new site knows the job before the old one says that it has left, or its clock lags."""
     await write(
