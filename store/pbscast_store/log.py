@@ -25,7 +25,6 @@ from pbscast_store.connection import (
     hasten_times,
     open_pool,
     place,
-    take_parcels,
 )
 from pbscast_store.doorbell import Doorbell, listening
 from pbscast_store.errors import translated
@@ -337,7 +336,6 @@ class Log:
         with translated(self._place):
             await queries.require_durable_commits(connection)
             await hasten_times(connection)
-            await take_parcels(connection)
         return connection
 
     async def _close_writers(self) -> None:
