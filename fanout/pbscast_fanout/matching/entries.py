@@ -61,6 +61,11 @@ class Entry:
             and (not self.events or event.event in self.events)
         )
 
+    @property
+    def names(self) -> frozenset[str]:
+        """What its expression speaks of."""
+        return frozenset() if self._condition is None else frozenset(self._condition.names)
+
     def is_about(self, object_id: str, array: str) -> bool:
         """Whether its ids, if it has any, name the object."""
         return not self.by_ids or object_id in self.ids or array in self.ids

@@ -137,6 +137,14 @@ class Matcher:
             and (entry.interest is None or entry.interest.touches(event))
         ]
 
+    def names_of(self, key: str) -> frozenset[str]:
+        """What its expression speaks of. Raises NotFoundError."""
+        return self._entry(key).names
+
+    def interest(self, key: str) -> Interest | None:
+        """To what it is told of objects; None: all. Raises NotFoundError."""
+        return self._entry(key).interest
+
     def contains(self, key: str, standing: Standing) -> bool:
         """Whether an object that stands so belongs to it; of what has ended only its id counts.
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pbscast_fanout.matching.conditions import Condition
     from pbscast_fanout.matching.objects import Past
 
-_FIELDS: Final = frozenset(
+FIELDS: Final = frozenset(
     {"site", "kind", "id", "owner", "queue", "project", "name", "state", "substate"}
 )
 """What an expression may name beside attributes."""
@@ -45,7 +45,7 @@ class Sight:
 
     def look_up(self, name: str) -> str | None:
         """A field's or an attribute's text."""
-        if name in _FIELDS:
+        if name in FIELDS:
             value = getattr(self, name)
             return None if value is None else str(value)
         if name in self._changed:

@@ -1,0 +1,102 @@
+"""One subscription's part in a site's deliveries: how it comes to be told of it. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from pbscast.subscriptions import Delivery as Mode
+
+if TYPE_CHECKING:
+    from pbscast.subscriptions import SubscribeRequest
+    from pbscast_fanout.subscriptions.composing import Delivery
+    from pbscast_fanout.subscriptions.definitions import Definition
+
+MOST_HELD: Final = 20_000
+"""Messages that are held back for one subscription while it is told how everything stood."""
+
+MOST_HELD_BYTES: Final = 32 * 1024 * 1024
+
+
+class Stage(Enum):
+    """How far a subscription is with a site."""
+
+    LEARNING = "learning"
+    """What its expression speaks of is being read; nothing is told."""
+    JOINING = "joining"
+    """It is told how everything stood; what happens is held back."""
+    DRAINING = "draining"
+    """What was held back is told, before what happens."""
+    LIVE = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """An errand: read how everything stood that belongs to a subscription."""
+
+    key: str
+    ticket: int
+    """Another one if it has to begin anew."""
+    position: int
+    request: SubscribeRequest
+    ids: tuple[str, ...]
+    """Only these; empty: what the request selects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """An errand: read these attributes of all objects, as they stood."""
+
+    ticket: int
+    position: int
+    names: frozenset[str]
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A subscription that covers the site."""
+
+    definition: Definition
+    stage: Stage = Stage.LEARNING
+    begun: int = 0
+    """The position after which it is told of events."""
+    ticket: int = 0
+    join: Join | None = None
+    outbox: deque[Delivery] = field(default_factory=deque)
+    held: list[Delivery] = field(default_factory=list)
+    held_bytes: int = 0
+    later: Definition | None = None
+    """What it was changed to meanwhile."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is delivered at least once."""
+        return self.definition.request.delivery is Mode.AT_LEAST_ONCE
+
+    def hold(self, delivery: Delivery) -> bool:
+        """Keep a message for later; False if there are too many, so that it has to begin anew."""
+        if self.stage is Stage.DRAINING:
+            self.outbox.append(delivery)
+            return len(self.outbox) <= 2 * MOST_HELD
+        self.held.append(delivery)
+        self.held_bytes += len(delivery.tail)
+        return len(self.held) <= MOST_HELD and self.held_bytes <= MOST_HELD_BYTES
+
+    def restart(self, position: int, ticket: int) -> None:
+        """Begin (anew) after this position; what waited is covered by what is told then."""
+        self.stage, self.begun, self.ticket = Stage.JOINING, position, ticket
+        self.outbox.clear()
+        self._let_go()
+
+    def release(self, boundary: Delivery) -> None:
+        """All that stood is told: the boundary, then what was held back."""
+        self.outbox.append(boundary)
+        self.outbox.extend(self.held)
+        self._let_go()
+        self.stage, self.join = Stage.DRAINING, None
+
+    def _let_go(self) -> None:
+        self.held = []
+        self.held_bytes = 0

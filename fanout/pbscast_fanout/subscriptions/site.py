@@ -1,0 +1,375 @@
+"""What the subscriptions that cover a site are told: decisions alone, no I/O. Pure.
+
+Fed with definitions, with the site's events in their order, and with what the log says of a
+position; gives the messages, each but for its number, in the order in which they are to be stored.
+Any failure outside means that all of it is dropped, and made anew from what is stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from pbscast.errors import PbscastError
+from pbscast.events import Finalize
+from pbscast_fanout.matching import Matcher, Objects, past_of
+from pbscast_fanout.matching.sights import FIELDS
+from pbscast_fanout.subscriptions.composing import (
+    Delivery,
+    Telling,
+    begin_tail,
+    boundary_tail,
+    object_tail,
+)
+from pbscast_fanout.subscriptions.joined import Joined
+from pbscast_fanout.subscriptions.joining import Join, Learn, Member, Stage
+from pbscast_fanout.subscriptions.stream import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pbscast.events import Site
+    from pbscast.lives import Standing
+    from pbscast_fanout.matching import Interest, Life, Match
+    from pbscast_fanout.subscriptions.definitions import Definition
+    from pbscast_store.records import Record
+
+_AT_ONCE: Final = 100
+"""Messages of one subscription before the next one's turn."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Turn:
+    """What is to be stored, in this order, and what may be said once it is."""
+
+    deliveries: list[Delivery] = field(default_factory=list)
+    settled: list[tuple[str, Joined]] = field(default_factory=list)
+    """Subscriptions that have been told all that they missed."""
+    ends: list[tuple[Finalize, list[str]]] = field(default_factory=list)
+    """Every job's last word, and the subscriptions that are told of it."""
+
+
+def covers(definition: Definition, site: Site) -> bool:
+    """Whether a site is told to a subscription."""
+    sites = definition.request.sites
+    return not definition.ended and (not sites or site in sites)
+
+
+class SiteDeliveries:
+    """The subscriptions of one site between two of its events.
+
+    At first it is made as it was at a place: `resume` those that had joined, `define` the others,
+    `load`, `restore` and `replay`; then `begin`. After that events are taken, each once, in order.
+    """
+
+    def __init__(self, site: Site, position: int, limit: int) -> None:
+        """`limit`: bytes that a message may have, envelope not counted."""
+        self.position = position
+        """Of the last event that was taken."""
+        self._site = site
+        self._limit = limit
+        self._matcher = Matcher()
+        self._objects = Objects(self._matcher.names)
+        self._members: dict[str, Member] = {}
+        self._has_begun = False
+        self._tickets = 0
+        self._learning: Learn | None = None
+        self._learnt: set[str] = set()
+        """Attributes that are known of all objects."""
+        self._coming: set[str] = set()
+        """Those that are being learnt, and have been spoken of all the time since."""
+        self._errands: list[Join | Learn] = []
+        self._telling: dict[str, None] = {}
+        """Subscriptions with something in their outbox, in turn."""
+        self._turn = Turn()
+
+    def __len__(self) -> int:
+        """How many subscriptions cover the site."""
+        return len(self._members)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._members
+
+    @property
+    def joining(self) -> int:
+        """How many are not told of events as they happen yet."""
+        return sum(member.stage is not Stage.LIVE for member in self._members.values())
+
+    @property
+    def attributes(self) -> frozenset[str]:
+        """Attributes that expressions speak of: what `load` needs beside where objects stand."""
+        return frozenset(self._matcher.names) - FIELDS
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether something waits to be drawn."""
+        return bool(self._telling)
+
+    # Making it as it was.
+
+    def resume(self, definition: Definition, joined: Joined) -> None:
+        """Go on telling one that has joined."""
+        if self._register(definition):
+            member = self._members[definition.id]
+            member.stage, member.begun = Stage.LIVE, joined.position
+
+    def load(self, standings: Iterable[Standing]) -> None:
+        """All that live at the position."""
+        self._objects.load(map(past_of, standings))
+
+    def restore(self, departures: Iterable[tuple[Life, str]]) -> None:
+        """What `departures` said at the position."""
+        self._matcher.restore(departures)
+
+    def replay(self, record: Record) -> None:
+        """Take an event that has been told."""
+        event = record.decode()
+        self._matcher.match(event, self._objects.take(event))
+        self.position = record.position
+        for key, member in self._members.items():
+            if member.stage is Stage.LIVE and member.begun == record.position:
+                self._matcher.readmit(key)
+
+    def begin(self) -> None:
+        """Everything that was told is taken in: from now on events are told."""
+        self._has_begun = True
+        self._learnt = set(self.attributes)
+        for member in self._members.values():
+            if member.stage is not Stage.LIVE:
+                self._join(member)
+
+    # Definitions.
+
+    def define(self, definition: Definition) -> None:
+        """Take in a subscription, or what it was changed to."""
+        member = self._members.get(definition.id)
+        if not covers(definition, self._site):
+            self.remove(definition.id)
+        elif member is None:
+            if not definition.request.more and self._register(definition) and self._has_begun:
+                self._admit(self._members[definition.id])
+        elif definition.revision != member.definition.revision:
+            if member.stage is Stage.LIVE:
+                self._change(member, definition)
+            else:
+                member.later = definition
+
+    def remove(self, key: str) -> None:
+        """Tell it nothing more; nothing if it is not there."""
+        if key in self._members:
+            del self._members[key]
+            self._telling.pop(key, None)
+            self._matcher.remove(key)
+            self._learnt &= self._matcher.names
+            self._coming &= self._matcher.names
+
+    def rejoin(self, key: str) -> None:
+        """Tell it everything anew, from here on; what was to be told before is not needed."""
+        if (member := self._members.get(key)) is not None:
+            self._join(member)
+
+    def _register(self, definition: Definition) -> bool:
+        try:
+            self._matcher.add(definition.id, definition.request)
+        except PbscastError as error:
+            # It was checked when it was registered, maybe by a release that knows more.
+            _log.warning("subscription_refused", subscription=definition.id, error=str(error))
+            return False
+        self._members[definition.id] = Member(definition)
+        return True
+
+    def _admit(self, member: Member) -> None:
+        """Let it join as soon as all that its expression speaks of is known."""
+        names = self._matcher.names_of(member.definition.id) - FIELDS
+        if names <= self._learnt:
+            self._join(member)
+        elif self._learning is None:
+            self._learn()
+
+    def _change(self, member: Member, definition: Definition) -> None:
+        """Change one that is told of events; what is added joins from here on."""
+        old, new = member.definition.request, definition.request
+        key, member.definition = definition.id, definition
+        if new.attributes != old.attributes:
+            self._matcher.change_attributes(key, new.attributes)
+        if new.ids == old.ids:
+            self._settle(member)
+            return
+        had, has = set(old.ids), set(new.ids)
+        added = tuple(job_id for job_id in new.ids if job_id not in had)
+        self._matcher.change_ids(key, add=added, remove=had - has)
+        if not added:
+            self._settle(member)
+            return
+        member.stage, member.ticket = Stage.JOINING, self._ticket()
+        self._send_for(member, added)
+
+    # Joining.
+
+    def errands(self) -> list[Join | Learn]:
+        """What has to be read from the log, each once."""
+        errands, self._errands = self._errands, []
+        return errands
+
+    def is_wanted(self, errand: Join | Learn) -> bool:
+        """Whether it has not become vain."""
+        if isinstance(errand, Learn):
+            return errand is self._learning
+        member = self._members.get(errand.key)
+        return member is not None and member.join is errand
+
+    def backlog(self, errand: Join) -> int:
+        """How many messages of it wait to be drawn."""
+        return len(self._members[errand.key].outbox) if self.is_wanted(errand) else 0
+
+    def offer(self, join: Join, standings: Iterable[Standing]) -> None:
+        """How some objects stood at the errand's position."""
+        if not self.is_wanted(join):
+            return
+        member, key = self._members[join.key], join.key
+        interest = self._matcher.interest(key)
+        for standing in standings:
+            if self._matcher.contains(key, standing):
+                tail = object_tail(standing, interest, self._limit)
+                member.outbox.append(Delivery(key, member.kept, tail))
+        self._note_telling(member)
+
+    def bound(self, join: Join) -> None:
+        """All that stood at the errand's position has been offered."""
+        if self.is_wanted(join):
+            member = self._members[join.key]
+            member.release(Delivery(join.key, member.kept, boundary_tail(join.position)))
+            self._note_telling(member)
+
+    def supply(self, learn: Learn, standings: Iterable[Standing]) -> None:
+        """How some objects stood, with attributes, at the errand's position."""
+        if self.is_wanted(learn):
+            self._objects.supply(map(past_of, standings))
+
+    def supplied(self, learn: Learn) -> None:
+        """All objects have been."""
+        if not self.is_wanted(learn):
+            return
+        self._learnt |= self._coming
+        self._learning, self._coming = None, set()
+        self._objects.expect(())
+        waiting = [item for item in self._members.values() if item.stage is Stage.LEARNING]
+        for member in waiting:
+            self._admit(member)
+
+    def _learn(self) -> None:
+        names = self.attributes - self._learnt
+        self._learning = Learn(self._ticket(), self.position, names)
+        self._coming = set(names)
+        self._objects.expect(names)
+        self._errands.append(self._learning)
+
+    def _join(self, member: Member) -> None:
+        definition = member.definition
+        if member.stage is Stage.LEARNING:
+            self._matcher.readmit(definition.id)
+        if member.later is not None:
+            self._catch_up(member, member.later)
+        member.restart(self.position, self._ticket())
+        tail = begin_tail(self.position)
+        member.outbox.append(Delivery(definition.id, member.kept, tail))
+        self._note_telling(member)
+        self._send_for(member, member.definition.request.ids)
+
+    def _catch_up(self, member: Member, definition: Definition) -> None:
+        """What it was changed to holds from its beginning."""
+        self._matcher.change_attributes(definition.id, definition.request.attributes)
+        had, has = set(member.definition.request.ids), set(definition.request.ids)
+        if had != has:
+            self._matcher.change_ids(definition.id, add=has - had, remove=had - has)
+        member.definition, member.later = definition, None
+
+    def _send_for(self, member: Member, ids: tuple[str, ...]) -> None:
+        definition = member.definition
+        member.join = Join(definition.id, member.ticket, self.position, definition.request, ids)
+        self._errands.append(member.join)
+
+    def _ticket(self) -> int:
+        self._tickets += 1
+        return self._tickets
+
+    # Telling.
+
+    def take(self, record: Record, after: str | None = None) -> None:
+        """Tell of the next event, those up to `after`, in the order of ids, excepted."""
+        event = record.decode()
+        self.position = record.position
+        matches = self._matcher.match(event, self._objects.take(event))
+        matches.sort(key=_key)
+        told: list[str] = []
+        telling = Telling(record, event, self._limit) if matches else None
+        for match in matches:
+            member = self._members[match.key]
+            if telling is None or member.stage is Stage.LEARNING or member.begun >= self.position:
+                continue
+            if member.stage is not Stage.LIVE:
+                self._hold(member, telling.delivery(match, None, kept=member.kept))
+            elif after is None or match.key > after:
+                place = Place(self.position, match.key)
+                self._turn.deliveries.append(telling.delivery(match, place, kept=member.kept))
+                told.append(match.key)
+        if isinstance(event, Finalize):
+            self._turn.ends.append((event, told))
+
+    def draw(self, limit: int) -> Turn:
+        """Return what the events taken since the last call tell, and some of what waits."""
+        turn = self._turn
+        for key in list(self._telling):
+            if limit <= 0:
+                break
+            limit -= self._draw(self._members[key], min(limit, _AT_ONCE))
+        self._turn = Turn()
+        return turn
+
+    def departures(self) -> Iterator[tuple[Life, str]]:
+        """What `restore` needs."""
+        return self._matcher.departures()
+
+    def interest(self, key: str) -> Interest | None:
+        return self._matcher.interest(key)
+
+    def _draw(self, member: Member, limit: int) -> int:
+        count = min(limit, len(member.outbox))
+        self._turn.deliveries += [member.outbox.popleft() for _ in range(count)]
+        key = member.definition.id
+        del self._telling[key]
+        if member.outbox:
+            self._telling[key] = None
+        elif member.stage is Stage.DRAINING:
+            member.stage = Stage.LIVE
+            self._settle(member)
+        return count
+
+    def _settle(self, member: Member) -> None:
+        """It is told of events as they happen, as its definition says."""
+        definition = member.definition
+        self._turn.settled.append((definition.id, Joined(member.begun, definition.revision)))
+        if (later := member.later) is not None:
+            member.later = None
+            self._change(member, later)
+
+    def _hold(self, member: Member, delivery: Delivery) -> None:
+        if not member.hold(delivery):
+            _log.warning(
+                "subscription_joins_anew", subscription=delivery.key, position=self.position
+            )
+            self._join(member)
+        elif member.stage is Stage.DRAINING:
+            self._note_telling(member)
+
+    def _note_telling(self, member: Member) -> None:
+        if member.outbox:
+            self._telling.setdefault(member.definition.id)
+
+
+def _key(match: Match) -> str:
+    return match.key
