@@ -11,10 +11,13 @@ from __future__ import annotations
 from pbscast import blocking
 from pbscast.client import Client, connect
 from pbscast.connection import ConnectionState
+from pbscast.deliveries import Passage
 from pbscast.errors import (
     AccessDeniedError,
     ConfigError,
+    ConflictError,
     DecodeError,
+    GoneError,
     InvalidJobId,
     NotFoundError,
     PbscastError,
@@ -41,21 +44,30 @@ from pbscast.notices import Boundary, Missed, Unreadable
 from pbscast.snapshot import Snapshot
 from pbscast.starts import after, beginning, last, now, since
 from pbscast.states import JobState
+from pbscast.subscription import Subscription
+from pbscast.subscriptions import Delivery, Registered
+from pbscast.told import Begin, Complete, Matched
+from pbscast.told import Item as SubscriptionItem
 from pbscast.watch import Item, Watch
 
 __all__ = [
     "AccessDeniedError",
     "AnyEvent",
+    "Begin",
     "Boundary",
     "Change",
     "Client",
+    "Complete",
     "ConfigError",
+    "ConflictError",
     "ConnectionState",
     "DecodeError",
+    "Delivery",
     "Difference",
     "EventName",
     "Finalize",
     "Gap",
+    "GoneError",
     "HandOver",
     "InvalidJobId",
     "Item",
@@ -64,14 +76,19 @@ __all__ = [
     "Kind",
     "Life",
     "Liveness",
+    "Matched",
     "Missed",
     "NotFoundError",
+    "Passage",
     "PbscastError",
     "Provenance",
     "Reason",
+    "Registered",
     "Resync",
     "Snapshot",
     "Standing",
+    "Subscription",
+    "SubscriptionItem",
     "UnavailableError",
     "Unreadable",
     "UnsupportedError",

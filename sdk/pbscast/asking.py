@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pbscast import errors
 from pbscast.errors import DecodeError, PbscastError, UnavailableError
 from pbscast.requests import PageResponse
+from pbscast.subscriptions import ListResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from pbscast.connection import Connection
     from pbscast.requests import Paged
+    from pbscast.subscriptions import ListRequest
 
 _PAUSES: Final = (0.2, 0.5)
 """Seconds before the second and the third attempt."""
@@ -30,7 +32,7 @@ _KNOWN: Final[dict[str, type[PbscastError]]] = {
 
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
-_Page = TypeVar("_Page", bound=PageResponse)
+_Page = TypeVar("_Page", bound=PageResponse | ListResponse)
 
 
 async def ask(
@@ -53,7 +55,7 @@ async def ask(
 
 
 async def pages(
-    connection: Connection, subject: str, request: Paged, model: type[_Page]
+    connection: Connection, subject: str, request: Paged | ListRequest, model: type[_Page]
 ) -> AsyncIterator[_Page]:
     """Yield every page of the answer. Raises as ``ask``."""
     while True:

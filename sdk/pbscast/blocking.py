@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from pbscast.options import WatchOptions
     from pbscast.selection import SelectionOptions
     from pbscast.snapshot import Snapshot as AsyncSnapshot
+    from pbscast.subscribing import SubscribeOptions
+    from pbscast.subscription import Subscription as AsyncSubscription
+    from pbscast.subscriptions import Registered
+    from pbscast.told import Item as SubscriptionItem
     from pbscast.watch import Item
     from pbscast.watch import Watch as AsyncWatch
 
@@ -90,6 +94,86 @@ class Watch:
             callback(item)
 
 
+class Subscription:
+    """An iterator over items, as ``pbscast.Subscription``; ``next`` waits for one.
+
+    It begins with ``with`` or with the first item.
+    """
+
+    def __init__(self, loop: _LoopThread, subscription: AsyncSubscription) -> None:
+        self._loop = loop
+        self._subscription = subscription
+
+    @property
+    def id(self) -> str:
+        """See ``pbscast.Subscription.id``."""
+        return self._subscription.id
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """See ``pbscast.Subscription.positions``."""
+        return self._subscription.positions
+
+    @property
+    def place(self) -> dict[str, tuple[int, int]]:
+        """See ``pbscast.Subscription.place``."""
+        return self._subscription.place
+
+    @property
+    def pending(self) -> list[str] | None:
+        """See ``pbscast.Subscription.pending``."""
+        return self._subscription.pending
+
+    def __enter__(self) -> Self:
+        self._loop.run(self._subscription.open())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """See ``pbscast.Subscription.close``; ends an iteration that waits in another thread."""
+        self._loop.run(self._subscription.close())
+
+    def modify(
+        self,
+        *,
+        add_ids: str | Iterable[str] = (),
+        remove_ids: str | Iterable[str] = (),
+        attributes: str | Iterable[str] | None = None,
+    ) -> None:
+        """See ``pbscast.Subscription.modify``."""
+        self._loop.run(
+            self._subscription.modify(add_ids=add_ids, remove_ids=remove_ids, attributes=attributes)
+        )
+
+    def unsubscribe(self) -> None:
+        """See ``pbscast.Subscription.unsubscribe``."""
+        self._loop.run(self._subscription.unsubscribe())
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> SubscriptionItem:
+        item: SubscriptionItem | None = self._loop.run(_next_of(self._subscription))
+        if item is None:
+            raise StopIteration
+        return item
+
+    def run(self, callback: Callable[[SubscriptionItem], object]) -> None:
+        """Call back for each item, on this thread, until the iteration ends.
+
+        An item whose callback raised or was killed is told again.
+        """
+        for item in self:
+            callback(item)
+
+
 class Client:
     """As ``pbscast.Client``, for threads; any number of them may share it."""
 
@@ -102,6 +186,30 @@ class Client:
     ) -> Watch:
         """See ``pbscast.Client.watch``."""
         return Watch(self._loop, self._client.watch(job_ids, **options))
+
+    def subscribe(
+        self,
+        ids: str | Iterable[str] | None = None,
+        *,
+        keep: bool = False,
+        **options: Unpack[SubscribeOptions],
+    ) -> Subscription:
+        """See ``pbscast.Client.subscribe``."""
+        return Subscription(self._loop, self._client.subscribe(ids, keep=keep, **options))
+
+    def attach(
+        self, subscription_id: str, *, place: Mapping[str, tuple[int, int]] | None = None
+    ) -> Subscription:
+        """See ``pbscast.Client.attach``."""
+        return Subscription(self._loop, self._client.attach(subscription_id, place=place))
+
+    def subscriptions(self) -> Iterator[Registered]:
+        """See ``pbscast.Client.subscriptions``."""
+        return self._iterate(self._client.subscriptions())
+
+    def unsubscribe(self, subscription_id: str) -> None:
+        """See ``pbscast.Client.unsubscribe``."""
+        self._loop.run(self._client.unsubscribe(subscription_id))
 
     def history(
         self,

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Unpack
 from weakref import WeakSet
 
-from pbscast.asking import pages
+from pbscast.asking import ask, pages
 from pbscast.connection import Connection, ConnectionState
 from pbscast.history import page_size, read_history, to_go_on
 from pbscast.options import WatchOptions, plan_watch
@@ -26,6 +26,16 @@ from pbscast.requests import (
 from pbscast.selection import SelectionOptions, request
 from pbscast.settings import Settings
 from pbscast.snapshot import Snapshot
+from pbscast.subscribing import SubscribeOptions, subscribe_request
+from pbscast.subscription import Origin, Subscription
+from pbscast.subscriptions import (
+    LIST,
+    UNSUBSCRIBE,
+    ListRequest,
+    ListResponse,
+    UnsubscribeRequest,
+    UnsubscribeResponse,
+)
 from pbscast.watch import Watch
 
 if TYPE_CHECKING:
@@ -36,6 +46,7 @@ if TYPE_CHECKING:
     from pbscast.events import AnyEvent
     from pbscast.history import Recorded
     from pbscast.lives import Difference, Life, Standing
+    from pbscast.subscriptions import Registered
 
 
 class Client:
@@ -43,7 +54,7 @@ class Client:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._watches: WeakSet[Watch] = WeakSet()
+        self._readers: WeakSet[Watch | Subscription] = WeakSet()
 
     @property
     def state(self) -> ConnectionState:
@@ -74,8 +85,73 @@ class Client:
         """
         plan = plan_watch(job_ids, **options)
         watch = Watch(self._connection, plan.criteria, plan.start, plan.endings)
-        self._watches.add(watch)
+        self._readers.add(watch)
         return watch
+
+    def subscribe(
+        self,
+        ids: str | Iterable[str] | None = None,
+        *,
+        keep: bool = False,
+        **options: Unpack[SubscribeOptions],
+    ) -> Subscription:
+        """Return a Subscription with a filter that the fan-out tier keeps and applies.
+
+        An object belongs to it while every given criterion holds: ``kinds`` (jobs unless given),
+        ``sites``, ``ids`` (complete, up to 100,000; that of an array covers its subjobs),
+        ``owners``, ``queues``, ``projects``, ``names`` (with ``*`` and ``?``), ``states``, and
+        ``where``, an expression over attributes: ``'Resource_List.ncpus >= 64 and state == "R"'``.
+        Of what belongs ``events`` and ``attributes`` choose the events; ``attributes`` also cut
+        what is told. Of each site first how everything stands that belongs, a Standing each, up to
+        a Boundary, then what happens, a Matched each, without a hole and without a repeat between
+        the two. Jobs that match later join. Of a job that has belonged the finalize is always told,
+        last, and nothing after it; a job that is moved to another site is followed. When every job
+        that ``ids`` name has ended, Complete is told, the subscription goes, and the iteration
+        ends.
+
+        It lives for ``lease`` seconds (10 to 30 days, 600 unless given) after it was renewed last,
+        which a Subscription does by itself. ``keep=True`` lets it live on for that time when
+        ``async with`` is left, so that ``attach`` can resume it. ``shared=True``: several processes
+        attach, each message goes to one of them, and to another if that one dies; no order is
+        promised, and holes cannot be seen. ``delivery="at-most-once"``: nothing is kept for a
+        reader that is away or slow.
+
+        Raises UsageError; network errors, and what the service refuses, come from the Subscription.
+        """
+        asked = subscribe_request(ids, options)
+        assert asked.id is not None  # noqa: S101 - subscribe_request gives one
+        return self._subscription(Origin(asked.id, asked, keep=keep))
+
+    def attach(
+        self, subscription_id: str, *, place: Mapping[str, tuple[int, int]] | None = None
+    ) -> Subscription:
+        """Return a Subscription that is there already, to go on with it or to share it.
+
+        It goes on behind what was acknowledged last, after a restart or days later, as long as its
+        lease runs. ``place`` is what ``Subscription.place`` said then: with it a hole, if the
+        reader was away for longer than messages are kept, is told as Missed. Of a subscription that
+        is not shared, whoever attaches takes over: another reader gets ConflictError.
+        """
+        return self._subscription(Origin(subscription_id, place=place))
+
+    async def subscriptions(self) -> AsyncIterator[Registered]:
+        """Yield the registered subscriptions, by id. Raises UnavailableError, AccessDeniedError."""
+        async for page in pages(self._connection, LIST, ListRequest(), ListResponse):
+            for registered in page.subscriptions:
+                yield registered
+
+    async def unsubscribe(self, subscription_id: str) -> None:
+        """End a subscription, whoever reads it; one that has ended is no error.
+
+        Raises UnavailableError, AccessDeniedError.
+        """
+        asked = UnsubscribeRequest(id=subscription_id)
+        await ask(self._connection, UNSUBSCRIBE, asked, UnsubscribeResponse)
+
+    def _subscription(self, origin: Origin) -> Subscription:
+        subscription = Subscription(self._connection, origin)
+        self._readers.add(subscription)
+        return subscription
 
     async def history(
         self,
@@ -226,8 +302,8 @@ class Client:
                 yield difference
 
     async def _close(self) -> None:
-        for watch in tuple(self._watches):
-            await watch.close()
+        for reader in tuple(self._readers):
+            await reader.close()
 
 
 @asynccontextmanager

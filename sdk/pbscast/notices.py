@@ -21,9 +21,11 @@ class Boundary:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """Events that this watch should have told can no longer be had from the stream.
+    """Events that should have been told can no longer be had from the stream.
 
-    It went away for longer than the stream keeps events. The log still holds them: ask ``history``.
+    The reader was away, or slow, for longer than the stream keeps them. The log still holds them:
+    ``history(sites=site, after={site: after})`` up to ``before``; ``snapshot`` for how things
+    stand now.
     """
 
     site: str | None

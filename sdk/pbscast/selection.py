@@ -77,7 +77,7 @@ def request(
     Raises InvalidJobId, and UsageError for anything else that cannot be asked.
     """
     values: dict[str, Any] = {"ids": ids, **options}
-    fields = {name: _listed(name, value) for name, value in values.items() if value is not None}
+    fields = {name: listed(name, value) for name, value in values.items() if value is not None}
     if "ids" in fields and fields.get("kind", Kind.JOB) == Kind.JOB:
         fields["ids"] = tuple(map(_complete, fields["ids"]))
     fields |= {name: value for name, value in more.items() if value is not None}
@@ -94,7 +94,8 @@ def first_fault(error: ValidationError) -> UsageError:
     return UsageError(f"{where}: {first['msg'].removeprefix('Value error, ')}")
 
 
-def _listed(name: str, value: Any) -> Any:
+def listed(name: str, value: Any) -> Any:
+    """Return a criterion's values; one stands for a list of one. Raises UsageError for none."""
     if name == "kind":
         return value
     values = (value,) if isinstance(value, str | int) else tuple(value)

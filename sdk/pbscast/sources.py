@@ -1,0 +1,323 @@
+"""Where the messages of a registered subscription come from: kept ones, or those of the moment."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from contextlib import suppress
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+import nats.errors
+
+from pbscast.connection import ConnectionState
+from pbscast.deliveries import ACK_WAIT, DELIVERIES, LIVE, delivery_filter
+from pbscast.errors import ConflictError, PbscastError, UnavailableError
+from pbscast.lease import renew
+from pbscast.pulling import BATCH, BATCH_BYTES, CONSUMER_DELETED, Delivered, Puller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nats.aio.client import Client as NatsClient
+    from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
+
+    from pbscast.connection import Connection
+
+SHARED_BATCH: Final = 32
+"""The most messages that wait in a process that shares a subscription: what it has, the others do
+not get."""
+_MOST_LIVE: Final = 10_000
+_RETRY_FIRST: Final = 0.05
+_RETRY_MOST: Final = 5.0
+_ACK: Final = b"+ACK"
+_GIVE_BACK: Final = b"-NAK"
+_AT_WORK: Final = b"+WPI"
+
+
+class Sign(Enum):
+    """What a source tells beside deliveries."""
+
+    LOST = auto()
+    """Messages may have been lost here."""
+    CLOSED = auto()
+    """The source has been closed: nothing will come any more."""
+
+
+class Source(ABC):
+    """Messages in the order in which they are to be told."""
+
+    def __init__(self, connection: Connection, key: str) -> None:
+        self._connection = connection
+        self._key = key
+        self._closed = False
+        self._failure: PbscastError | None = None
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Begin to receive. Raises UnavailableError or AccessDeniedError."""
+
+    @abstractmethod
+    async def receive(self) -> Delivered | Sign:
+        """Wait for what comes next.
+
+        Raises what ``fail`` was given, GoneError, ConflictError if the messages go to another
+        reader now, and AccessDeniedError if the server turns us away for good.
+        """
+
+    @abstractmethod
+    async def acknowledge(self, message: Delivered) -> None:
+        """Say that a message has been handled."""
+
+    @abstractmethod
+    async def give_back(self, message: Delivered) -> None:
+        """Say that a message is for others as well; nothing more is received here."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go of everything; a waiting ``receive`` ends."""
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Let a waiting ``receive`` look at how things stand."""
+
+    def fail(self, error: PbscastError) -> None:
+        """Let ``receive`` raise this."""
+        self._failure = error
+        self.wake()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+class Kept(Source):
+    """Messages that the server keeps until they are acknowledged, from a consumer it made for us.
+
+    Nothing is asked of the server but to pull and to acknowledge. After any loss the service is
+    asked to deliver again, in order, what was not acknowledged; JetStream itself would send newer
+    messages first. Where several processes share the consumer no order is promised.
+    """
+
+    def __init__(self, connection: Connection, key: str, *, shared: bool) -> None:
+        super().__init__(connection, key)
+        self._shared = shared
+        self._puller: _Deliveries | None = None
+        self._in_hand: Delivered | None = None
+        self._working: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Begin to pull."""
+        self._connection.listen(self._on_connection)
+        self._puller = await self._start()
+        if self._shared:
+            self._working = asyncio.create_task(self._keep_ours())
+
+    async def receive(self) -> Delivered | Sign:
+        """Wait for the next, through any loss of connection or consumer."""
+        while not self._closed:
+            self._check()
+            puller = self._puller
+            if puller is not None and (delivered := puller.take()) is not None:
+                self._in_hand = delivered
+                return delivered
+            if puller is None or puller.broken is not None:
+                await self._restart()
+            else:
+                await puller.wait()
+        return Sign.CLOSED
+
+    async def acknowledge(self, message: Delivered) -> None:
+        """Say so, without waiting for the server's word: what it did not hear comes again."""
+        self._in_hand = None
+        await self._say(_ACK, [message])
+
+    async def give_back(self, message: Delivered) -> None:
+        """See Source."""
+        self._in_hand = None
+        if self._puller is not None:
+            await self._puller.close()
+        await self._say(_GIVE_BACK, [message])
+
+    async def close(self) -> None:
+        """Stop; what a sharing process still holds goes to another at once."""
+        if self._closed:
+            return
+        self._closed = True
+        self._connection.unlisten(self._on_connection)
+        if self._working is not None:
+            self._working.cancel()
+        if self._puller is not None:
+            await self._puller.close()
+            if self._shared:
+                await self._say(_GIVE_BACK, self._ours())
+
+    def wake(self) -> None:
+        """See Source."""
+        if self._puller is not None:
+            self._puller.abandon("to be looked at")
+
+    async def _start(self) -> _Deliveries:
+        puller = _Deliveries(self._connection, self._key, shared=self._shared)
+        denials = self._connection.denials
+        try:
+            await puller.start()
+        except (nats.errors.Error, OSError) as error:
+            raise self._connection.explain(error, DELIVERIES, denials) from error
+        return puller
+
+    async def _restart(self) -> None:
+        reason = None
+        if self._puller is not None:
+            reason = self._puller.broken
+            await self._puller.close()
+            self._puller = None
+        is_deleted = reason is not None and CONSUMER_DELETED in reason
+        delay = _RETRY_FIRST
+        while self._puller is None and not self._closed:
+            await self._connection.wait_up()
+            self._check()
+            try:
+                await renew(self._connection, self._key, resume=self._shared or not is_deleted)
+                if is_deleted and not self._shared:
+                    raise _taken_over(self._key)
+                self._puller = await self._start()
+            except UnavailableError:
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, _RETRY_MOST)
+
+    async def _keep_ours(self) -> None:
+        """Say that we are at work on what we hold, so that no other process gets it."""
+        while True:
+            await asyncio.sleep(ACK_WAIT / 3)
+            await self._say(_AT_WORK, self._ours())
+
+    def _ours(self) -> Iterable[Delivered]:
+        waiting = self._puller.waiting if self._puller is not None else ()
+        return waiting if self._in_hand is None else (self._in_hand, *waiting)
+
+    async def _say(self, word: bytes, messages: Iterable[Delivered]) -> None:
+        with suppress(nats.errors.Error, OSError):
+            for message in messages:
+                await self._connection.nats.publish(message.reply, word)
+
+    def _on_connection(self) -> None:
+        if self._puller is not None:
+            self._puller.abandon("the connection was lost")
+
+
+class _Deliveries(Puller):
+    """Of one reader each delivery follows the one before; of several, nothing is known of that."""
+
+    def __init__(self, connection: Connection, key: str, *, shared: bool) -> None:
+        super().__init__(connection, DELIVERIES, key, SHARED_BATCH if shared else BATCH)
+        self._shared = shared
+        self._expected: int | None = None
+
+    def _accept(self, consumer_sequence: int) -> bool:
+        if not self._shared and self._expected not in (None, consumer_sequence):
+            self.abandon("a delivery was lost on the way")
+            return False
+        self._expected = consumer_sequence + 1
+        return True
+
+
+class Live(Source):
+    """Messages of the moment: what comes while we are not there, or do not take it, is gone."""
+
+    def __init__(self, connection: Connection, key: str) -> None:
+        super().__init__(connection, key)
+        self._client: NatsClient | None = None
+        self._subscription: Subscription | None = None
+        self._queue: deque[Delivered | Sign] = deque()
+        self._bytes = 0
+        self._news = asyncio.Event()
+        self._changed: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Listen; what is sent after this returns will be received."""
+        self._connection.listen(self._on_connection)
+        await self._listen()
+
+    async def receive(self) -> Delivered | Sign:
+        """Wait for the next; it tells where the connection was lost or we were too slow."""
+        while not self._closed:
+            self._check()
+            if self._queue:
+                message = self._queue.popleft()
+                self._bytes -= 0 if isinstance(message, Sign) else len(message.data)
+                return message
+            self._news.clear()
+            await self._news.wait()
+        return Sign.CLOSED
+
+    async def acknowledge(self, message: Delivered) -> None:
+        """Nobody waits for it."""
+
+    async def give_back(self, message: Delivered) -> None:
+        """Others have had it."""
+
+    async def close(self) -> None:
+        """See Source."""
+        self._closed = True
+        self._connection.unlisten(self._on_connection)
+        if self._changed is not None:
+            self._changed.cancel()
+        with suppress(nats.errors.Error, OSError):
+            if self._subscription is not None:
+                await self._subscription.unsubscribe()
+        self.wake()
+
+    def wake(self) -> None:
+        """See Source."""
+        self._news.set()
+
+    async def _listen(self) -> None:
+        subject = delivery_filter(self._key, LIVE)
+        denials = self._connection.denials
+        client = self._connection.nats
+        try:
+            self._subscription = await client.subscribe(subject, cb=self._on_message)
+            # Only what the server has heard of is delivered, or refused.
+            await client.flush()
+        except (nats.errors.Error, OSError) as error:
+            raise self._connection.explain(error, subject, denials) from error
+        if self._connection.denials > denials:
+            raise self._connection.explain(nats.errors.Error(), subject, denials)
+        self._client = client
+
+    async def _on_message(self, message: Msg) -> None:
+        size = len(message.data)
+        if len(self._queue) >= _MOST_LIVE or self._bytes + size > BATCH_BYTES:
+            self._note_loss()
+            return
+        self._bytes += size
+        self._queue.append(Delivered(0, 0, message.data))
+        self.wake()
+
+    def _note_loss(self) -> None:
+        if not self._queue or self._queue[-1] is not Sign.LOST:
+            self._queue.append(Sign.LOST)
+            self.wake()
+
+    def _on_connection(self) -> None:
+        if self._connection.state is ConnectionState.RECONNECTING:
+            self._note_loss()
+        elif self._connection.nats is not self._client:
+            self._changed = asyncio.create_task(self._listen_again())
+
+    async def _listen_again(self) -> None:
+        try:
+            await self._listen()
+        except UnavailableError:
+            return  # lost again: the next connection tells
+        except PbscastError as error:
+            self.fail(error)
+
+
+def _taken_over(key: str) -> ConflictError:
+    return ConflictError(
+        f"subscription {key} is read by somebody else now: subscribe with shared=True to share one"
+    )

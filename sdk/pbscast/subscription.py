@@ -1,0 +1,338 @@
+"""A registered subscription, as its reader has it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from pbscast.asking import ask
+from pbscast.deliveries import (
+    BeginMessage,
+    BoundaryMessage,
+    CompleteMessage,
+    EventMessage,
+    ObjectMessage,
+    Passage,
+    SubscriptionMessage,
+    decode,
+)
+from pbscast.errors import DecodeError, NotFoundError, PbscastError
+from pbscast.events import Reason
+from pbscast.following import Following
+from pbscast.lease import keep_alive, renew
+from pbscast.notices import Boundary, Missed, Unreadable
+from pbscast.sources import Kept, Live, Sign, Source
+from pbscast.subscribing import modify_request, split_modify, split_subscribe
+from pbscast.subscriptions import (
+    MODIFY,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    Delivery,
+    ModifyResponse,
+    SubscribeResponse,
+    UnsubscribeRequest,
+    UnsubscribeResponse,
+)
+from pbscast.told import Begin, Complete, Item, Matched, Told
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Mapping
+    from types import TracebackType
+
+    from pbscast.connection import Connection
+    from pbscast.following import SiteMessage
+    from pbscast.pulling import Delivered
+    from pbscast.subscriptions import SubscribeRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which subscription it is: a new one, or one that is there."""
+
+    id: str
+    request: SubscribeRequest | None = None
+    """To register it; None: it is there."""
+    keep: bool = True
+    """Whether it lives on when its reader goes."""
+    place: Mapping[str, tuple[int, int]] | None = field(default=None)
+
+
+class Subscription:
+    """An asynchronous iterator; made by ``Client.subscribe`` and ``Client.attach``.
+
+    ``async with`` or ``await`` begins it. A message is acknowledged when the next item is asked
+    for: what the caller had not finished when it died is told again. Repeats that the server sends
+    are dropped, unless it is shared. The lease is renewed meanwhile. Lost connections are waited
+    out; a subscription that ended meanwhile raises GoneError, one that another process has resumed
+    ConflictError. At most one batch of messages waits in memory.
+
+    Leaving ``async with`` ends a subscription that was made there, unless ``keep`` was given, and
+    lets go of one that was attached to: it lives on until its lease runs out.
+    """
+
+    def __init__(self, connection: Connection, origin: Origin) -> None:
+        self._connection = connection
+        self._origin = origin
+        self._following = Following(origin.place, is_new=origin.request is not None)
+        self._shared = False
+        self._source: Source | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._flow: AsyncGenerator[Told, None] | None = None
+        self._is_ours = False
+        """Whether it is registered, and to be ended when it is closed."""
+        request = origin.request
+        self._pending = None if request is None else dict.fromkeys(request.ids)
+
+    @property
+    def id(self) -> str:
+        """What ``Client.attach`` takes. Whoever knows it can read the subscription and end it."""
+        return self._origin.id
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """The last position of each site that was told."""
+        return self._following.positions
+
+    @property
+    def place(self) -> dict[str, tuple[int, int]]:
+        """What to give to ``Client.attach`` so that a hole of the time between is told as Missed.
+
+        Of each site the number of its last message and the last position; JSON holds it.
+        """
+        return self._following.place
+
+    @property
+    def pending(self) -> list[str] | None:
+        """Those of the ids given here whose end has not been told here.
+
+        None if it was attached to: ``Client.subscriptions`` says how many are left.
+        """
+        return None if self._pending is None else list(self._pending)
+
+    async def open(self) -> Self:
+        """Begin. What is not acknowledged yet comes first.
+
+        Raises UsageError, UnavailableError, AccessDeniedError, or GoneError if it is no more.
+        """
+        if self._flow is None:
+            try:
+                source, lease = await self._begin()
+            except BaseException:
+                await self.close()
+                raise
+            self._is_ours = self._is_ours and not self._origin.keep
+            self._keeping = asyncio.create_task(self._keep_alive(source, lease))
+            self._flow = self._run(source)
+        return self
+
+    async def modify(
+        self,
+        *,
+        add_ids: str | Iterable[str] = (),
+        remove_ids: str | Iterable[str] = (),
+        attributes: str | Iterable[str] | None = None,
+    ) -> None:
+        """Change what it is about; it keeps its place.
+
+        How the jobs of added ids stand is told as at the beginning, up to another Boundary of each
+        site. ``attributes`` replace those before, an empty list asks for all. The last id cannot be
+        removed. Raises UsageError, GoneError, ConflictError if it is complete, UnavailableError
+        (the change may have been made), AccessDeniedError.
+        """
+        request = modify_request(self.id, add_ids, remove_ids, attributes)
+        for part in split_modify(request, self._connection.nats.max_payload):
+            await ask(self._connection, MODIFY, part, ModifyResponse)
+        if self._pending is not None:
+            self._pending |= dict.fromkeys(request.add_ids)
+            for job_id in request.remove_ids:
+                self._pending.pop(job_id, None)
+
+    async def unsubscribe(self) -> None:
+        """End it for everybody, and the iteration. Raises UnavailableError, AccessDeniedError."""
+        await self._let_go()
+        await self._unregister()
+
+    async def close(self) -> None:
+        """End the iteration; of what was made here and is not to be kept, the subscription too.
+
+        Where the service cannot be told, its lease runs out.
+        """
+        await self._let_go()
+        if self._is_ours:
+            with suppress(PbscastError):
+                await self._unregister()
+
+    def __await__(self) -> Generator[object, None, Self]:
+        return self.open().__await__()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Item:
+        return (await self.receive()).item
+
+    async def receive(self) -> Told:
+        """Return the next item with its message; the one before counts as handled.
+
+        Raises StopAsyncIteration at the end.
+        """
+        await self.open()
+        assert self._flow is not None  # noqa: S101 - it has begun
+        return await anext(self._flow)
+
+    async def with_bodies(self) -> AsyncIterator[Told]:
+        """Iterate over items together with the bytes they came as."""
+        while True:
+            try:
+                yield await self.receive()
+            except StopAsyncIteration:
+                return
+
+    async def _begin(self) -> tuple[Source, int]:
+        request = self._origin.request
+        if request is None:
+            answer = await renew(self._connection, self.id, resume=True)
+            source = self._choose(answer.delivery, shared=answer.shared)
+            await source.open()
+            return source, answer.lease
+        source = self._choose(request.delivery, shared=request.shared)
+        # Listening comes first: what comes at most once is gone for those who are not there.
+        if isinstance(source, Live):
+            await source.open()
+        lease = await self._register(request)
+        if isinstance(source, Kept):
+            await source.open()
+        return source, lease
+
+    def _choose(self, delivery: Delivery, *, shared: bool) -> Source:
+        self._shared = shared
+        if delivery is Delivery.AT_MOST_ONCE:
+            self._source = Live(self._connection, self.id)
+        else:
+            self._source = Kept(self._connection, self.id, shared=shared)
+        return self._source
+
+    async def _register(self, request: SubscribeRequest) -> int:
+        first, rest = split_subscribe(request, self._connection.nats.max_payload)
+        answer = await ask(self._connection, SUBSCRIBE, first, SubscribeResponse)
+        self._is_ours = True
+        for part in rest:
+            await ask(self._connection, MODIFY, part, ModifyResponse)
+        return answer.lease
+
+    async def _keep_alive(self, source: Source, lease: int) -> None:
+        try:
+            await keep_alive(self._connection, self.id, lease)
+        except PbscastError as error:
+            source.fail(error)
+
+    async def _let_go(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+        if self._source is not None:
+            await self._source.close()
+        if self._flow is not None:
+            # Where another task waits in it, it ends by itself now.
+            with suppress(RuntimeError):
+                await self._flow.aclose()
+
+    async def _unregister(self) -> None:
+        with suppress(NotFoundError):
+            request = UnsubscribeRequest(id=self.id)
+            await ask(self._connection, UNSUBSCRIBE, request, UnsubscribeResponse)
+        self._is_ours = False
+
+    async def _run(self, source: Source) -> AsyncGenerator[Told, None]:
+        while (got := await source.receive()) is not Sign.CLOSED:
+            if isinstance(got, Sign):
+                for missed in self._all_missed():
+                    yield Told(missed, None)
+                continue
+            message = _understand(got.data)
+            for told in self._tell(message, got):
+                yield told
+            if isinstance(message, CompleteMessage):
+                await self._complete(source, got)
+                return
+            await source.acknowledge(got)
+
+    async def _complete(self, source: Source, last: Delivered) -> None:
+        if self._shared:
+            # Each process is to hear it; the lease runs out when none is left.
+            self._is_ours = False
+            await source.give_back(last)
+            return
+        await source.acknowledge(last)
+        with suppress(PbscastError):
+            await self._unregister()
+
+    def _tell(
+        self, message: SubscriptionMessage | Unreadable, delivered: Delivered
+    ) -> Iterable[Told]:
+        if isinstance(message, Unreadable):
+            yield Told(message, delivered.data)
+        elif isinstance(message, CompleteMessage):
+            self._pending = None if self._pending is None else {}
+            yield Told(Complete(), delivered.data)
+        elif self._shared or not self._following.is_repeat(message, delivered.time):
+            missed = None if self._shared else self._following.hole_before(message)
+            if missed is not None:
+                yield Told(missed, None)
+            self._following.record(message, delivered.time)
+            self._note_end(message)
+            yield Told(_item(message), delivered.data)
+
+    def _note_end(self, message: SiteMessage) -> None:
+        if self._pending and (over := _ended_here(message)) is not None:
+            self._pending.pop(over, None)
+
+    def _all_missed(self) -> Iterable[Missed]:
+        positions = self.positions
+        if not positions:
+            yield Missed(None, None, None)
+        for site, position in positions.items():
+            yield Missed(site, position, None)
+
+
+def _understand(body: bytes) -> SubscriptionMessage | Unreadable:
+    try:
+        return decode(body)
+    except DecodeError as error:
+        return Unreadable(body, error)
+
+
+def _item(message: SiteMessage) -> Item:
+    match message:
+        case BeginMessage():
+            return Begin(message.site, message.position)
+        case ObjectMessage():
+            return message.object
+        case BoundaryMessage():
+            return Boundary({message.site: message.position})
+        case EventMessage():
+            return Matched(message.event, message.passage, message.standing, message.to)
+
+
+def _ended_here(message: SiteMessage) -> str | None:
+    """The id of the job whose last word this was."""
+    if isinstance(message, EventMessage):
+        is_over = message.passage is Passage.ENDED and message.to is None
+        return message.event.id if is_over else None
+    if isinstance(message, ObjectMessage):
+        standing = message.object
+        is_over = standing.ended is not None and standing.reason is not Reason.MOVED
+        return standing.id if is_over else None
+    return None
