@@ -14,7 +14,7 @@ from nats.micro import add_service
 from nats.micro.request import ServiceError
 from pydantic import BaseModel, ValidationError
 
-from pbscast import requests
+from pbscast import requests, subscriptions
 from pbscast.errors import (
     AccessDeniedError,
     ConflictError,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nats.micro.service import Service
 
     from pbscast_fanout.connection import Connection
+    from pbscast_fanout.subscriptions.desk import Desk
     from pbscast_store.log import Log
 
 R = TypeVar("R", bound=BaseModel)
@@ -50,6 +51,8 @@ _CODES: Final[tuple[tuple[type[PbscastError], str], ...]] = (
 
 _RETRY_SECONDS: Final = 1.0
 _LEAVE_SECONDS: Final = 2.0
+_QUICKLY_PARSED: Final = 32 << 10
+"""Bytes."""
 
 _log = structlog.get_logger(__name__)
 
@@ -66,16 +69,20 @@ class Services:
         connection: Connection,
         status: Callable[[], requests.StatusResponse],
         is_log_usable: Callable[[], bool],
+        desk: Desk,
     ) -> None:
         self._log = log
         self._connection = connection
         self._status = status
         self._is_log_usable = is_log_usable
+        self._desk = desk
         self._service: Service | None = None
         self._is_whole = False
         self._turns = Turns()
         self._own_turns = Turns()
         """Of what needs no log, and is asked for when the log is slow."""
+        self._desk_turns = Turns()
+        """Of subscriptions: a lease has to be renewed, however much the log is asked."""
 
     async def run(self) -> NoReturn:
         """Serve until cancelled, on each new connection again."""
@@ -114,8 +121,26 @@ class Services:
         await self._add(
             self._service, requests.STATUS, requests.StatusRequest, self._state, self._own_turns
         )
+        await self._add_desk(self._service)
         if whole:
             await self._add_log(self._service)
+
+    async def _add_desk(self, service: Service) -> None:
+        desk, turns = self._desk, self._desk_turns
+        await self._add(
+            service, subscriptions.SUBSCRIBE, subscriptions.SubscribeRequest, desk.subscribe, turns
+        )
+        await self._add(service, subscriptions.RENEW, subscriptions.RenewRequest, desk.renew, turns)
+        await self._add(
+            service, subscriptions.MODIFY, subscriptions.ModifyRequest, desk.modify, turns
+        )
+        await self._add(
+            service,
+            subscriptions.UNSUBSCRIBE,
+            subscriptions.UnsubscribeRequest,
+            desk.unsubscribe,
+            turns,
+        )
 
     async def _add_log(self, service: Service) -> None:
         answers = Answers(self._log, lambda: self._connection.client.max_payload)
@@ -127,13 +152,14 @@ class Services:
             service, requests.DIFFERENCE, requests.DifferenceRequest, answers.difference
         )
         await self._add(service, requests.EVENT, requests.EventRequest, answers.event)
+        await self._add(service, subscriptions.LIST, subscriptions.ListRequest, self._desk.list)
 
     async def _start(self, client: Client) -> Service:
         return await add_service(
             client,
             name=requests.SERVICE,
             version=version("pbscast"),
-            description="The log of PBS sites: history, lives, standings; the state of publishing",
+            description="PBS sites: history, lives, standings, subscriptions; how publishing goes",
         )
 
     async def _add(
@@ -158,7 +184,7 @@ class Services:
                 await endpoint._subscription.drain()  # noqa: SLF001 - as above
         service._endpoints.clear()  # noqa: SLF001 - each has ended
         await service.stop()
-        for turns in (self._turns, self._own_turns):
+        for turns in self._all_turns:
             await turns.ended()
 
     async def _take_leave(self) -> None:
@@ -167,8 +193,12 @@ class Services:
             with suppress(nats.errors.Error, OSError, TimeoutError):
                 async with asyncio.timeout(_LEAVE_SECONDS):
                     await self._stop(self._service)
-        for turns in (self._turns, self._own_turns):
+        for turns in self._all_turns:
             await turns.cancel()
+
+    @property
+    def _all_turns(self) -> tuple[Turns, ...]:
+        return self._turns, self._own_turns, self._desk_turns
 
 
 def _handler(
@@ -195,7 +225,7 @@ def _handler(
 
 async def _answered(request: Request, model: type[R], answer: Answer[R], turns: Turns) -> bytes:
     try:
-        asked = model.model_validate_json(request.data or b"{}")
+        asked = await _parsed(request.data or b"{}", model)
         return await turns.take(lambda: answer(asked))
     except ValidationError as error:
         raise _refusal(first_fault(error)) from error
@@ -205,6 +235,13 @@ async def _answered(request: Request, model: type[R], answer: Answer[R], turns: 
         # Its text, with whatever it holds, is not for the caller.
         _log.exception("service_bug", subject=request.subject)
         raise ServiceError("500", "PbscastError: internal error, see the server's log") from error
+
+
+async def _parsed(data: bytes, model: type[R]) -> R:
+    """Check a request; a large one (100,000 ids take a second) holds nothing up."""
+    if len(data) <= _QUICKLY_PARSED:
+        return model.model_validate_json(data)
+    return await asyncio.to_thread(model.model_validate_json, data)
 
 
 def _refusal(error: PbscastError) -> ServiceError:

@@ -16,6 +16,10 @@ from pbscast_fanout.connection import Connection
 from pbscast_fanout.publisher import SitePublisher
 from pbscast_fanout.services import Services
 from pbscast_fanout.streams import ensure_stream
+from pbscast_fanout.subscriptions.desk import Desk
+from pbscast_fanout.subscriptions.holdings import Holdings
+from pbscast_fanout.subscriptions.janitor import Janitor
+from pbscast_fanout.subscriptions.membership import Membership
 
 if TYPE_CHECKING:
     from pbscast_fanout.settings import FanoutSettings
@@ -38,6 +42,9 @@ class Fanout:
         self._settings = settings
         self._name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._connection = Connection(settings.nats, name=f"pbscast fanout {self._name}")
+        replicas = settings.stream.replicas
+        self._membership = Membership(self._connection, self._name, replicas=replicas)
+        self._holdings = Holdings.of(self._connection, replicas=replicas)
         self._slots = asyncio.Semaphore(BATCHES_IN_FLIGHT)
         self._publishers: dict[Site, SitePublisher] = {}
         self._log_error: str | None = None
@@ -45,13 +52,19 @@ class Fanout:
     async def run(self) -> None:
         """Run until cancelled, then finish the connection's pending work."""
         services = Services(
-            self._log, self._connection, self.status, lambda: self._log_error is None
+            self._log,
+            self._connection,
+            self.status,
+            lambda: self._log_error is None,
+            Desk(self._log, self._holdings),
         )
         # Two groups: the connection ends last, so that what is being answered still is.
         async with asyncio.TaskGroup() as connecting, asyncio.TaskGroup() as tasks:
             connecting.create_task(self._connection.keep())
             tasks.create_task(services.run())
             await self._connection.tried()
+            tasks.create_task(self._membership.run())
+            tasks.create_task(Janitor(self._holdings, self._membership).run())
             tasks.create_task(self._listen())
             await self._follow_log(tasks)
 

@@ -25,6 +25,7 @@ from pbscast.requests import (
     StatusResponse,
 )
 from pbscast.selection import Selection
+from pbscast.subscriptions import LIST, MODIFY, RENEW, SUBSCRIBE, UNSUBSCRIBE
 from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout.worker import Fanout
 from pbscast_store.log import Log
@@ -177,7 +178,10 @@ async def test_status_tells_of_every_site(log: Log, fanout: Fanout, client: Clie
 async def test_the_service_can_be_discovered(client: Client) -> None:
     answer = await client.request("$SRV.INFO.pbscast", timeout=5)
     endpoints = {item["subject"] for item in json.loads(answer.data)["endpoints"]}
-    assert endpoints == {HISTORY, JOBS, SNAPSHOT, AT, DIFFERENCE, EVENT, STATUS}
+    assert endpoints == {
+        *(HISTORY, JOBS, SNAPSHOT, AT, DIFFERENCE, EVENT, STATUS),
+        *(SUBSCRIBE, RENEW, MODIFY, UNSUBSCRIBE, LIST),
+    }
 
 
 async def test_history_decodes(log: Log, client: Client) -> None:

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from pbscast.deliveries import KEPT, LIVE, delivery_filter
+from pbscast.errors import NotFoundError, PbscastError
+from pbscast.subscriptions import (
+    Delivery,
+    ListResponse,
+    ModifyResponse,
+    Registered,
+    RenewResponse,
+    SubscribeResponse,
+    UnsubscribeResponse,
+)
+from pbscast_fanout.expressions import compile_expression
+from pbscast_fanout.subscriptions.completing import pending
+from pbscast_fanout.subscriptions.registry import Lease
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from pbscast.subscriptions import (
         ListRequest,
         ModifyRequest,
@@ -12,34 +31,107 @@ if TYPE_CHECKING:
         SubscribeRequest,
         UnsubscribeRequest,
     )
-    from pbscast_fanout.subscriptions.consumers import Consumers
-    from pbscast_fanout.subscriptions.joined import JoinedSites
-    from pbscast_fanout.subscriptions.registry import Registry
+    from pbscast_fanout.subscriptions.definitions import Definition
+    from pbscast_fanout.subscriptions.holdings import Holdings
     from pbscast_store.log import Log
+
+LISTED: Final = 100
+"""Subscriptions on a page of the list."""
+LISTED_IDS: Final = 20_000
+"""Ids that are looked up for a page, or those of one subscription: 10 ms for 1000."""
 
 
 class Desk:
     """Every method raises UsageError, NotFoundError, ConflictError or UnavailableError."""
 
-    def __init__(
-        self, log: Log, registry: Registry, consumers: Consumers, joined: JoinedSites
-    ) -> None:
+    def __init__(self, log: Log, holdings: Holdings) -> None:
         self._log = log
-        self._registry = registry
-        self._consumers = consumers
-        self._joined = joined
+        self._registry = holdings.registry
+        self._consumers = holdings.consumers
+        self._holdings = holdings
 
     async def subscribe(self, request: SubscribeRequest) -> bytes:
-        raise NotImplementedError
+        """Register it; messages wait for its reader from now on."""
+        if request.where is not None:
+            await asyncio.to_thread(compile_expression, request.where)
+        definition = await self._registry.register(request)
+        if request.delivery is Delivery.AT_LEAST_ONCE:
+            await self._make_consumer(definition.id, is_known=request.id is not None)
+        return _dump(_described(definition.id, request, Lease.from_now(request.lease)))
+
+    async def _make_consumer(self, key: str, *, is_known: bool) -> None:
+        try:
+            await self._consumers.create(key)
+        except PbscastError:
+            if not is_known:  # to its client: then nobody asks again
+                with suppress(PbscastError):
+                    await self._holdings.remove(key)
+            raise
 
     async def renew(self, request: RenewRequest) -> bytes:
-        raise NotImplementedError
+        """Let it live on."""
+        head = await self._registry.head(request.id)
+        lease = await self._registry.renew(request.id, request.lease)
+        asked = head.request
+        if request.resume and asked.delivery is Delivery.AT_LEAST_ONCE:
+            await self._consumers.resume(request.id, shared=asked.shared)
+        described = _described(request.id, asked, lease)
+        return _dump(
+            RenewResponse(
+                subject=described.subject,
+                lease=described.lease,
+                expires=described.expires,
+                delivery=asked.delivery,
+                shared=asked.shared,
+            )
+        )
 
     async def modify(self, request: ModifyRequest) -> bytes:
-        raise NotImplementedError
+        """Change it; asked once more it changes nothing."""
+        definition = await self._registry.modify(request.id, request)
+        return _dump(ModifyResponse(ids=len(definition.request.ids)))
 
     async def unsubscribe(self, request: UnsubscribeRequest) -> bytes:
-        raise NotImplementedError
+        """End it; if it has ended already, that is an answer as well."""
+        with suppress(NotFoundError):
+            await self._registry.head(request.id)
+            await self._holdings.remove(request.id)
+        return _dump(UnsubscribeResponse())
 
     async def list(self, request: ListRequest) -> bytes:
-        raise NotImplementedError
+        """Return a page of all that there are."""
+        keys = await self._registry.page(request.after, LISTED + 1)
+        listed: list[Registered] = []
+        ids, end = 0, min(len(keys), LISTED)
+        for number, key in enumerate(keys[:end], 1):
+            with suppress(NotFoundError):
+                listed.append(await self._registered(await self._registry.get(key)))
+                ids += listed[-1].ids
+            if ids >= LISTED_IDS:
+                end = number
+                break
+        following = keys[end - 1] if end < len(keys) else None
+        return _dump(ListResponse(subscriptions=tuple(listed), next=following))
+
+    async def _registered(self, definition: Definition) -> Registered:
+        request = definition.request
+        described = _described(definition.id, request, await self._registry.lease(definition.id))
+        count = 0 if definition.ended else await pending(self._log, definition)
+        return Registered(
+            **described.model_dump(),
+            delivery=request.delivery,
+            shared=request.shared,
+            ids=len(request.ids),
+            pending=count,
+        )
+
+
+def _described(key: str, request: SubscribeRequest, lease: Lease) -> SubscribeResponse:
+    root = KEPT if request.delivery is Delivery.AT_LEAST_ONCE else LIVE
+    return SubscribeResponse(
+        id=key, subject=delivery_filter(key, root), lease=lease.seconds, expires=lease.expires
+    )
+
+
+def _dump(answer: BaseModel) -> bytes:
+    return answer.model_dump_json().encode()

@@ -1,27 +1,95 @@
-"""Takes away what is left of subscriptions that nobody renews."""
+"""Takes away what is left of subscriptions that nobody renews, or that somebody half removed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+import asyncio
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import structlog
+
+from pbscast.errors import NotFoundError, PbscastError
 
 if TYPE_CHECKING:
-    from pbscast_fanout.subscriptions.consumers import Consumers
-    from pbscast_fanout.subscriptions.joined import JoinedSites
+    from pbscast_fanout.subscriptions.holdings import Holdings
     from pbscast_fanout.subscriptions.membership import Membership
-    from pbscast_fanout.subscriptions.registry import Registry
+
+SWEEP_SECONDS: Final = 60.0
+_RETRY_SECONDS: Final = 2.0
+
+_log = structlog.get_logger(__name__)
 
 
 class Janitor:
-    """Removes, of the subscriptions that are this worker's, those whose lease has run out."""
+    """Removes, of the subscriptions that are this worker's, those whose lease has run out.
 
-    def __init__(
-        self, registry: Registry, consumers: Consumers, joined: JoinedSites, membership: Membership
-    ) -> None:
-        self._registry = registry
-        self._consumers = consumers
-        self._joined = joined
+    Told by NATS when that happens; and sweeps, for what it was not told and for what was left by
+    who was interrupted.
+    """
+
+    def __init__(self, holdings: Holdings, membership: Membership) -> None:
+        self._holdings = holdings
         self._membership = membership
+        self._suspects: set[str] = set()
+        self._error = ""
 
     async def run(self) -> NoReturn:
         """Work until cancelled; outages are waited out."""
-        raise NotImplementedError
+        watching = asyncio.create_task(self._watch())
+        try:
+            while True:
+                await asyncio.sleep(await self._try())
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
+
+    async def _try(self) -> float:
+        """Sweep; return after how many seconds to do so again."""
+        try:
+            await self._holdings.ensure()
+            await self.sweep()
+        except PbscastError as error:
+            if str(error) != self._error:
+                _log.warning("subscriptions_not_swept", error=str(error))
+            self._error = str(error)
+            return _RETRY_SECONDS
+        self._error = ""
+        return SWEEP_SECONDS
+
+    async def _watch(self) -> None:
+        async with aclosing(self._holdings.registry.expiries()) as expiries:
+            async for key in expiries:
+                if self._membership.mine(key):
+                    try:
+                        await self._expire(key)
+                    except PbscastError as error:
+                        _log.warning("subscription_left", subscription=key, error=str(error))
+
+    async def _expire(self, key: str) -> None:
+        """Remove a subscription if there is one and it has no lease."""
+        registry = self._holdings.registry
+        with suppress(NotFoundError):
+            await registry.head(key)
+            try:
+                await registry.lease(key)
+            except NotFoundError:
+                await self._holdings.remove(key)
+                _log.info("subscription_expired", subscription=key)
+
+    async def sweep(self) -> None:
+        """Look at all that there is.
+
+        What belongs to no definition is removed when it is seen for the second time: it may be of
+        one that is just being registered.
+        """
+        holdings, mine = self._holdings, self._membership.mine
+        registered = await holdings.registry.keys()
+        for key in filter(mine, registered - await holdings.registry.leased()):
+            await self._expire(key)
+        traces = {key for key in await holdings.traces() - registered if mine(key)}
+        loose = await holdings.registry.loose_parts(mine)
+        for part in loose & self._suspects:
+            await holdings.registry.forget_part(part)
+        for key in traces & self._suspects:
+            await holdings.remove(key)
+        self._suspects = (traces | loose) - self._suspects

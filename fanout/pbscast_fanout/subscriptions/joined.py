@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pbscast.errors import DecodeError
+from pbscast.selection import first_fault
+from pbscast.subjects import encode_token
+from pbscast_fanout.subscriptions.buckets import Bucket
 
 if TYPE_CHECKING:
     from pbscast_fanout.connection import Connection
+    from pbscast_fanout.subscriptions.buckets import Entry
 
 JOINED: Final = "PBS_JOINED"
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(BaseModel):
     """A subscription's boundary at a site."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     position: int
     revision: int
@@ -24,25 +32,41 @@ class JoinedSites:
     """What every worker needs that takes a site over. Everything raises UnavailableError."""
 
     def __init__(self, connection: Connection, *, replicas: int = 1) -> None:
-        self._connection = connection
-        self._replicas = replicas
+        self._bucket = Bucket(connection, JOINED, replicas=replicas)
 
     async def ensure(self) -> None:
         """Make the bucket, or give it our settings. Raises ConflictError."""
-        raise NotImplementedError
+        await self._bucket.ensure()
 
     async def load(self, site: str) -> dict[str, Joined]:
         """Return all of a site, by subscription."""
-        raise NotImplementedError
+        entries = await self._bucket.load(f"*.{encode_token(site)}")
+        return {_subscription(entry.key): _decode(entry) for entry in entries}
+
+    async def get(self, site: str, key: str) -> Joined | None:
+        """Return one, None if it has not been told yet."""
+        entry = await self._bucket.get(f"{key}.{encode_token(site)}")
+        return None if entry is None else _decode(entry)
 
     async def put(self, site: str, key: str, joined: Joined) -> None:
-        """Note that a boundary is stored."""
-        raise NotImplementedError
+        """Note what has been told."""
+        await self._bucket.put(f"{key}.{encode_token(site)}", joined.model_dump_json().encode())
 
     async def drop(self, key: str) -> None:
         """Forget a subscription."""
-        raise NotImplementedError
+        await self._bucket.forget(f"{key}.*")
 
     async def keys(self) -> set[str]:
         """Return the subscriptions of which something is known."""
-        raise NotImplementedError
+        return set(map(_subscription, await self._bucket.keys()))
+
+
+def _subscription(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _decode(entry: Entry) -> Joined:
+    try:
+        return Joined.model_validate_json(entry.value)
+    except ValidationError as error:
+        raise DecodeError(f"{entry.key} in {JOINED}: {first_fault(error)}") from error

@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
+import asyncio
+from bisect import bisect
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, Self
 
-from pbscast_fanout.subscriptions.buckets import Anew, UpToDate
+import structlog
+
+from pbscast.errors import (
+    ConflictError,
+    DecodeError,
+    PbscastError,
+    UnavailableError,
+)
+from pbscast_fanout.fences import HEADROOM
+from pbscast_fanout.subscriptions.buckets import Bucket, Entry, FullError, Gone
+from pbscast_fanout.subscriptions.definitions import (
+    Definition,
+    Draft,
+    Head,
+    check_id,
+    define,
+    draft,
+    draft_new,
+    modified,
+    new_id,
+    unknown,
+)
+from pbscast_fanout.subscriptions.following import Anew, UpToDate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-    from datetime import datetime
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
     from pbscast.subscriptions import ModifyRequest, SubscribeRequest
     from pbscast_fanout.connection import Connection
-    from pbscast_fanout.subscriptions.definitions import Definition
 
 SUBSCRIPTIONS: Final = "PBS_SUBSCRIPTIONS"
 LEASES: Final = "PBS_LEASES"
+
+MOST_SUBSCRIPTIONS: Final = 100_000
+MOST_BYTES: Final = 256 << 20
+"""Of all definitions as they are stored: some 50 million ids. Every worker holds them in memory."""
+
+_ATTEMPTS: Final = 20
+_RETRY_SECONDS: Final = 0.5
+_ABREAST: Final = 16
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +66,12 @@ class Lease:
 
     seconds: int
     expires: datetime
-    """By the server's clock."""
+    """By the clock of the worker where it was written, else by the server's."""
+
+    @classmethod
+    def from_now(cls, seconds: int) -> Self:
+        """Return one that begins now."""
+        return cls(seconds, datetime.now(UTC) + timedelta(seconds=seconds))
 
 
 class Registry:
@@ -40,61 +79,260 @@ class Registry:
 
     def __init__(self, connection: Connection, *, replicas: int = 1) -> None:
         self._connection = connection
-        self._replicas = replicas
+        self._definitions = Bucket(
+            connection, SUBSCRIPTIONS, replicas=replicas, max_bytes=MOST_BYTES
+        )
+        self._leases = Bucket(connection, LEASES, replicas=replicas, max_keys=MOST_SUBSCRIPTIONS)
 
     async def ensure(self) -> None:
         """Make the buckets, or give them our settings. Raises ConflictError."""
-        raise NotImplementedError
+        await self._definitions.ensure()
+        await self._leases.ensure()
 
     async def register(self, request: SubscribeRequest) -> Definition:
-        """Register a subscription that has been checked.
+        """Register a subscription that has been checked; the same request once more renews it.
 
-        Raises UsageError if it is too large, ConflictError if there are too many already.
+        Raises UsageError if it is too large, ConflictError if its id is another's or has been used
+        before, or if there are too many subscriptions.
         """
-        raise NotImplementedError
+        drafted = await asyncio.to_thread(draft_new, request, self._room)
+        key = request.id or new_id()
+        existing = await self._registered(key, drafted)
+        if existing is not None:
+            return existing
+        # First the lease: a definition without one has ended.
+        await self._write_lease(key, request.lease, None)
+        revision = await self._write(key, drafted, 0)
+        if revision is not None:
+            return _definition(key, revision, drafted)
+        existing = await self._registered(key, drafted)
+        if existing is None:
+            await self._leases.forget(key)
+            raise ConflictError(f"id: subscription {key!r} has ended: take another id")
+        return existing
+
+    async def _registered(self, key: str, drafted: Draft) -> Definition | None:
+        """Return the subscription of that id, if there is one and it came from this request."""
+        entry = await self._definitions.get(key)
+        if entry is None:
+            return None
+        if Head.decode(entry.value).origin != drafted.head.origin:
+            msg = f"id: there is another subscription {key!r}: take another id, or modify that one"
+            raise ConflictError(msg)
+        await self._write_lease(key, drafted.request.lease, None)
+        return await self.get(key)
 
     async def renew(self, key: str, lease: int | None = None) -> Lease:
         """Let it live for another lease, of `lease` seconds from now on if given.
 
         Raises NotFoundError.
         """
-        raise NotImplementedError
+        for _ in range(_ATTEMPTS):
+            entry = await self._leases.get(check_id(key))
+            if entry is None:
+                raise unknown(key)
+            # Only if it is still there: one that has run out must not come to life again.
+            with suppress(ConflictError):
+                return await self._write_lease(key, lease or int(entry.value), entry.revision)
+        raise _busy(key)
+
+    async def _write_lease(self, key: str, seconds: int, last: int | None) -> Lease:
+        try:
+            await self._leases.put(key, b"%d" % seconds, ttl=seconds, last=last)
+        except FullError as error:
+            msg = f"there are {MOST_SUBSCRIPTIONS} subscriptions, which is the limit"
+            raise ConflictError(msg) from error
+        return Lease.from_now(seconds)
+
+    async def lease(self, key: str) -> Lease:
+        """Raise NotFoundError."""
+        entry = await self._leases.get(check_id(key))
+        if entry is None:
+            raise unknown(key)
+        seconds = int(entry.value)
+        return Lease(seconds, entry.written + timedelta(seconds=seconds))
 
     async def modify(self, key: str, change: ModifyRequest) -> Definition:
         """Change it; of two that do so at once both hold.
 
         Raises NotFoundError, UsageError, and ConflictError if it has ended.
         """
-        raise NotImplementedError
+        for _ in range(_ATTEMPTS):
+            entry, head = await self._read(key)
+            parts = await self._parts(key, head)
+            if parts is None:
+                continue
+            drafted = await asyncio.to_thread(self._change, entry, head, parts, change)
+            revision = await self._write(key, drafted, entry.revision)
+            if revision is not None:
+                await self._forget_parts(key, set(head.parts) - set(drafted.head.parts))
+                return _definition(key, revision, drafted)
+        raise _busy(key)
 
-    async def end(self, key: str, revision: int) -> Definition:
-        """Note that every id has ended.
+    def _change(
+        self, entry: Entry, head: Head, parts: Mapping[str, bytes], change: ModifyRequest
+    ) -> Draft:
+        before = define(entry.key, entry.revision, head, parts.values())
+        return draft(head, modified(before, change), self._room, parts)
+
+    async def end(self, key: str, revision: int) -> bool:
+        """Note that every id has ended; return False if that was noted before.
 
         Raises NotFoundError, and ConflictError if it has another revision by now.
         """
-        raise NotImplementedError
+        entry, head = await self._read(key)
+        if head.ended:
+            return False
+        body = head.model_copy(update={"ended": True}).encode()
+        if entry.revision == revision:
+            await self._definitions.put(key, body, last=revision)
+            return True
+        raise ConflictError(f"subscription {key!r} has been modified")
 
     async def remove(self, key: str) -> None:
         """Forget definition and lease; whoever follows is told. No error if it is not there."""
-        raise NotImplementedError
+        if await self._definitions.get(key) is not None:
+            await self._definitions.delete(key)
+        await self._definitions.forget(f"{key}.*")
+        await self._leases.forget(key)
+
+    async def head(self, key: str) -> Head:
+        """Return all but the ids where they are many. Raises NotFoundError."""
+        return (await self._read(key))[1]
 
     async def get(self, key: str) -> Definition:
         """Raise NotFoundError."""
-        raise NotImplementedError
+        for _ in range(_ATTEMPTS):
+            entry, head = await self._read(key)
+            definition = await self._define(entry, head)
+            if definition is not None:
+                return definition
+        raise _busy(key)
 
-    async def lease(self, key: str) -> Lease:
-        """Raise NotFoundError."""
-        raise NotImplementedError
+    async def page(self, after: str | None, limit: int) -> list[str]:
+        """Return the ids of some subscriptions, in order; of late they may have ended."""
+        keys = sorted(await self.keys())
+        begin = 0 if after is None else bisect(keys, after)
+        return keys[begin : begin + limit]
 
-    async def page(self, after: str | None, limit: int) -> tuple[Sequence[Definition], str | None]:
-        """Return some by id, and from where to go on, None at the end."""
-        raise NotImplementedError
-
-    def changes(self) -> AsyncIterator[Definition | Removed | Anew | UpToDate]:
-        """Tell every definition, UpToDate, then each that is new, changed or Removed.
+    async def changes(self) -> AsyncGenerator[Definition | Removed | Anew | UpToDate, None]:
+        """Tell every definition, UpToDate, then each that is new, changed or Removed; for ever.
 
         Lives through anything: after a cut comes Anew, then every definition again, then UpToDate:
         what was not told in between is no more. Of several changes in a row the last one is told
         for certain. Close it (``aclosing``).
         """
-        raise NotImplementedError
+        async with aclosing(self._definitions.follow("*")) as changes:
+            async for change in changes:
+                if isinstance(change, Gone):
+                    yield Removed(change.key)
+                elif not isinstance(change, Entry):
+                    yield change
+                elif (definition := await self._follow_up(change)) is not None:
+                    yield definition
+
+    async def _follow_up(self, entry: Entry) -> Definition | None:
+        """Return what a head and its parts say; None if another head is on its way."""
+        while True:
+            try:
+                return await self._define(entry, Head.decode(entry.value))
+            except DecodeError as error:
+                _log.warning("subscription_unreadable", subscription=entry.key, error=str(error))
+                return None
+            except PbscastError as error:
+                _log.warning("subscription_not_read", subscription=entry.key, error=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def keys(self) -> set[str]:
+        """Return the subscriptions that there are, and some that ended of late."""
+        return set(await self._definitions.keys("*"))
+
+    async def leased(self) -> set[str]:
+        """Return the subscriptions that have a lease, and some that had one of late."""
+        return set(await self._leases.keys("*"))
+
+    async def expiries(self) -> AsyncGenerator[str, None]:
+        """Tell whose lease runs out, for ever, and whose did of late. Close it."""
+        async with aclosing(self._leases.follow("*")) as changes:
+            async for change in changes:
+                if isinstance(change, Gone) and change.expired:
+                    yield change.key
+
+    async def loose_parts(self, concerns: Callable[[str], bool]) -> set[str]:
+        """Return keys of parts that no head names: of late, or left by who was interrupted.
+
+        Only of subscriptions that concern the caller.
+        """
+        loose = {part for part in await self._definitions.keys("*.*") if concerns(owner_of(part))}
+        for key in set(map(owner_of, loose)):
+            entry = await self._definitions.get(key)
+            if entry is not None:
+                loose.difference_update(f"{key}.{name}" for name in Head.decode(entry.value).parts)
+        return loose
+
+    async def forget_part(self, part: str) -> None:
+        """Take away a part that no head names."""
+        await self._definitions.forget(part)
+
+    async def _write(self, key: str, drafted: Draft, last: int) -> int | None:
+        """Write parts, then the head; return its revision, None if another came first."""
+        try:
+            await asyncio.gather(
+                *(
+                    self._definitions.put(f"{key}.{name}", part)
+                    for name, part in drafted.parts.items()
+                )
+            )
+            return await self._definitions.put(key, drafted.body, last=last)
+        except FullError as error:
+            await self._forget_parts(key, drafted.parts)
+            msg = f"all subscriptions together have reached the limit of {MOST_BYTES} bytes"
+            raise ConflictError(msg) from error
+        except ConflictError:
+            await self._forget_parts(key, drafted.parts)
+            return None
+
+    async def _forget_parts(self, key: str, names: Iterable[str]) -> None:
+        for name in names:
+            await self._definitions.forget(f"{key}.{name}")
+
+    async def _read(self, key: str) -> tuple[Entry, Head]:
+        entry = await self._definitions.get(check_id(key))
+        if entry is None:
+            raise unknown(key)
+        return entry, Head.decode(entry.value)
+
+    async def _define(self, entry: Entry, head: Head) -> Definition | None:
+        """Return what a head and its parts say; None if there is another head by now."""
+        parts = await self._parts(entry.key, head)
+        if parts:
+            return await asyncio.to_thread(define, entry.key, entry.revision, head, parts.values())
+        return None if parts is None else define(entry.key, entry.revision, head, ())
+
+    async def _parts(self, key: str, head: Head) -> dict[str, bytes] | None:
+        """Return the head's parts; None if some are gone, and so there is another head by now."""
+        entries = await asyncio.gather(
+            *(self._definitions.get(f"{key}.{name}") for name in head.parts)
+        )
+        found = [entry.value for entry in entries if entry is not None]
+        return dict(zip(head.parts, found, strict=True)) if len(found) == len(entries) else None
+
+    @property
+    def _room(self) -> int:
+        return self._connection.client.max_payload - HEADROOM
+
+
+def owner_of(part: str) -> str:
+    """Return the subscription of a part's key."""
+    return part.partition(".")[0]
+
+
+def _definition(key: str, revision: int, drafted: Draft) -> Definition:
+    request = drafted.request.model_copy(update={"id": key})
+    return Definition(
+        key, request, revision, ended=drafted.head.ended, created=drafted.head.created
+    )
+
+
+def _busy(key: str) -> UnavailableError:
+    return UnavailableError(f"subscription {key!r} is being changed all the time: try again")
