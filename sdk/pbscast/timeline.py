@@ -5,6 +5,7 @@ The terminal, the pages and the report draw from this one model.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -21,6 +22,8 @@ RUNNING: Final = frozenset("RSU")
 HELD: Final = frozenset("HW")
 """States of a job that may not start yet: by a hold, or before the time it is to start at."""
 _USAGE: Final = "resources_used."
+_ASKED_FOR: Final = re.compile(r" and terminated by (\S+@\S+)$")
+"""How PBS completes the comment of a job that had run and was deleted."""
 
 
 class Span(NamedTuple):
@@ -82,6 +85,8 @@ class Course:
     end: Finalize | None = None
     told: datetime | None = None
     """When its last event was."""
+    comment: str | None = None
+    """PBS's, as last told."""
     _attributes: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -116,6 +121,16 @@ class Course:
         self._consume(event)
         if self.end is None:
             self._follow(event, self.told)
+
+    @property
+    def ended_by(self) -> str | None:
+        """Who had it deleted, ``user@host``, as far as PBS's comment says so.
+
+        It does of a job that had run, where PBS keeps a history of jobs. Of other ends that were
+        asked for nothing but PBS's accounting says by whom.
+        """
+        said = None if self.end is None else _ASKED_FOR.search(self.comment or "")
+        return None if said is None else said[1]
 
     def durations(self, now: datetime) -> dict[str, timedelta]:
         """How long it was in each state, in the order of first entry; what goes on until now."""
@@ -174,6 +189,8 @@ class Course:
         if isinstance(event, Finalize):
             self.usage.update(event.usage)
         elif isinstance(event, Change):
+            kept = None if "comment" in event.removed else self.comment
+            self.comment = event.changed.get("comment", kept)
             for name, value in event.changed.items():
                 if name.startswith(_USAGE):
                     self.usage[name.removeprefix(_USAGE)] = value

@@ -150,6 +150,12 @@ def test_an_array(site: Site) -> None:
     ]
 
 
+def test_who_had_a_job_deleted(site: Site) -> None:
+    told = site.pbscast("history", "9.sitea")
+    assert told.lines[3] == "  terminated by alice@sitea, exit status 271 (SIGTERM)"
+    assert "(sitea:ncpus=1) and terminated by alice@sitea" in told.out.split("comment ")[1]
+
+
 def test_selections(site: Site) -> None:
     told, jobs, objects = (
         site.pbscast("history", "--owner", "bob", "--since", "1h", "--state", "r"),

@@ -198,6 +198,7 @@ def test_substates_and_usage_are_read_as_one_step() -> None:
         (Alteration("Priority", "0", "5"), "Priority 0 > 5"),
         (Alteration("Resource_List.walltime", None, "01:00"), "walltime 01:00"),
         (Alteration("comment", "x", None), "comment x removed"),
+        (Alteration("comment", None, "ended " * 20), f"comment {'ended ' * 20}"),
         (Alteration("Hold_Types", None, "u"), "held by user"),
         (Alteration("Hold_Types", "us", "s"), "hold by user released"),
         (Alteration("Hold_Types", "u", "n"), "hold by user released"),
@@ -221,6 +222,34 @@ def test_ends_in_words() -> None:
     assert end(reason="terminated", exit_status=271).endswith("271 (SIGTERM)")
     assert end(reason="terminated", exit_status=256 + 200).endswith("(signal 200)")
     assert end(reason="moved", destination="q@b") == "moved to q@b"
+
+
+@pytest.mark.parametrize(
+    ("comments", "by"),
+    [
+        (["Job run at noon on (n1:ncpus=1) and terminated by bob@n1.example"], "bob@n1.example"),
+        (["Not Running: and terminated by bob@n1", "Job run on (n1) and finished"], None),
+        (["Job run on (n1) and terminated by bob@n1", None], None),
+        (["Job Array Began at noon and terminated"], None),
+        ([], None),
+    ],
+)
+def test_who_had_a_job_deleted_is_known_from_its_last_comment(
+    comments: list[str | None], by: str | None
+) -> None:
+    site = SiteLog("sitea")
+    changes = [
+        {"removed": ["comment"]} if text is None else {"changed": {"comment": text}}
+        for text in comments
+    ]
+    told = [site.job("1.sitea", "submit"), *(site.job("1.sitea", **change) for change in changes)]
+    course = only(timeline(*told))
+    assert course.ended_by is None, "it goes on"
+    course = only(timeline(*told, site.job("1.sitea", "finalize", reason="terminated")))
+    assert course.ended_by == by
+    assert course.end is not None
+    said = describe_end(course.end, course.ended_by)
+    assert said == ("terminated" if by is None else f"terminated by {by}")
 
 
 def test_local_noon_is_a_round_time() -> None:

@@ -18,6 +18,7 @@ from pbscast.palette import (
 )
 from pbscast.plots.page import Drawing
 from pbscast.scale import brief
+from pbscast.terminal.steps import describe_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -205,8 +206,7 @@ def _told(course: Course, state: str, begin: datetime, end: datetime, *, goes_on
         f"{_local(begin)} to {_local(end)}",
     ]
     if course.end is not None:
-        code = course.end.exit_status
-        parts.append(f"{course.end.reason}{'' if code is None else f', exit status {code}'}")
+        parts.append(_text(describe_end(course.end, course.ended_by)))
     return "<br>".join(parts)
 
 

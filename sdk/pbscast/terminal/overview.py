@@ -153,7 +153,8 @@ def _put_bad_ends(courses: Sequence[Course], paper: Paper, label: Callable[[Cour
     for course in bad[:_MOST_BAD]:
         assert course.end is not None  # noqa: S101 - as just chosen
         text = Text(f"  {printable(label(course))}  ")
-        paper.put(text.append(printable(describe_end(course.end)), end_style(course.end)))
+        end = describe_end(course.end, course.ended_by)
+        paper.put(text.append(printable(end), end_style(course.end)))
     if len(bad) > _MOST_BAD:
         paper.put(f"  and {len(bad) - _MOST_BAD} more that ended badly")
 

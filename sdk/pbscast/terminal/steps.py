@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _LONGEST: Final = 72
 """Letters of a value that are shown."""
+_WORDS: Final = frozenset({"comment"})
+"""What PBS writes for people: shown whole, because what matters stands at its end."""
 
 _AT_SUBMISSION: Final = (
     *("Resource_List.select", "Resource_List.walltime", "array_indices_submitted"),
@@ -155,7 +157,8 @@ def describe(item: Alteration, arrow: str, more: str) -> str:
     if item.name == "Hold_Types":
         return _describe_hold(item)
     name = item.name.removeprefix("Resource_List.").removeprefix(_USAGE)
-    old, new = (shorten(_value(item.name, value), more) for value in (item.old, item.new))
+    values = (_value(item.name, value) for value in (item.old, item.new))
+    old, new = (value if name in _WORDS else shorten(value, more) for value in values)
     if item.new is None:
         return f"{name} {old} removed" if item.old is not None else f"{name} removed"
     return f"{name} {new}" if item.old is None else f"{name} {old} {arrow} {new}"
@@ -210,9 +213,11 @@ def describe_fully(item: Alteration, arrow: str) -> str:
     )
 
 
-def describe_end(end: Finalize) -> str:
+def describe_end(end: Finalize, asked_by: str | None = None) -> str:
     """Return how a job ended in words: ``failed, exit status 7``, ``moved to workq@siteb``."""
     words = f"{end.reason} to {end.destination}" if end.destination else str(end.reason)
+    if asked_by is not None:
+        words += f" by {asked_by}"
     if end.exit_status is None:
         return words
     return f"{words}, exit status {end.exit_status}{_signal(end.exit_status)}"

@@ -92,7 +92,8 @@ def _header(course: Course, now: datetime) -> Iterator[Text]:
     lasted = brief((course.ended or now) - course.began)
     yield facts.append(f"  after {lasted}" if course.end else f"  {lasted} ago, goes on", "dim")
     if course.end is not None:
-        yield Text().append(printable(describe_end(course.end)), f"bold {end_style(course.end)}")
+        end = describe_end(course.end, course.ended_by)
+        yield Text().append(printable(end), f"bold {end_style(course.end)}")
 
 
 def _facts(*facts: tuple[str, str | None]) -> Text:
