@@ -21,3 +21,26 @@ LAG: Final = Gauge("pbscast_publish_lag_events", "Events logged and not yet publ
 STATE: Final = Gauge(
     "pbscast_publisher_state", "1 for the state a site's publisher is in", ["site", "state"]
 )
+
+DELIVERED: Final = Counter(
+    "pbscast_delivered_messages", "Messages to registered subscriptions", ["site"]
+)
+DELIVERY_FAILURES: Final = Counter(
+    "pbscast_delivery_failures", "Attempts to deliver that failed", ["site"]
+)
+DELIVERY_FENCED: Final = Counter(
+    "pbscast_delivery_fenced",
+    "Messages refused because another worker delivered the site",
+    ["site"],
+)
+DELIVERY_LAG: Final = Gauge(
+    "pbscast_delivery_lag_events", "Events logged that no subscription was told of yet", ["site"]
+)
+SUBSCRIPTIONS: Final = Gauge(
+    "pbscast_subscriptions", "Registered subscriptions that cover the site", ["site"]
+)
+JOINING: Final = Gauge(
+    "pbscast_subscriptions_joining",
+    "Those of them that still are told how everything stood",
+    ["site"],
+)

@@ -259,6 +259,22 @@ class SiteStatus(Response):
         return max(0, self.logged - self.published)
 
 
+class DelivererStatus(Response):
+    """How a site is told to registered subscriptions, as the answering worker sees it."""
+
+    site: Site
+    state: PublisherState
+    delivered: int
+    """The last position that all have been told of; 0 while there are none."""
+    subscriptions: int
+    """How many cover the site."""
+    joining: int
+    """Those of them that are still told how everything stood."""
+    since: datetime
+    """When the state was entered."""
+    error: str | None = None
+
+
 class StatusResponse(Response):
     """Every site known to the worker that answered."""
 
@@ -266,3 +282,4 @@ class StatusResponse(Response):
     error: str | None = None
     """What is wrong with NATS or the log at the moment."""
     sites: tuple[SiteStatus, ...]
+    deliveries: tuple[DelivererStatus, ...] = ()

@@ -28,11 +28,11 @@ from pbscast_fanout.subscriptions.joining import Join, Learn, Member, Stage
 from pbscast_fanout.subscriptions.stream import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from pbscast.events import Site
     from pbscast.lives import Standing
-    from pbscast_fanout.matching import Interest, Life, Match
+    from pbscast_fanout.matching import Life, Match
     from pbscast_fanout.subscriptions.definitions import Definition
     from pbscast_store.records import Record
 
@@ -66,12 +66,12 @@ class SiteDeliveries:
     `load`, `restore` and `replay`; then `begin`. After that events are taken, each once, in order.
     """
 
-    def __init__(self, site: Site, position: int, limit: int) -> None:
-        """`limit`: bytes that a message may have, envelope not counted."""
+    def __init__(self, site: Site, limit: int, position: int = 0) -> None:
         self.position = position
         """Of the last event that was taken."""
+        self.limit = limit
+        """Bytes that a message may have, envelope not counted."""
         self._site = site
-        self._limit = limit
         self._matcher = Matcher()
         self._objects = Objects(self._matcher.names)
         self._members: dict[str, Member] = {}
@@ -93,6 +93,10 @@ class SiteDeliveries:
 
     def __contains__(self, key: object) -> bool:
         return key in self._members
+
+    def keys(self) -> Collection[str]:
+        """Those that do."""
+        return self._members.keys()
 
     @property
     def joining(self) -> int:
@@ -234,7 +238,7 @@ class SiteDeliveries:
         interest = self._matcher.interest(key)
         for standing in standings:
             if self._matcher.contains(key, standing):
-                tail = object_tail(standing, interest, self._limit)
+                tail = object_tail(standing, interest, self.limit)
                 member.outbox.append(Delivery(key, member.kept, tail))
         self._note_telling(member)
 
@@ -306,7 +310,7 @@ class SiteDeliveries:
         matches = self._matcher.match(event, self._objects.take(event))
         matches.sort(key=_key)
         told: list[str] = []
-        telling = Telling(record, event, self._limit) if matches else None
+        telling = Telling(record, event, self.limit) if matches else None
         for match in matches:
             member = self._members[match.key]
             if telling is None or member.stage is Stage.LEARNING or member.begun >= self.position:
@@ -334,9 +338,6 @@ class SiteDeliveries:
         """What `restore` needs."""
         return self._matcher.departures()
 
-    def interest(self, key: str) -> Interest | None:
-        return self._matcher.interest(key)
-
     def _draw(self, member: Member, limit: int) -> int:
         count = min(limit, len(member.outbox))
         self._turn.deliveries += [member.outbox.popleft() for _ in range(count)]
@@ -352,7 +353,9 @@ class SiteDeliveries:
     def _settle(self, member: Member) -> None:
         """It is told of events as they happen, as its definition says."""
         definition = member.definition
-        self._turn.settled.append((definition.id, Joined(member.begun, definition.revision)))
+        self._turn.settled.append(
+            (definition.id, Joined(position=member.begun, revision=definition.revision))
+        )
         if (later := member.later) is not None:
             member.later = None
             self._change(member, later)

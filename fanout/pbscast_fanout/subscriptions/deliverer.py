@@ -1,0 +1,132 @@
+"""Tells one site's subscriptions what happens, for ever, whatever fails.
+
+A message is stored only if nobody else has written the site since we found where it ended (see
+writer), and where it ends says what has been told. So of two workers one is refused, and whoever
+goes on tells nothing twice and skips nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import aclosing
+from time import monotonic
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import structlog
+
+from pbscast.errors import FencedError, PbscastError
+from pbscast.requests import PublisherState
+from pbscast_fanout import metrics
+from pbscast_fanout.subscriptions.bell import Bell
+from pbscast_fanout.subscriptions.progress import DeliveryProgress
+from pbscast_fanout.subscriptions.session import Session
+from pbscast_fanout.subscriptions.site import covers
+from pbscast_fanout.subscriptions.stream import ensure_deliveries
+from pbscast_fanout.subscriptions.writer import DeliveryWriter
+
+if TYPE_CHECKING:
+    from pbscast.events import Site
+    from pbscast_fanout.subscriptions.means import Means
+
+STANDBY_POLL_SECONDS: Final = 0.5
+TAKEOVER_SECONDS: Final = 2.0
+"""How long a standby watches a place that does not move before it writes."""
+
+LONGEST_RETRY: Final = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Deliverer:
+    """Delivers a site while it is this worker's; ``progress`` tells how it goes."""
+
+    def __init__(self, site: Site, means: Means) -> None:
+        self.progress = DeliveryProgress(site)
+        self._site = site
+        self._means = means
+        self._bell = Bell()
+        self._failures = 0
+
+    def ring(self) -> None:
+        """Say that the log has news of this site."""
+        self._bell.ring()
+
+    def hear(self, logged: int) -> None:
+        """Say where the log ends."""
+        self.progress.hear(logged)
+        if self.progress.lag:
+            self.ring()
+
+    async def run(self) -> NoReturn:
+        """Deliver, stand by or retry until cancelled."""
+        self._means.view.listen(self._bell.note)
+        try:
+            await self._run()
+        finally:
+            self._means.view.unlisten(self._bell.note)
+            self.progress.enter(PublisherState.STANDBY)
+
+    async def _run(self) -> NoReturn:
+        fenced = False
+        while True:
+            try:
+                if fenced:
+                    await self._stand_by()
+                    fenced = False
+                await self._deliver()
+            except FencedError:
+                metrics.DELIVERY_FENCED.labels(self._site).inc()
+                fenced = True
+            except PbscastError as error:
+                await self._rest(error)
+            except Exception as error:  # noqa: BLE001
+                # One site's trouble, were it our own bug, must not stop the others.
+                _log.exception("deliverer_bug", site=self._site)
+                await self._rest(error)
+
+    async def _deliver(self) -> NoReturn:
+        means = self._means
+        await means.view.ready()
+        settings = means.settings
+        await ensure_deliveries(means.connection, settings.subscriptions, settings.stream.replicas)
+        await means.joined.ensure()
+        await means.checkpoints.ensure()
+        while True:
+            await self._covered()
+            session = await Session.begin(self._site, means, self._bell, self.progress)
+            async with aclosing(session):
+                self._failures = 0
+                await session.run()
+
+    async def _covered(self) -> None:
+        """Wait until a subscription covers the site."""
+        definitions = self._means.view.definitions
+        if any(covers(definition, self._site) for definition in definitions.values()):
+            return
+        self.progress.leave()
+        while True:
+            await self._bell.wait()
+            changed, self._bell.changed = self._bell.changed, set()
+            for key in changed:
+                if key in definitions and covers(definitions[key], self._site):
+                    return
+
+    async def _stand_by(self) -> None:
+        """Return when nobody has moved the site on for TAKEOVER_SECONDS."""
+        self.progress.enter(PublisherState.STANDBY)
+        writer = DeliveryWriter(self._means.connection, self._site, self._means.slots)
+        seen, since = await writer.find(), monotonic()
+        while monotonic() - since < TAKEOVER_SECONDS:
+            await asyncio.sleep(STANDBY_POLL_SECONDS)
+            place = await writer.find()
+            if place != seen:
+                seen, since = place, monotonic()
+
+    async def _rest(self, error: Exception) -> None:
+        """Report a failure and wait: longer while it lasts, and not in step with other sites."""
+        metrics.DELIVERY_FAILURES.labels(self._site).inc()
+        self.progress.enter(PublisherState.RETRYING, str(error) or type(error).__name__)
+        delay = min(LONGEST_RETRY, 0.1 * 2**self._failures)
+        self._failures = min(self._failures + 1, 10)
+        await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - no secret

@@ -1,0 +1,101 @@
+"""Reads from the log what subscriptions that join need, beside the deliveries."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from pbscast_fanout.subscriptions import standings
+from pbscast_fanout.subscriptions.joining import Join, Learn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pbscast.events import Site
+    from pbscast_fanout.subscriptions.numbers import Numbers
+    from pbscast_fanout.subscriptions.site import SiteDeliveries
+    from pbscast_store.log import Log
+
+MOST_WAITING: Final = 2_000
+"""Messages of one subscription that are read ahead of what is stored."""
+
+
+class Errands:
+    """Runs them, as many at a time as the `turns` of all sites let it; ``aclose`` it."""
+
+    def __init__(
+        self,
+        log: Log,
+        core: SiteDeliveries,
+        site: Site,
+        numbers: Numbers,
+        turns: asyncio.Semaphore,
+        tell: Callable[[], None],
+    ) -> None:
+        """`tell` is called when one has brought something, or failed."""
+        self._log = log
+        self._core = core
+        self._site = site
+        self._numbers = numbers
+        self._turns = turns
+        self._tell = tell
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._drawn = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    def start(self, errands: Iterable[Join | Learn]) -> None:
+        """Begin with these as soon as it is their turn."""
+        for errand in errands:
+            task = asyncio.create_task(self._run(errand))
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+
+    def check(self) -> None:
+        """Raise what one of them raised."""
+        if self._failure is not None:
+            raise self._failure
+
+    def drawn(self) -> None:
+        """Say that messages were taken away."""
+        self._drawn.set()
+        self._drawn = asyncio.Event()
+
+    async def aclose(self) -> None:
+        """Give them up."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._failure = self._failure or task.exception()
+            self._tell()
+
+    async def _run(self, errand: Join | Learn) -> None:
+        async with self._turns:
+            if isinstance(errand, Learn):
+                await self._learn(errand)
+            else:
+                await self._join(errand)
+
+    async def _learn(self, learn: Learn) -> None:
+        pages = standings.living(self._log, self._site, learn.position, attributes=True)
+        async for page in pages:
+            if not self._core.is_wanted(learn):
+                return
+            self._core.supply(learn, page)
+        self._core.supplied(learn)
+        self._tell()
+
+    async def _join(self, join: Join) -> None:
+        await self._numbers.ask([join.key])
+        async for page in standings.joining(self._log, self._site, join):
+            self._core.offer(join, page)
+            self._tell()
+            while self._core.backlog(join) > MOST_WAITING:
+                await self._drawn.wait()
+            if not self._core.is_wanted(join):
+                return
+        self._core.bound(join)
+        self._tell()

@@ -1,0 +1,127 @@
+"""How objects stood, from the log: for those who join, and of objects that do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+from pbscast.events import Kind
+from pbscast.selection import MOST_VALUES, Selection
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+
+    from pbscast.events import Site
+    from pbscast.lives import Standing
+    from pbscast.subscriptions import Filter
+    from pbscast_fanout.subscriptions.composing import Arrival
+    from pbscast_fanout.subscriptions.joining import Join
+    from pbscast_store.log import Log
+
+OBJECTS: Final = tuple(kind for kind in Kind if kind is not Kind.SITE)
+_ABREAST: Final = 4
+
+Spot = tuple[str, str, int]
+"""Kind, id and position."""
+
+
+async def living(
+    log: Log, site: Site, position: int, *, attributes: bool
+) -> AsyncIterator[list[Standing]]:
+    """Give all objects that lived after an event, in parts. Raises what the log raises."""
+    for kind in OBJECTS:
+        selection = Selection(kind=kind, sites=(site,))
+        async for page in _at(log, selection, site, position, attributes=attributes):
+            yield page
+
+
+async def joining(log: Log, site: Site, join: Join) -> AsyncIterator[list[Standing]]:
+    """Give what may belong to a subscription at an errand's position: expressions are left out."""
+    for selection in _selections(join.request, join.ids, site):
+        async for page in _at(log, selection, site, join.position, attributes=True):
+            yield page
+
+
+async def arrived(log: Log, site: Site, arrivals: Collection[Arrival]) -> Mapping[Spot, Standing]:
+    """Return how each of them was left by its event. Raises what the log raises."""
+    found: dict[Spot, Standing] = {}
+    ids: dict[Kind, set[str]] = defaultdict(set)
+    for arrival in arrivals:
+        ids[arrival.kind].add(arrival.id)
+    for kind, wanted in ids.items():
+        async for standing in _now(log, site, kind, wanted):
+            found[kind, standing.id, standing.position] = standing
+    # Those of which something has been logged since are looked up one by one.
+    missing = [item for item in arrivals if (item.kind, item.id, item.position) not in found]
+    turns = asyncio.Semaphore(_ABREAST)
+
+    async def look_up(arrival: Arrival) -> None:
+        async with turns:
+            standing = await _one(log, site, arrival)
+        if standing is not None:
+            found[arrival.kind, arrival.id, arrival.position] = standing
+
+    async with asyncio.TaskGroup() as tasks:
+        for arrival in missing:
+            tasks.create_task(look_up(arrival))
+    return found
+
+
+async def _now(log: Log, site: Site, kind: Kind, ids: set[str]) -> AsyncIterator[Standing]:
+    for chunk in _chunks(sorted(ids)):
+        selection, missing, spot = Selection(kind=kind, ids=chunk, sites=(site,)), set(chunk), None
+        while missing:
+            page = await log.snapshot(selection, attributes=True, after=spot, known_only=True)
+            for _, standing in page.rows:
+                if standing.id in missing:
+                    missing.discard(standing.id)
+                    yield standing
+            if (spot := page.next) is None:
+                break
+
+
+async def _one(log: Log, site: Site, arrival: Arrival) -> Standing | None:
+    selection = Selection(kind=arrival.kind, ids=(arrival.id,), sites=(site,))
+    async for page in _at(log, selection, site, arrival.position, attributes=True):
+        for standing in page:
+            if standing.id == arrival.id:  # An array's subjobs come with it.
+                return standing
+    return None
+
+
+async def _at(
+    log: Log, selection: Selection, site: Site, position: int, *, attributes: bool
+) -> AsyncIterator[list[Standing]]:
+    spot = None
+    while position:
+        page = await log.at(
+            selection, {site: position}, attributes=attributes, after=spot, known_only=True
+        )
+        yield [standing for _, standing in page.rows]
+        if (spot := page.next) is None:
+            break
+
+
+def _selections(criteria: Filter, ids: tuple[str, ...], site: Site) -> Iterator[Selection]:
+    for kind in criteria.kinds:
+        if kind is Kind.SITE:
+            continue
+        if ids:
+            for chunk in _chunks(ids):
+                yield Selection(kind=kind, sites=(site,), ids=chunk)
+        elif not criteria.ids:
+            yield Selection(
+                kind=kind,
+                sites=(site,),
+                names=criteria.names,
+                owners=criteria.owners,
+                projects=criteria.projects,
+                queues=criteria.queues,
+                states=criteria.states,
+            )
+
+
+def _chunks(ids: list[str] | tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for start in range(0, len(ids), MOST_VALUES):
+        yield tuple(ids[start : start + MOST_VALUES])
