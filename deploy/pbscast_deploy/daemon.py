@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import socket
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -19,6 +19,7 @@ from pbscast_deploy.monitor import Monitor, PartStatus
 from pbscast_deploy.signing import sign_regularly
 from pbscast_fanout.settings import FanoutSettings
 from pbscast_fanout.worker import Fanout
+from pbscast_ingest.retry import pause
 from pbscast_ingest.status import WorkerState
 from pbscast_ingest.worker import SiteWorker
 from pbscast_store.log import Log
@@ -105,7 +106,7 @@ class Daemon:
                 self._is_log_open = True
                 _log.info("log_ready")
                 return log
-            await self._pause(_LOG_RETRY_SECONDS)
+            await pause(_LOG_RETRY_SECONDS, self._stopping)
         return None
 
     def _warn(self) -> None:
@@ -150,11 +151,6 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-
-    async def _pause(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
 
 
 def _holder_of_its_own() -> str:

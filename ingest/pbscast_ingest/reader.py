@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from operator import itemgetter
@@ -23,6 +22,7 @@ from pbscast_ingest.faults import (
     translated,
 )
 from pbscast_ingest.rows import JournalRow, decode_row, text
+from pbscast_ingest.schema import is_known
 from pbscast_ingest.statements import statement
 from pbscast_ingest.trimming import Untrimmed
 
@@ -59,10 +59,6 @@ QUICK_POLL_SECONDS: Final = 0.03
 
 VERSIONS: Final = range(1, 2)
 """Versions of the installed capture that this release reads."""
-
-
-_SCHEMA: Final = re.compile(r"1\.5\.\d+")
-"""The versions of PBS's schema that capture is installed in."""
 
 
 class Appetite:
@@ -207,7 +203,7 @@ class Journal:
             )
         if not found.hstore:
             raise DatastoreUnsupportedError(f"{self.place}: extension hstore is missing")
-        if not _SCHEMA.fullmatch(found.schema):
+        if not is_known(found.schema):
             raise DatastoreUnsupportedError(
                 f"{self.place}: PBS schema version {found.schema!r} is unknown"
             )

@@ -14,7 +14,7 @@ from pbscast_ingest import metrics
 from pbscast_ingest.chronicle import Chronicle
 from pbscast_ingest.faults import DatastoreError, JournalSilentError
 from pbscast_ingest.reader import Appetite, Journal
-from pbscast_ingest.retry import Retry
+from pbscast_ingest.retry import Retry, pause
 from pbscast_ingest.session import Session
 from pbscast_ingest.status import Monitor, WorkerState, WorkerStatus
 from pbscast_ingest.watchdog import Watchdog
@@ -70,15 +70,15 @@ class SiteWorker:
             except FencedError as error:
                 self._monitor.fault(error, WorkerState.STANDBY)
                 # The site's new holder may be one of our own name: not to take turns in haste.
-                await self._pause(self._ttl / 3)
+                await pause(self._ttl / 3, self._stopping)
             except PbscastError as error:
                 self._monitor.fault(error, WorkerState.WAITING)
-                await self._pause(retry.fail())
+                await pause(retry.fail(), self._stopping)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is this site's alone
                 _log.exception("unexpected", site=self._site)
                 line = f"{self._site}: a fault of pbscast: {type(error).__name__}: see the log"
                 self._monitor.fault(PbscastError(line), WorkerState.WAITING)
-                await self._pause(retry.fail())
+                await pause(retry.fail(), self._stopping)
         self._monitor.turn(WorkerState.STOPPED)
 
     async def _hold(self) -> None:
@@ -87,7 +87,7 @@ class SiteWorker:
         writer = await self._log.acquire(self._site, self._holder, self._ttl)
         if writer is None:
             self._monitor.turn(WorkerState.STANDBY)
-            await self._pause(self._ttl / 3)
+            await pause(self._ttl / 3, self._stopping)
             return
         metrics.LEASE.labels(self._site).set(1)
         try:
@@ -123,12 +123,7 @@ class SiteWorker:
                 # A cut that heals at the first attempt is nobody's news.
                 if retry.failures or is_silent:
                     await chronicle.fall(str(error))
-                await self._pause(retry.fail())
-
-    async def _pause(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+                await pause(retry.fail(), self._stopping)
 
 
 @asynccontextmanager

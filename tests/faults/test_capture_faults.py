@@ -21,11 +21,13 @@ from harness.capturing import (
     lost,
     pairs,
 )
+from harness.damage import DAMAGE, UNTOLD
 
 from pbscast_deploy.embedded import PostgresServer, find_postgres
 from pbscast_deploy.simulator.datastore import create_datastore
 from pbscast_ingest import capture
-from pbscast_ingest.capture.script import Settings, install_messages, statements
+from pbscast_ingest.capture.script import Settings, install_messages
+from pbscast_ingest.statements import capture_script
 
 
 def all_saves(pbs: Pbs, key: str) -> None:
@@ -55,7 +57,7 @@ def test_an_administrator_who_stalls_with_the_locks_is_thrown_out(dsn: str, what
         capture.uninstall(dsn)
         messages = list(install_messages(Settings("sitea")))
     else:
-        messages = list(statements("uninstall"))[:-1]
+        messages = list(capture_script("uninstall"))[:-1]
     administrator = connect(dsn)
     assert _time_of_a_save_behind(administrator, dsn, messages) < 0.5 + BOUND
     with pytest.raises(psycopg.Error):
@@ -64,34 +66,6 @@ def test_an_administrator_who_stalls_with_the_locks_is_thrown_out(dsn: str, what
     with connected(dsn) as db:
         found = db.execute("SELECT to_regnamespace('pbscast') IS NULL").fetchone()
         assert found == (what == "install",)
-
-
-DAMAGE = {
-    "journal dropped": "DROP TABLE pbscast.journal",
-    "journal renamed": "ALTER TABLE pbscast.journal RENAME TO gone",
-    "journal without a column": "ALTER TABLE pbscast.journal DROP COLUMN context",
-    "journal that refuses": "ALTER TABLE pbscast.journal ADD CHECK (op IN ('H', 'G')) NOT VALID",
-    "journal that refuses all": "ALTER TABLE pbscast.journal ADD CHECK (op = 'H') NOT VALID",
-    "rights revoked": "REVOKE ALL ON pbscast.journal FROM pbscast_owner",
-    "all rights revoked": "REVOKE ALL ON ALL TABLES IN SCHEMA pbscast FROM pbscast_owner;"
-    " REVOKE ALL ON ALL SEQUENCES IN SCHEMA pbscast FROM pbscast_owner;"
-    " REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pbscast FROM pbscast_owner;"
-    " REVOKE ALL ON SCHEMA pbscast FROM pbscast_owner",
-    "numbers dropped": "DROP SEQUENCE pbscast.journal_seq",
-    "counter dropped": "DROP SEQUENCE pbscast.gap_seq",
-    "switch dropped": "DROP FUNCTION pbscast.mode()",
-    "sequences dropped": "DROP SEQUENCE pbscast.journal_seq, pbscast.gap_seq",
-    "control dropped": "DROP TABLE pbscast.control",
-    "everything dropped": "DROP TABLE pbscast.journal, pbscast.control, pbscast.installation;"
-    " DROP SEQUENCE pbscast.journal_seq, pbscast.gap_seq; DROP FUNCTION pbscast.mode()",
-    "helpers dropped": "DROP FUNCTION pbscast.hold_back(), pbscast.watch_size(), pbscast.is_full(),"
-    " pbscast.note_loss(text, text, text), pbscast.lose(text, boolean), pbscast.ring(),"
-    " pbscast.mark_gap(text, text, timestamptz, text[])",
-    "helpers and journal dropped": "DROP FUNCTION pbscast.note_loss(text, text, text),"
-    " pbscast.lose(text, boolean); DROP TABLE pbscast.journal",
-    "hstore moved": "CREATE SCHEMA aside; ALTER EXTENSION hstore SET SCHEMA aside",
-    "numbers used up": "SELECT setval('pbscast.journal_seq', 9223372036854775807)",
-}
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -110,14 +84,7 @@ def test_a_save_survives_any_damage(dsn: str, pbs: Pbs, db: Connection, damage: 
         assert max(pbs.slowest, fresh.slowest) < BOUND
 
 
-TOLD = [
-    name
-    for name in DAMAGE
-    if name not in ("control dropped", "counter dropped", "helpers dropped", "everything dropped")
-    and "sequences" not in name
-    and "all rights" not in name
-    and "helpers" not in name
-]
+TOLD = [name for name in DAMAGE if name not in UNTOLD]
 
 
 @pytest.mark.parametrize("damage", TOLD)

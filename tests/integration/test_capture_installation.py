@@ -611,8 +611,8 @@ def test_functions_that_are_not_ours_are_told_mended_and_marked(
     before = gaps(db)
     assert is_well(dsn)
     db.execute(damage.encode())
-    (told,) = db.execute("SELECT pbscast.defects()").fetchall()
-    assert BROKEN_FUNCTIONS[damage] in told[0]
+    told = [line for (line,) in db.execute("SELECT pbscast.defects()").fetchall()]
+    assert any(BROKEN_FUNCTIONS[damage] in line for line in told)
     found = {f.subject: f for f in capture.check(dsn).findings}
     assert BROKEN_FUNCTIONS[damage] in found["functions"].text
     assert found["functions"].verdict is Verdict.FAIL

@@ -165,6 +165,7 @@ _AS_AN_OLDER_RELEASE = """
     DO $$ BEGIN
         EXECUTE replace(pg_get_functiondef('pbscast.ring()'::regprocedure), 'BEGIN', 'BEGIN ');
         REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pbscast FROM PUBLIC;
+        GRANT ALL ON SCHEMA pbscast TO pbscast_owner;
         UPDATE pbscast.installation SET functions = pbscast.functions(), script = 'older';
     END $$
 """

@@ -8,8 +8,8 @@ from importlib.resources import files
 import pytest
 
 from pbscast_ingest.capture import Settings, render_install, render_uninstall
-from pbscast_ingest.capture.script import digest, statements
-from pbscast_ingest.statements import statement
+from pbscast_ingest.capture.script import digest
+from pbscast_ingest.statements import capture_script, statement
 
 # What PostgreSQL 11 to 18 brought and somebody might reach for.
 NEWER = [
@@ -63,12 +63,12 @@ def test_nothing_is_newer_than_postgresql_10(pattern: str) -> None:
 
 
 def test_what_postgresql_12_brought_is_asked_for_there_only() -> None:
-    (text,) = (text for text in statements("install") if "vacuum_truncate" in text)
+    (text,) = (text for text in capture_script("install") if "vacuum_truncate" in text)
     assert text.index("server_version_num')::integer >= 120000") < text.index("vacuum_truncate=")
 
 
 def test_the_row_triggers_leave_no_name_to_the_search_path() -> None:
-    (text,) = (text for text in statements("install") if "$row_triggers$" in text)
+    (text,) = (text for text in capture_script("install") if "$row_triggers$" in text)
     body = text.split("$template$")[1]
     qualified = re.compile(r"(pg_catalog|pbscast|<hstore>)\.\w+\(")
     keywords = {"AND", "OPERATOR", "journal", "AS", "FROM", "VALUES", "SELECT"}
@@ -94,7 +94,7 @@ def _arguments(text: str) -> list[str]:
 
 
 def test_every_argument_of_an_hstore_function_has_exactly_its_type() -> None:
-    (text,) = (text for text in statements("install") if "$row_triggers$" in text)
+    (text,) = (text for text in capture_script("install") if "$row_triggers$" in text)
     calls = list(re.finditer(r"<hstore>\.\w+\(", text))
     assert len(calls) > 20
     for call in calls:
@@ -105,7 +105,7 @@ def test_every_argument_of_an_hstore_function_has_exactly_its_type() -> None:
 
 def test_what_is_secret_of_a_job_is_the_same_list_for_trigger_and_resync() -> None:
     secrets = "{cookie,forward_x11_cookie,security,cred,credential_id}"
-    (text,) = (text for text in statements("install") if "$row_triggers$" in text)
+    (text,) = (text for text in capture_script("install") if "$row_triggers$" in text)
     resync = (files("pbscast_ingest") / "sql" / "job.sql").read_text("utf-8")
     assert f"'{secrets}'::pg_catalog.text[]" in text
     assert f"delete(attributes, '{secrets}'::text[])" in resync
@@ -123,7 +123,7 @@ def test_the_printed_sql_can_be_read_anywhere_and_is_whole() -> None:
     text = render_install(Settings("sitea"))
     assert text.isascii()
     assert text.rstrip().endswith("COMMIT;")
-    assert all(s in text for s in statements("install") + statements("triggers"))
+    assert all(s in text for s in capture_script("install") + capture_script("triggers"))
     assert text.count("\nBEGIN;\n") == 1
     assert render_uninstall().rstrip().endswith("COMMIT;")
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -17,6 +15,7 @@ from pbscast_ingest.capture.script import digest
 from pbscast_ingest.capture.session import administrator
 from pbscast_ingest.cursor import Cursor
 from pbscast_ingest.faults import place
+from pbscast_ingest.statements import capture_statement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,7 +95,8 @@ def _look_inside(
 
 def _lacking(connection: psycopg.Connection, seen: findings.Surroundings, reader: str) -> list[str]:
     names = {"hstore": seen.hstore_schema, "reader": reader}
-    return [line for (line,) in connection.execute(_query("rights"), names).fetchall()]
+    answer = connection.execute(capture_statement("check/rights"), names)
+    return [line for (line,) in answer.fetchall()]
 
 
 def _look_at_log(
@@ -116,12 +116,7 @@ def _look_at_log(
 def _ask(
     connection: psycopg.Connection, name: str, values: Mapping[str, Any] | None = None
 ) -> tuple[Any, ...]:
-    return connection.execute(_query(name), values).fetchone() or ()
-
-
-@cache
-def _query(name: str) -> bytes:
-    return (files(__package__) / "sql" / "check" / f"{name}.sql").read_bytes()
+    return connection.execute(capture_statement(f"check/{name}"), values).fetchone() or ()
 
 
 def _first_line(error: Exception) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pbscast_ingest.capture.report import Finding, fail, ok, warn
 from pbscast_ingest.capture.script import JOURNAL_VERSION, digest
+from pbscast_ingest.schema import is_known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 SERVERS: Final = range(10, 19)
 """PostgreSQL major versions that a datastore may run on."""
 
-_SCHEMA: Final = re.compile(r"1\.5\.\d+")
 _UPGRADE: Final = "run `pbscastd source upgrade`"
 _TABLES: Final = ("job", "queue", "node", "resv", "server", "scheduler")
 _BACKLOG: Final = 600.0
@@ -90,7 +89,7 @@ def schema(seen: Surroundings, version: str | None) -> Finding:
     if not seen.has_pbs:
         advice = "is this the database pbs_datastore, and did pbs_server ever start?"
         return fail("PBS schema", "there is none in this database", advice)
-    if version is None or not _SCHEMA.fullmatch(version):
+    if not is_known(version):
         advice = "this release knows 1.5.x: look for a newer release of pbscast"
         return fail("PBS schema", f"version {version or '(none)'} is not known", advice)
     return ok("PBS schema", f"version {version}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import TYPE_CHECKING
+
+from pbscast_ingest.statements import capture_statement
 
 if TYPE_CHECKING:
     import psycopg
@@ -11,8 +12,7 @@ if TYPE_CHECKING:
 
 def describe_holders(connection: psycopg.Connection) -> str:
     """The sessions that hold locks on PBS's tables or ours, longest transaction first."""
-    query = (files(__package__) / "sql" / "holders.sql").read_text("utf-8")
-    rows = connection.execute(query.encode()).fetchall()
+    rows = connection.execute(capture_statement("holders")).fetchall()
     return "; ".join(_describe(*row) for row in rows) or "sessions that have gone meanwhile"
 
 

@@ -21,10 +21,10 @@ from pbscast_ingest.capture.script import (
     Settings,
     Wishes,
     preparing_messages,
-    statements,
 )
 from pbscast_ingest.capture.session import administrator
 from pbscast_ingest.faults import place
+from pbscast_ingest.statements import capture_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -110,7 +110,7 @@ def uninstall(dsn: str, *, site: str | None = None) -> Removed:
     with administrator(dsn) as connection:
         _persist(connection, where, lambda: refuse_another_site(connection, where, site))
         rows, reader = _count_rows(connection), _installed(connection, "reader")
-        _persist(connection, where, lambda: _run(connection, statements("uninstall")))
+        _persist(connection, where, lambda: _run(connection, capture_script("uninstall")))
         query = "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = ANY (%s) ORDER BY 1"
         roles = connection.execute(query, [["pbscast_owner", reader]]).fetchall()
         return Removed(rows, tuple(role for (role,) in roles))
@@ -168,7 +168,7 @@ def _install(connection: psycopg.Connection, settings: Settings, password: str |
     _run(connection, preparing_messages(settings))
     if password is not None:
         _set_password(connection, settings.reader_role, password)
-    _run(connection, statements("triggers"))
+    _run(connection, capture_script("triggers"))
     connection.execute("COMMIT")
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
-from importlib.resources import files
 from typing import TYPE_CHECKING, Final, TypedDict
 
 from psycopg import sql
+
+from pbscast_ingest.schema import PBS_SCHEMAS
+from pbscast_ingest.statements import capture_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,29 +43,21 @@ class Wishes(TypedDict, total=False):
 
 
 @cache
-def statements(name: str) -> tuple[str, ...]:
-    """The files of ``sql/<name>/`` in their order; each is sent to the server as one message."""
-    folder = files(__package__) / "sql" / name
-    paths = sorted((p for p in folder.iterdir() if p.name.endswith(".sql")), key=lambda p: p.name)
-    return tuple(path.read_text("utf-8") for path in paths)
-
-
-@cache
 def digest() -> str:
     """Tells the installed statements of one release from those of another."""
-    text = "".join(statements("install") + statements("triggers"))
+    text = "".join(capture_script("install") + capture_script("triggers"))
     return sha256(text.encode()).hexdigest()[:16]
 
 
 def install_messages(settings: Settings) -> Iterator[str]:
     """The messages of an installation without the closing COMMIT, in their order."""
     yield from preparing_messages(settings)
-    yield from statements("triggers")
+    yield from capture_script("triggers")
 
 
 def preparing_messages(settings: Settings) -> Iterator[str]:
     """Those of them that take no lock which PBS could feel."""
-    begin, *rest = statements("install")
+    begin, *rest = capture_script("install")
     yield begin
     yield from (_set_local(key, value) for key, value in _variables(settings).items())
     yield from rest
@@ -79,7 +73,7 @@ def render_install(settings: Settings) -> str:
 
 def render_uninstall() -> str:
     """Exactly what `uninstall` runs, for psql."""
-    return "\n".join(statements("uninstall"))
+    return "\n".join(capture_script("uninstall"))
 
 
 def _variables(settings: Settings) -> dict[str, str]:
@@ -90,6 +84,7 @@ def _variables(settings: Settings) -> dict[str, str]:
         "notify": "" if settings.notify is None else str(settings.notify).lower(),
         "version": str(JOURNAL_VERSION),
         "script": digest(),
+        "schemas": PBS_SCHEMAS,
     }
 
 

@@ -14,8 +14,9 @@ SELECT
     )) AS lag_seconds,
     (SELECT pg_total_relation_size('pbscast.journal') > cap_bytes FROM pbscast.control) AS is_full,
     (
-        -- A trigger that was made anew, or disabled and enabled, between two looks is another row. So is a
-        -- function that a save needs; but an installation makes them all anew in the transaction that writes its own row, and loses nothing.
+        -- A trigger that was made anew, or disabled and enabled, between two looks is another row. So is a function that a
+        -- save needs, or the schema, when it or its rights were changed; but an installation writes them all in the
+        -- transaction that writes its own row, and loses nothing.
         (
             SELECT md5(coalesce(string_agg(concat_ws(' ', t.tgrelid, t.tgname, t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid), ''))
             FROM pg_trigger AS t
@@ -28,6 +29,11 @@ SELECT
             CROSS JOIN pbscast.installation AS i
             WHERE p.xmin <> i.xmin
                 AND p.proname IN (SELECT split_part(installed, '(', 1) FROM unnest(i.functions) AS installed)
-                AND p.proname NOT IN ('mode', 'set_mode', 'pause', 'resume', 'functions', 'defects', 'identity', 'heartbeat', 'reclaim')
+                AND p.proname NOT IN ('mode', 'set_mode', 'pause', 'resume', 'functions', 'missing_rights', 'defects', 'identity', 'heartbeat', 'reclaim')
+        ) || (
+            SELECT coalesce(max(concat(' ', n.xmin)), '')
+            FROM pg_namespace AS n
+            CROSS JOIN pbscast.installation AS i
+            WHERE n.nspname = 'pbscast' AND n.xmin <> i.xmin
         )
     ) AS shape

@@ -26,7 +26,7 @@ BEGIN
             current_database() USING ERRCODE = 'PBC04';
     END IF;
     SELECT i.pbs_schema_version INTO version FROM pbs.info i LIMIT 1;
-    IF version IS NULL OR version !~ '^1\.5\.[0-9]+$' THEN
+    IF version IS NULL OR version !~ ('^' || current_setting('pbscast.install_schemas') || '$') THEN
         RAISE EXCEPTION 'PBS datastore schema % is not known to this release: it serves 1.5.x',
             coalesce(version, '(none)') USING ERRCODE = 'PBC05';
     END IF;

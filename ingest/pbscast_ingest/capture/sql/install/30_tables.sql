@@ -3,9 +3,16 @@ ALTER SCHEMA pbscast OWNER TO pbscast_owner;
 COMMENT ON SCHEMA pbscast IS 'pbscast: the journal of changes in schema pbs. Trouble? SELECT pbscast.pause(''why''); -- stops it at once. '
     'Remove with: pbscastd source uninstall; by hand: deploy/EMERGENCY.md of pbscast';
 
--- A journal that is made anew gives its numbers out again: it must not pass for the one before.
+-- A journal that is made anew gives its numbers out again: it must not pass for the one before. One that
+-- lacks a column says no more what it said.
 DO $anew$
 BEGIN
+    IF (SELECT count(*) FROM pg_catalog.pg_attribute
+         WHERE attrelid = to_regclass('pbscast.journal') AND NOT attisdropped
+           AND attname IN ('seq', 'xid', 'at', 'op', 'kind', 'key', 'created', 'columns', 'changed', 'before', 'removed', 'context')
+       ) < 12 THEN
+        DROP TABLE IF EXISTS pbscast.journal;
+    END IF;
     IF to_regclass('pbscast.installation') IS NOT NULL
        AND (to_regclass('pbscast.journal') IS NULL OR to_regclass('pbscast.journal_seq') IS NULL) THEN
         DELETE FROM pbscast.installation;

@@ -11,14 +11,41 @@ SET search_path = pg_catalog, pg_temp AS $functions$
      WHERE p.pronamespace = to_regnamespace('pbscast')
 $functions$;
 
--- Which of those that a save needs are not as the last installation left them, before they are made anew:
--- changes went by.
+-- What a save needs and the triggers' owner may not do, a line each: where it may do nothing, nothing is
+-- left that could tell of a loss.
+CREATE OR REPLACE FUNCTION pbscast.missing_rights()
+RETURNS SETOF text LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $missing_rights$
+    SELECT format('pbscast_owner may not use %s', needed.name)
+      FROM pg_roles AS r
+     CROSS JOIN LATERAL (
+            SELECT 'schema ' || n.nspname, has_schema_privilege(r.oid, n.oid, 'USAGE')
+              FROM pg_namespace n
+             WHERE n.nspname = 'pbscast' OR n.oid = (SELECT extnamespace FROM pg_extension WHERE extname = 'hstore')
+             UNION ALL
+            SELECT 'pbscast.' || c.relname, CASE c.relkind WHEN 'S' THEN has_sequence_privilege(r.oid, c.oid, 'USAGE')
+                                                           ELSE has_table_privilege(r.oid, c.oid, 'INSERT') END
+              FROM pg_class c
+             WHERE c.relnamespace = to_regnamespace('pbscast') AND c.relname IN ('journal', 'journal_seq', 'gap_seq')
+             UNION ALL
+            SELECT format('pbscast.%s()', p.proname), has_function_privilege(r.oid, p.oid, 'EXECUTE')
+              FROM pg_proc p
+             WHERE p.pronamespace = to_regnamespace('pbscast') AND p.proname NOT IN
+                   ('functions', 'missing_rights', 'defects', 'identity', 'heartbeat', 'reclaim', 'set_mode', 'pause', 'resume')
+           ) AS needed (name, is_given)
+     WHERE r.rolname = 'pbscast_owner' AND NOT needed.is_given
+$missing_rights$;
+
+-- What a save needs and is not as the last installation left it, before it is made so: changes went by.
 DO $present$
 BEGIN
     PERFORM set_config('pbscast.install_found', coalesce((
-        SELECT string_agg('pbscast.' || split_part(wanted, ' = ', 1), '; ')
-          FROM pbscast.installation AS i CROSS JOIN unnest(i.functions) AS wanted
-         WHERE wanted <> ALL (pbscast.functions()) AND split_part(wanted, '(', 1) NOT IN
-               ('functions', 'defects', 'identity', 'heartbeat', 'reclaim', 'set_mode', 'pause', 'resume')), ''), true);
+        SELECT string_agg(line, '; ')
+          FROM (SELECT 'pbscast.' || split_part(wanted, ' = ', 1)
+                  FROM pbscast.installation AS i CROSS JOIN unnest(i.functions) AS wanted
+                 WHERE wanted <> ALL (pbscast.functions()) AND split_part(wanted, '(', 1) NOT IN
+                       ('functions', 'missing_rights', 'defects', 'identity', 'heartbeat', 'reclaim', 'set_mode', 'pause', 'resume')
+                 UNION ALL
+                SELECT pbscast.missing_rights()) AS t (line)), ''), true);
 END
 $present$;

@@ -199,8 +199,8 @@ SET search_path = pg_catalog, pg_temp AS $identity$
       FROM pg_control_system() AS c, pbscast.installation AS i
 $identity$;
 
--- For the reader: what of schema pbs is not captured, one line for each table, and which of the
--- functions that a save needs are not those that were installed; no rows if all is well.
+-- For the reader: what of schema pbs is not captured, one line for each table, which of the functions
+-- that a save needs are not those that were installed, and which rights it lacks; no rows if all is well.
 CREATE OR REPLACE FUNCTION pbscast.defects()
 RETURNS SETOF text LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp AS $defects$
@@ -223,7 +223,9 @@ SET search_path = pg_catalog, pg_temp AS $defects$
      CROSS JOIN unnest(i.functions) AS wanted
       LEFT JOIN unnest(pbscast.functions()) AS found ON split_part(found, ' = ', 1) = split_part(wanted, ' = ', 1)
      WHERE found IS DISTINCT FROM wanted AND split_part(wanted, '(', 1) NOT IN
-           ('functions', 'defects', 'identity', 'heartbeat', 'reclaim', 'set_mode', 'pause', 'resume')
+           ('functions', 'missing_rights', 'defects', 'identity', 'heartbeat', 'reclaim', 'set_mode', 'pause', 'resume')
+     UNION ALL
+    SELECT pbscast.missing_rights()
 $defects$;
 
 -- For the reader: a row that travels the journal, so that silence is told from death; NULL if there
