@@ -3,7 +3,6 @@
     PbscastError
     ├── UsageError               the caller's input is wrong: mend it and call again
     │   ├── InvalidJobId
-    │   ├── InvalidSubject
     │   └── ConfigError
     ├── DecodeError              bytes that are not what they claim to be
     ├── UnavailableError         a server cannot be reached or answered too late (transient)
@@ -35,10 +34,6 @@ class UsageError(PbscastError, ValueError):
 
 class InvalidJobId(UsageError):  # noqa: N818 - says all of it
     """The text is not a PBS job identifier (``N.server``, ``N[].server``, ``N[i].server``)."""
-
-
-class InvalidSubject(UsageError):  # noqa: N818 - says all of it
-    """The text is not a subject of the documented grammar."""
 
 
 class ConfigError(UsageError):

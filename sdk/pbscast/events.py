@@ -178,11 +178,6 @@ class Event(BaseModel):
     provenance: Provenance
 
     @property
-    def message_id(self) -> str:
-        """``<site>:<position>``: the same for every copy of this event."""
-        return f"{self.site}:{self.position}"
-
-    @property
     def subject(self) -> str:
         """The NATS subject this event is published on."""
         owner: str | None = getattr(self, "owner", None)

@@ -19,9 +19,7 @@ import re
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote
 
-from pbscast.errors import InvalidSubject
 from pbscast.ids import split_subjob
 
 if TYPE_CHECKING:
@@ -39,7 +37,6 @@ _CUT: Final = 200
 
 # Printable ASCII less what NATS reserves (. * > and space) and what means something here (% /).
 _ILLEGAL: Final = re.compile(r"[^!-~]|[.*>%/]")
-_EVENT_TOKENS: Final = (6, 8)
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -62,11 +59,6 @@ def _bounded(token: str) -> str:
     return f"{token[:_CUT]}%%{sha256(token.encode()).hexdigest()[:32]}"
 
 
-def decode_token(token: str) -> str:
-    """Undo encode_token."""
-    return "" if token == NONE else unquote(token, errors="surrogatepass")
-
-
 @lru_cache(4096)
 def encode_id(object_id: str) -> str:
     """Return a PBS id as one token, its dots written as slashes; the empty id becomes ``-``."""
@@ -74,11 +66,6 @@ def encode_id(object_id: str) -> str:
         return "%2D"
     token = "/".join(_ILLEGAL.sub(_escape, part) for part in object_id.split("."))
     return _bounded(token) or NONE
-
-
-def decode_id(token: str) -> str:
-    """Undo encode_id."""
-    return "" if token == NONE else unquote(token.replace("/", "."), errors="surrogatepass")
 
 
 def event_subject(
@@ -128,20 +115,6 @@ def object_filter(
     site_token = "*" if site is None else encode_token(site)
     id_token = "*" if object_id is None else encode_id(object_id)
     return f"{ROOT}.{site_token}.{kind}.{id_token}.{event}"
-
-
-def parse_site(subject: str) -> str:
-    """Return the site of an event or mark subject.
-
-    Raises InvalidSubject for any other subject.
-    """
-    tokens = subject.split(".")
-    is_event = len(tokens) in _EVENT_TOKENS
-    is_mark = len(tokens) == 4 and tokens[3] == "mark"
-    if tokens[:2] != ROOT.split(".") or not (is_event or is_mark) or not all(tokens):
-        msg = f"not a pbscast subject: {subject!r} (expected {ROOT}.<site>.…)"
-        raise InvalidSubject(msg)
-    return decode_token(tokens[2])
 
 
 def covers(filters: Iterable[str], subject: str) -> bool:

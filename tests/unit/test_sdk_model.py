@@ -9,7 +9,7 @@ import pytest
 from harness.stream import SiteLog
 
 from pbscast import errors, wire
-from pbscast.errors import DecodeError, InvalidJobId, InvalidSubject, PbscastError
+from pbscast.errors import DecodeError, InvalidJobId, PbscastError
 from pbscast.events import (
     AnyEvent,
     Change,
@@ -38,7 +38,6 @@ from pbscast.subjects import (
     job_filter,
     mark_subject,
     object_filter,
-    parse_site,
 )
 
 TIME = datetime(2026, 11, 22, 9, 36, 57, 263000, tzinfo=UTC)
@@ -105,31 +104,12 @@ def test_subjects_of_jobs(job_id: str, owner: str | None, subject: str) -> None:
         event_subject(site="sitea", kind="job", object_id=job_id, event="state", owner=owner)
         == subject
     )
-    assert parse_site(subject) == "sitea"
 
 
 def test_subjects_of_other_objects() -> None:
     subject = event_subject(site="a.b", kind="node", object_id="n1.example", event="modify")
     assert subject == "pbs.v1.a%2Eb.node.n1/example.modify"
-    assert parse_site(subject) == "a.b"
     assert mark_subject("a.b") == "pbs.v1.a%2Eb.mark"
-    assert parse_site("pbs.v1.a%2Eb.mark") == "a.b"
-
-
-@pytest.mark.parametrize(
-    "subject",
-    [
-        "",
-        "pbs.v1",
-        "pbs.v1.sitea",
-        "pbs.v2.sitea.mark",
-        "pbs.v1.sitea.job..19/s.-.state",
-        "a.b.c.d",
-    ],
-)
-def test_what_is_no_subject_of_ours(subject: str) -> None:
-    with pytest.raises(InvalidSubject, match="not a pbscast subject"):
-        parse_site(subject)
 
 
 def test_filters() -> None:
@@ -182,10 +162,9 @@ def test_the_wire_form_to_the_byte() -> None:
     )
 
 
-def test_an_event_knows_its_subject_and_message_id() -> None:
+def test_an_event_knows_its_subject() -> None:
     event = wire.decode(encoded("finalize", FinalizePayload(reason=Reason.FINISHED, owner="bob")))
     assert event.subject == "pbs.v1.sitea.job.bob.19/sitea.-.finalize"
-    assert event.message_id == "sitea:7"
 
 
 def test_fields_of_a_newer_release_are_ignored() -> None:
