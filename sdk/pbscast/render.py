@@ -1,4 +1,4 @@
-"""How an event looks in a terminal: one aligned line each. Pure functions."""
+"""How events and standings look in a terminal: one aligned line each. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
+from pbscast.deliveries import Passage
 from pbscast.events import (
     AnyEvent,
     Change,
@@ -20,8 +21,15 @@ from pbscast.palette import BAD_REASONS, STATE_STYLES
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from pbscast.lives import Standing
+    from pbscast.told import Matched
+
+    _About = ObjectPayload | Standing
+
 _WIDTHS: Final = {"site": 8, "id": 16, "name": 15, "owner": 10, "queue": 10, "event": 8}
 _STATE_WIDTH: Final = 6
+_NO_CLOCK: Final = " " * len("00:00:00")
+_STANDS: Final = "stands"
 _MOST_NAMES: Final = 4
 _DULL: Final = frozenset({"mtime"})
 """What changes with everything else."""
@@ -29,23 +37,54 @@ _DULL: Final = frozenset({"mtime"})
 
 def render(event: AnyEvent, *, with_date: bool = False, arrow: str = "→") -> Text:
     """Return the line: time, site, id, name, owner, queue, event, old→new state, the rest."""
-    line = Text(_clock(event.time, with_date=with_date), style="dim", end="")
     about = event if isinstance(event, ObjectPayload) else ObjectPayload()
-    cells = {
-        "site": event.site,
-        "id": event.id if event.kind == "job" else f"{event.kind} {event.id}",
-        "name": about.name or "-",
-        "owner": about.owner or "-",
-        "queue": about.queue or "-",
-        "event": event.event,
-    }
-    for column, text in cells.items():
-        line.append(" " + printable(text).ljust(_WIDTHS[column]), _cell_style(column))
+    line = _begin(_clock(event.time, with_date=with_date), event, about, event.event)
     state = _state(event, arrow)
     line.append(" " + state.ljust(_STATE_WIDTH), STATE_STYLES.get(about.state or "", ""))
     if detail := _detail(event):
         line.append(" " + printable(detail), _detail_style(event))
     line.rstrip()
+    return line
+
+
+def render_standing(standing: Standing) -> Text:
+    """Return the line of an object that stands so: as an event's, without a time."""
+    line = _begin(_NO_CLOCK, standing, standing, _STANDS)
+    state = printable(standing.state or "")
+    line.append(" " + state.ljust(_STATE_WIDTH), STATE_STYLES.get(standing.state or "", ""))
+    exit_status = "" if standing.exit_status is None else f" exit {standing.exit_status}"
+    if standing.ended is not None:
+        line.append(f" {standing.reason or 'gone'}{exit_status}")
+    attributes = standing.attributes or {}
+    if len(attributes) <= _MOST_NAMES:
+        values = (f" {name}={value}" for name, value in sorted(attributes.items()))
+        line.append(printable("".join(values)))
+    line.rstrip()
+    return line
+
+
+def render_matched(matched: Matched, *, arrow: str = "→") -> Text:
+    """Return the event's line, with what it means where that is not clear from it."""
+    line = render(matched.event, arrow=arrow)
+    if matched.to is not None:
+        line.append(f" (goes on at {printable(matched.to)})", "dim")
+    elif matched.passage is Passage.LEFT or matched.standing is not None:
+        line.append(f" ({matched.passage})", "dim")
+    return line
+
+
+def _begin(clock: str, thing: AnyEvent | Standing, about: _About, what: str) -> Text:
+    line = Text(clock, style="dim", end="")
+    cells = {
+        "site": thing.site,
+        "id": thing.id if thing.kind == "job" else f"{thing.kind} {thing.id}",
+        "name": about.name or "-",
+        "owner": about.owner or "-",
+        "queue": about.queue or "-",
+        "event": what,
+    }
+    for column, text in cells.items():
+        line.append(" " + printable(text).ljust(_WIDTHS[column]), _cell_style(column))
     return line
 
 

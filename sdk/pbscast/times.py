@@ -33,6 +33,14 @@ def parse_time(text: str, where: str) -> datetime:
         raise UsageError(f"{where}: not a time: {text!r} (expected {EXPECTED})") from error
 
 
+def parse_duration(text: str, where: str) -> int:
+    """Return how many seconds ``90s``, ``30m``, ``2h`` or ``1d`` are. Raises UsageError."""
+    match = _AGO.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{where}: not a duration: {text!r} (expected 90s, 30m, 2h, 1d)")
+    return int(timedelta(**{_UNITS[match[2]]: 1}).total_seconds()) * int(match[1])
+
+
 def parse_range(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
     """Return the moments of --since and --until. Raises UsageError, also if the range is empty."""
     begin = None if since is None else parse_time(since, "--since")

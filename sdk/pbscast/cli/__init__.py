@@ -17,6 +17,7 @@ from pbscast.cli.jobs import jobs_command
 from pbscast.cli.moments import at_command, diff_command
 from pbscast.cli.options import Creds, Servers
 from pbscast.cli.running import invoke
+from pbscast.cli.subscribe import subscribe_command, subscriptions_command
 from pbscast.cli.watch import watch_command
 
 app = typer.Typer(
@@ -27,6 +28,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("watch")(watch_command)
+app.command("subscribe")(subscribe_command)
+app.command("subscriptions")(subscriptions_command)
 app.command("history")(history_command)
 app.command("jobs")(jobs_command)
 app.command("at")(at_command)

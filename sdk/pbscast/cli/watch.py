@@ -78,7 +78,7 @@ def watch_command(  # noqa: PLR0913 - one parameter for each option of the comma
         }
         plan_watch(job_ids or None, **wanted)
         async with (
-            connect(servers, creds, on_state=_StateTeller()) as client,
+            connect(servers, creds, on_state=StateTeller()) as client,
             client.watch(job_ids or None, **wanted) as watch,
             telling_unknown(client, job_ids or (), site or ()),
         ):
@@ -98,7 +98,7 @@ async def _print_watch(watch: Watch, lines: EventLines) -> None:
                 lines.put(item, body or b"")
 
 
-class _StateTeller:
+class StateTeller:
     """Says once that the connection is lost, and once that it is back."""
 
     def __init__(self) -> None:

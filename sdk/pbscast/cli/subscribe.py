@@ -1,0 +1,219 @@
+"""``pbscast subscribe`` and ``pbscast subscriptions``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+
+import typer
+
+from pbscast.cli.lines import put_bytes, put_object
+from pbscast.cli.options import (
+    AsJson,
+    Creds,
+    JobIds,
+    Many,
+    Name,
+    Owner,
+    Project,
+    Queue,
+    Servers,
+    Stands,
+)
+from pbscast.cli.options import Site as Sites
+from pbscast.cli.running import run, say
+from pbscast.cli.watch import StateTeller
+from pbscast.client import connect
+from pbscast.errors import UsageError
+from pbscast.events import EventName, Kind
+from pbscast.lives import Standing
+from pbscast.notices import Boundary, Missed, Unreadable
+from pbscast.render import render_matched, render_standing
+from pbscast.subscribing import subscribe_request
+from pbscast.subscriptions import Delivery
+from pbscast.terminal.paper import Paper
+from pbscast.terminal.tables import Cell, Column, put_table
+from pbscast.times import parse_duration
+from pbscast.told import Begin, Complete, Matched
+
+if TYPE_CHECKING:
+    from pbscast.client import Client
+    from pbscast.subscribing import SubscribeOptions
+    from pbscast.subscription import Subscription
+    from pbscast.subscriptions import Registered
+    from pbscast.told import Item
+
+_COLUMNS: Final = (
+    Column("subscription"),
+    Column("expires"),
+    Column("delivery", 2),
+    Column("shared", 1),
+    Column("ids"),
+    Column("pending"),
+)
+
+
+def subscribe_command(  # noqa: PLR0913 - one parameter for each option of the command
+    job_ids: JobIds = None,
+    *,
+    site: Sites = None,
+    owner: Owner = None,
+    queue: Queue = None,
+    project: Project = None,
+    name: Name = None,
+    state: Stands = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPRESSION", help="""'Resource_List.ncpus >= 64 and state == "R"'."""
+        ),
+    ] = None,
+    kind: Annotated[
+        list[Kind] | None, typer.Option(help="These objects: job (default), node, queue, site …")
+    ] = None,
+    event: Annotated[list[EventName] | None, typer.Option(help="Only these events.")] = None,
+    attribute: Annotated[
+        Many, typer.Option(help="Only events that touch one of these, and only these in them.")
+    ] = None,
+    lease: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Lives on for 90s, 30m, 2h, 1d unread; default 10m."),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Live on after the end, for --attach.")
+    ] = False,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="Each message to one of those that --attach.")
+    ] = False,
+    at_most_once: Annotated[
+        bool, typer.Option("--at-most-once", help="Keep nothing for a reader that is away.")
+    ] = False,
+    attach: Annotated[
+        str | None, typer.Option(metavar="SUBSCRIPTION", help="Go on with one that is there.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One message a line, as on NATS.")
+    ] = False,
+    servers: Servers = None,
+    creds: Creds = None,
+) -> None:
+    """Print how jobs stand, then what happens to them, until every JOBID has ended or Ctrl-C.
+
+    The service applies the filter, so it can say more than that of watch.
+    """
+    given: dict[str, Any] = {
+        "sites": site,
+        "owners": owner,
+        "queues": queue,
+        "projects": project,
+        "names": name,
+        "states": state,
+        "where": where,
+        "kinds": kind,
+        "events": event,
+        "attributes": attribute,
+        "shared": shared,
+        "delivery": Delivery.AT_MOST_ONCE if at_most_once else None,
+        "lease": lease,
+    }
+
+    async def work() -> None:
+        options = _options(given)
+        if attach is not None and (job_ids or keep or options):
+            raise UsageError("--attach goes on with what is there: give nothing else with it")
+        subscribe_request(job_ids or None, options)
+        on_state = None if at_most_once else StateTeller()
+        async with connect(servers, creds, on_state=on_state) as client:
+            if attach is None:
+                subscription = client.subscribe(job_ids or None, keep=keep, **options)
+            else:
+                subscription = client.attach(attach)
+            async with subscription:
+                if keep or shared:
+                    say(f"subscription {subscription.id}")
+                await _print(subscription, _Lines(as_json=as_json))
+
+    run(work())
+
+
+def subscriptions_command(
+    *,
+    end: Annotated[
+        Many, typer.Option(metavar="SUBSCRIPTION", help="End this one; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+    servers: Servers = None,
+    creds: Creds = None,
+) -> None:
+    """List the registered subscriptions, or end some."""
+
+    async def work() -> None:
+        async with connect(servers, creds) as client:
+            for key in end or ():
+                await client.unsubscribe(key)
+            if not end:
+                await _list(client, as_json=as_json)
+
+    run(work())
+
+
+def _options(given: dict[str, Any]) -> SubscribeOptions:
+    options = {name: value for name, value in given.items() if value}
+    if "lease" in options:
+        options["lease"] = parse_duration(options["lease"], "--lease")
+    return cast("SubscribeOptions", options)
+
+
+async def _print(subscription: Subscription, lines: _Lines) -> None:
+    async for item, body in subscription.with_bodies():
+        lines.put(item, body)
+
+
+class _Lines:
+    """For people, or as JSON to the byte as it is on NATS."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._paper = Paper()
+
+    def put(self, item: Item, body: bytes | None) -> None:
+        """Print one item; what is no answer goes to stderr."""
+        if isinstance(item, Missed | Unreadable):
+            say(str(item))
+        elif self._as_json:
+            put_bytes(body or b"")
+        else:
+            self._put_text(item)
+
+    def _put_text(self, item: Begin | Standing | Boundary | Matched | Complete) -> None:
+        match item:
+            case Standing():
+                self._paper.put(render_standing(item))
+            case Matched():
+                self._paper.put(render_matched(item, arrow=self._paper.glyphs.arrow))
+            case Complete():
+                say("every job has ended")
+            case Begin() | Boundary():
+                pass
+
+
+async def _list(client: Client, *, as_json: bool) -> None:
+    if as_json:
+        async for item in client.subscriptions():
+            put_object(item)
+        return
+    rows = [_row(item) async for item in client.subscriptions()]
+    if rows:
+        put_table(_COLUMNS, rows, Paper())
+    else:
+        say("there is no subscription")
+
+
+def _row(item: Registered) -> list[Cell]:
+    return [
+        Cell(item.id, "bold"),
+        Cell(f"{item.expires.astimezone():%Y-%m-%d %H:%M:%S}"),
+        Cell(item.delivery),
+        Cell("yes" if item.shared else "no"),
+        Cell(str(item.ids or "-")),
+        Cell(str(item.pending) if item.ids else "-"),
+    ]
