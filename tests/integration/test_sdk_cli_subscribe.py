@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from harness.deliveries import Deliverer, delivering, standing
+from harness.standing_in import Deliverer, delivering, standing
 from harness.stream import BEGIN, SiteLog
 
 from pbscast import wire

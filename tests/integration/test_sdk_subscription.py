@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 
 import pytest
-from harness.deliveries import Deliverer, delivering, standing
 from harness.proxy import cutting_proxy
+from harness.standing_in import Deliverer, delivering, standing
 from harness.stream import SiteLog
 
 import pbscast

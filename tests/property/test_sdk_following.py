@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.deliveries import standing
+from harness.standing_in import standing
 from hypothesis import given
 from hypothesis import strategies as st
 
