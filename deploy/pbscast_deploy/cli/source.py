@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
     from pbscast_store.records import SiteRow
 
+_SECRETS = frozenset(
+    ("password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret")
+)
+"""What a connection string may hold and nobody is to read; none is ever printed."""
+
 app = typer.Typer(help="Capture inside a PBS datastore.", no_args_is_help=True)
 
 PrintSql = Annotated[
@@ -217,7 +222,7 @@ def _check(site: str, dsn: str) -> None:
     except psycopg.ProgrammingError as error:
         # libpq's message repeats parts of it, maybe of the password.
         raise ConfigError("--dsn: not a PostgreSQL connection string") from error
-    if options.get("password"):
+    if _SECRETS & options.keys():
         typer.echo(
             "pbscastd: warning: a password on the command line is visible to everybody on this "
             "machine: use PGPASSWORD or a password file",
@@ -226,9 +231,9 @@ def _check(site: str, dsn: str) -> None:
 
 
 def _reader_dsn(dsn: str, reader: str, passfile: Path | None) -> str:
-    options = conninfo_to_dict(dsn)
-    options.pop("password", None)
-    options.pop("passfile", None)
+    """What the reader connects with: nothing that was the administrator's to know."""
+    given = conninfo_to_dict(dsn).items()
+    options = {name: value for name, value in given if name not in {*_SECRETS, "passfile"}}
     if passfile is not None:
         options["passfile"] = str(passfile)
     return make_conninfo("", **options | {"user": reader})
