@@ -81,8 +81,8 @@ class _FrailClient:
         client = self._client
         await self._connection._sent(lambda: client.publish(subject, body, headers=headers))
 
-    def request(self, *args: Any, **options: Any) -> Awaitable[Msg]:
-        return self._client.request(*args, **options)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
 
 
 async def _plain(
