@@ -1,9 +1,9 @@
 """Publishes one site's log from the end of its part of the stream on.
 
 Nothing is published twice because each message names what the site's part of the stream ended with
-(see batches): of two workers that publish the same site, one is refused. That one stands by, and
-takes over when the log runs ahead of a stream that no longer moves. No lease is kept anywhere: the
-fence is what makes it right, standing by only avoids vain work.
+(see fences): of two workers that publish the same site, one is refused. That one stands by, and
+takes over when the log runs ahead of a stream that no longer moves. Membership says which of the
+workers is to publish, so that none tries in vain; the fence is what makes it right.
 """
 
 from __future__ import annotations
@@ -33,11 +33,17 @@ if TYPE_CHECKING:
     from pbscast_fanout.batches import Message
     from pbscast_fanout.connection import Connection
     from pbscast_fanout.settings import StreamSettings
+    from pbscast_fanout.subscriptions.membership import Membership
     from pbscast_store.log import Log
 
 STANDBY_POLL_SECONDS: Final = 0.5
 TAKEOVER_SECONDS: Final = 2.0
-"""How long a standby watches marks that do not move before it publishes."""
+"""How long a standby watches marks that do not move before it publishes, if nobody knows whose site
+it is."""
+FAILED_SECONDS: Final = 10.0
+"""The same where another worker lives whose site it is: something keeps that one from it."""
+INTRODUCTION_SECONDS: Final = 2.0
+"""How long a new worker waits to learn whose the site is."""
 
 LONGEST_RETRY: Final = 2.0
 MARK_SECONDS: Final = 1.0
@@ -66,6 +72,7 @@ class SitePublisher:
         connection: Connection,
         settings: StreamSettings,
         slots: asyncio.Semaphore,
+        membership: Membership,
     ) -> None:
         self.progress = Progress(site)
         self._site = site
@@ -73,6 +80,9 @@ class SitePublisher:
         self._connection = connection
         self._settings = settings
         self._slots = slots
+        self._membership = membership
+        self._failed: frozenset[str] = frozenset()
+        """The workers of which the one whose site it is does not publish it."""
         longest = timedelta(seconds=RENEWAL_SECONDS)
         self._renewal = min(longest, (settings.max_age or longest * 4) / 4).total_seconds()
         self._marked = monotonic()
@@ -92,15 +102,17 @@ class SitePublisher:
 
     async def run(self) -> NoReturn:
         """Publish, stand by or retry until cancelled."""
+        await self._membership.known(INTRODUCTION_SECONDS)
         fenced = False
         while True:
             try:
-                if fenced:
+                if fenced or self._is_others:
                     await self._stand_by()
                     fenced = False
                 await self._publish()
             except FencedError:
                 metrics.FENCED.labels(self._site).inc()
+                self._failed = frozenset()
                 fenced = True
             except PbscastError as error:
                 await self._rest(error)
@@ -119,8 +131,14 @@ class SitePublisher:
         self._failures = min(self._failures + 1, 10)
         await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
 
+    @property
+    def _is_others(self) -> bool:
+        """Whether another worker is to publish the site, and does."""
+        workers = self._membership.workers
+        return not self._membership.mine(self._site) and workers != self._failed
+
     async def _stand_by(self) -> None:
-        """Return when the log has been ahead of an unmoving stream for TAKEOVER_SECONDS."""
+        """Return when it is this worker's turn, or the one whose turn it is does not publish."""
         self.progress.enter(PublisherState.STANDBY)
         seen, since = -1, 0.0
         while True:
@@ -130,13 +148,16 @@ class SitePublisher:
             self.progress.reach(tail.position if tail else 0)
             if sequence != seen or not self.progress.lag:
                 seen, since = sequence, now
-            elif now - since >= TAKEOVER_SECONDS:
+            elif now - since >= (FAILED_SECONDS if self._is_others else TAKEOVER_SECONDS):
                 _log.info("taking_over", site=self._site, position=self.progress.published)
+                self._failed = self._membership.workers
                 return
-            await asyncio.sleep(STANDBY_POLL_SECONDS)
+            await self._membership.changed(STANDBY_POLL_SECONDS)
+            if self._membership.is_known and self._membership.mine(self._site):
+                return
 
-    async def _publish(self) -> NoReturn:
-        """Publish from the end of the stream on, until something goes wrong."""
+    async def _publish(self) -> None:
+        """Publish from the end of the stream on, until it is another's turn."""
         await ensure_stream(self._connection, self._settings)
         place = await find_place(self._log, self._connection, self._site, self._settings.max_age)
         if not place.fence.sequence:
@@ -144,7 +165,7 @@ class SitePublisher:
         self.progress.reach(place.position)
         pages = Pages(self._log, self._connection, self._site, place.position)
         async with aclosing(pages):
-            while True:
+            while not self._is_others:
                 page = await pages.next()
                 place = await self._send(page, place) if page else await self._idle(place)
 

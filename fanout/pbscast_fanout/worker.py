@@ -66,6 +66,7 @@ class Fanout:
             tasks.create_task(self._membership.run())
             tasks.create_task(Janitor(self._holdings, self._membership).run())
             tasks.create_task(self._listen())
+            tasks.create_task(self._follow_members())
             await self._follow_log(tasks)
 
     def status(self) -> StatusResponse:
@@ -99,6 +100,13 @@ class Fanout:
                     if publisher is not None:
                         publisher.ring()
 
+    async def _follow_members(self) -> NoReturn:
+        """Let each publisher see whether its site is still this worker's."""
+        while True:
+            await self._membership.wait_changed()
+            for publisher in self._publishers.values():
+                publisher.ring()
+
     async def _survey(self, tasks: asyncio.TaskGroup) -> None:
         """Ask the log where each site is; take on those that are new."""
         for row in await self._log.sites():
@@ -110,7 +118,12 @@ class Fanout:
 
     def _take_on(self, site: Site, tasks: asyncio.TaskGroup) -> None:
         publisher = SitePublisher(
-            site, self._log, self._connection, self._settings.stream, self._slots
+            site,
+            self._log,
+            self._connection,
+            self._settings.stream,
+            self._slots,
+            self._membership,
         )
         self._publishers[site] = publisher
         tasks.create_task(publisher.run(), name=f"publish {site}")

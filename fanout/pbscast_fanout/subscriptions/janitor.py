@@ -38,7 +38,8 @@ class Janitor:
         watching = asyncio.create_task(self._watch())
         try:
             while True:
-                await asyncio.sleep(await self._try())
+                rest = await self._try()
+                await asyncio.sleep(rest)
         finally:
             watching.cancel()
             await asyncio.wait({watching})

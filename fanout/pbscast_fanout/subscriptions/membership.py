@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from contextlib import aclosing, suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -38,8 +39,8 @@ class Membership:
     def __init__(self, connection: Connection, name: str, *, replicas: int = 1) -> None:
         # In memory: signs of life need to survive nothing, and a disk to take none of them.
         self._bucket = Bucket(connection, WORKERS, replicas=replicas, in_memory=True)
-        self._name = name
-        self._key = sha256(name.encode()).hexdigest()[:32]
+        self._key = secrets.token_hex(8)
+        self._name = f"{name} {self._key}"
         self._seen: dict[str, str] = {}
         self._workers: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
@@ -56,7 +57,7 @@ class Membership:
 
     @property
     def workers(self) -> frozenset[str]:
-        """Those that live, this one included; empty while nothing is known."""
+        """Those that live, each by a name of its own, this one too; empty: nothing is known."""
         return self._workers
 
     @property
@@ -75,12 +76,16 @@ class Membership:
         """Wait until `workers` is another."""
         await self._changed.wait()
 
-    async def known(self, seconds: float) -> None:
-        """Wait until something is known, but not longer."""
+    async def changed(self, seconds: float) -> None:
+        """Wait until `workers` is another, but not longer."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not self.is_known:
-                    await self.wait_changed()
+                await self.wait_changed()
+
+    async def known(self, seconds: float) -> None:
+        """Wait until something is known, but not longer."""
+        if not self.is_known:
+            await self.changed(seconds)
 
     async def _show(self) -> NoReturn:
         """Give signs of life."""
