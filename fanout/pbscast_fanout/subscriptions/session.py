@@ -88,6 +88,8 @@ class Session:
     async def _start(self, recovered: Recovered) -> None:
         place, core = recovered.place, self._core
         core.begin()
+        # Before anything is told that only a checkpoint would remember: who has left what.
+        await self._means.checkpoints.store(self._site, self._checkpoint())
         if place.key is not None:
             # An event that was told to some only, in the order of their ids.
             for record in await self._means.log.read(self._site, place.position - 1, 1):
@@ -194,11 +196,12 @@ class Session:
         if self._writer.place != self._writer.marked:
             await self._mark()
         self._stored, self._stored_at = self._core.position, monotonic()
-        numbers = self._sender.numbers.all(self._core.keys())
-        departures = tuple(self._core.departures())
-        checkpoint = Checkpoint(self._stored, departures, numbers)
-        storing = self._means.checkpoints.store(self._site, checkpoint)
+        storing = self._means.checkpoints.store(self._site, self._checkpoint())
         self._storing = asyncio.create_task(storing)
+
+    def _checkpoint(self) -> Checkpoint:
+        numbers = self._sender.numbers.all(self._core.keys())
+        return Checkpoint(self._core.position, tuple(self._core.departures()), numbers)
 
     async def _rest(self) -> None:
         if self._hurries and self._writer.place != self._writer.marked:

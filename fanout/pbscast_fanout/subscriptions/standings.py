@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from pbscast.events import Kind
 from pbscast.selection import MOST_VALUES, Selection
+from pbscast.states import JobState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 OBJECTS: Final = tuple(kind for kind in Kind if kind is not Kind.SITE)
 _ABREAST: Final = 4
+_JOB_STATES: Final = frozenset(JobState)
 
 Spot = tuple[str, str, int]
 """Kind, id and position."""
@@ -111,15 +113,24 @@ def _selections(criteria: Filter, ids: tuple[str, ...], site: Site) -> Iterator[
             for chunk in _chunks(ids):
                 yield Selection(kind=kind, sites=(site,), ids=chunk)
         elif not criteria.ids:
-            yield Selection(
-                kind=kind,
-                sites=(site,),
-                names=criteria.names,
-                owners=criteria.owners,
-                projects=criteria.projects,
-                queues=criteria.queues,
-                states=criteria.states,
-            )
+            yield from _selection(criteria, kind, site)
+
+
+def _selection(criteria: Filter, kind: Kind, site: Site) -> Iterator[Selection]:
+    """None at all where nothing of the kind can be meant."""
+    states = criteria.states
+    if kind is Kind.JOB:
+        states = tuple(state for state in states if state in _JOB_STATES)
+    if states or not criteria.states:
+        yield Selection(
+            kind=kind,
+            sites=(site,),
+            names=criteria.names,
+            owners=criteria.owners,
+            projects=criteria.projects,
+            queues=criteria.queues,
+            states=states,
+        )
 
 
 def _chunks(ids: list[str] | tuple[str, ...]) -> Iterator[tuple[str, ...]]:
