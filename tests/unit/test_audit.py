@@ -21,7 +21,17 @@ from pbscast_store.archive.thinning import thin
 from pbscast_store.audit import keys
 from pbscast_store.audit.checkpoints import Checkpoint, read_file, write_file
 from pbscast_store.audit.findings import Broken, Finding
-from pbscast_store.audit.lines import archived_line, canonical, describe, prefix, thinned_canonical
+from pbscast_store.audit.lines import (
+    ID,
+    WIDTH,
+    archived_line,
+    canonical,
+    cells,
+    columns,
+    describe,
+    prefix,
+    thinned_canonical,
+)
 from pbscast_store.audit.lives import Values
 from pbscast_store.audit.story import Story
 from pbscast_store.audit.transitions import Step, judge
@@ -58,6 +68,15 @@ def test_a_thinned_line_gives_the_same_form(record: Record) -> None:
     assert thinned_canonical(prefix(record.site), archived_line(whole)) is None
 
 
+@settings(max_examples=30)
+@given(st.lists(RECORDS, min_size=1, max_size=3))
+def test_a_block_has_the_values_of_its_lines(records: list[Record]) -> None:
+    lines = [archived_line(record) for record in records]
+    values = cells(b"".join(line + b"\n" for line in lines))
+    assert values == [value for line in lines for value in columns(line)]
+    assert values[ID::WIDTH] == [record.id.encode() for record in records]
+
+
 @pytest.mark.parametrize(
     ("job", "before", "after", "step"),
     [
@@ -88,11 +107,11 @@ def test_a_payload_that_pbscast_cannot_have_written_is_found(payload: str) -> No
     """Where no digest tells of it: before the chain, or in a log that was rewritten as a whole."""
     good = ("1", "job", "1.s", "1", "1", "modify", "journal", "=alice")
     lines = [
-        "\t".join((str(number), "5", *good[:4], str(number), *good[5:], text, r"\N")).encode()
+        "\t".join((str(number), "5", *good[:4], str(number), *good[5:], text, "\\N\n")).encode()
         for number, text in enumerate(['{"state":"Q"}', payload], 1)
     ]
     with pytest.raises(Broken) as raised:
-        Story("sitea").take(lines)
+        Story("sitea").take(b"".join(lines))
     assert raised.value.finding.position == 2
 
 
@@ -129,11 +148,11 @@ def test_what_cannot_have_happened_is_said(
 ) -> None:
     lines = [
         f"{number}\t5\t5\tjob\t1.s\t{incarnation}\t{revision}\t{event}\tjournal\t=alice\t"
-        f"{json.dumps(payload)}\t\\N".encode()
+        f"{json.dumps(payload)}\t\\N\n".encode()
         for number, (event, incarnation, revision, payload) in enumerate(events, 1)
     ]
     with pytest.raises(Broken) as raised:
-        Story("sitea").take(lines)
+        Story("sitea").take(b"".join(lines))
     about = f"job 1.s, {events[-1][0]}, 1970-01-01T00:00:00.000005Z"
     assert str(raised.value.finding).startswith(f"sitea:{len(events)} ({about}): {text}")
 

@@ -31,6 +31,8 @@ PROVENANCE: Final = 8
 OWNER: Final = 9
 PAYLOAD: Final = 10
 DIGEST: Final = 11
+WIDTH: Final = 12
+"""Columns of a line."""
 
 UNCHAINED: Final = rb"\N"
 """The digest of an event that was logged before the chain began."""
@@ -54,6 +56,14 @@ def columns(line: bytes) -> list[bytes]:
     """The values of a line as they are stored."""
     values = line.split(b"\t")
     return [unescape(value) for value in values] if b"\\" in line else values
+
+
+def cells(block: bytes) -> list[bytes]:
+    """The values of whole lines as they are stored, WIDTH of each line after those before."""
+    values = block[:-1].replace(b"\n", b"\t").split(b"\t")
+    if b"\\" in block:
+        return [unescape(value) if b"\\" in value else value for value in values]
+    return values
 
 
 def describe(values: Sequence[bytes]) -> str:

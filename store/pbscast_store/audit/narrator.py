@@ -57,8 +57,8 @@ async def narrating(dsn: str, snapshot: str, head: SiteEnd) -> AsyncIterator[Nar
         async with _telling_elsewhere(dsn, snapshot, head) as elsewhere:
             yield elsewhere
         return
-    async with reading(dsn, snapshot) as connection:
-        yield _Here(connection, head)
+    async with _telling_here(dsn, snapshot, head) as here:
+        yield here
 
 
 @asynccontextmanager
@@ -77,14 +77,14 @@ async def reading(dsn: str, snapshot: str) -> AsyncIterator[asyncpg.Connection]:
 class _Here:
     """Tells in this process."""
 
-    def __init__(self, connection: asyncpg.Connection, head: SiteEnd) -> None:
-        self._story = Story(head.site)
-        self._settler = Settler(connection, self._story, head)
+    def __init__(self, story: Story, settler: Settler) -> None:
+        self._story = story
+        self._settler = settler
 
     async def take(self, block: bytes) -> bool:
         if self._story.tale.finding is None:
             try:
-                self._story.take(block[:-1].split(b"\n"))
+                self._story.take(block)
                 await self._settler.settle()
             except Broken as broken:
                 self._story.tale.finding = broken.finding
@@ -97,6 +97,17 @@ class _Here:
             except Broken as broken:
                 self._story.tale.finding = broken.finding
         return self._story.tale
+
+
+@asynccontextmanager
+async def _telling_here(dsn: str, snapshot: str, head: SiteEnd) -> AsyncIterator[_Here]:
+    async with reading(dsn, snapshot) as connection:
+        story = Story(head.site)
+        settler = Settler(connection, story, head)
+        try:
+            yield _Here(story, settler)
+        finally:
+            await settler.close()
 
 
 class _Elsewhere:
@@ -168,8 +179,7 @@ def _frames(source: BinaryIO) -> Iterator[bytes]:
 async def _tell(frames: Iterator[bytes]) -> Tale:
     order: dict[str, Any] = json.loads(next(frames))
     head = SiteEnd(**order["head"] | {"digest": bytes.fromhex(order["head"]["digest"])})
-    async with reading(order["dsn"], order["snapshot"]) as connection:
-        narrator = _Here(connection, head)
+    async with _telling_here(order["dsn"], order["snapshot"], head) as narrator:
         for frame in frames:
             if frame in (_COMPLETE, _CUT):
                 return await narrator.finish(is_complete=frame == _COMPLETE)

@@ -63,6 +63,7 @@ async def verify(
             await check_schema(connection, dsn)
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 await connection.execute(query("audit_lock"))
+                await connection.execute(query("plan_for_order"))
                 reader = Archives(connection, archives)
                 audit = Audit(dsn, connection, keys, exported, reader, progress or _say_nothing)
                 return await audit.run(site)
