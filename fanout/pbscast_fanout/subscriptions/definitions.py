@@ -18,7 +18,14 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pbscast.errors import ConflictError, DecodeError, NotFoundError, UsageError
+from pbscast.errors import (
+    ConflictError,
+    DecodeError,
+    InvalidJobId,
+    NotFoundError,
+    UsageError,
+)
+from pbscast.events import Kind
 from pbscast.selection import first_fault
 from pbscast.subscriptions import MOST_IDS, Filter, ModifyRequest, SubscribeRequest, complete
 
@@ -225,8 +232,8 @@ def _ids(request: SubscribeRequest, change: ModifyRequest) -> tuple[str, ...]:
     if not request.ids:
         field_name = "add_ids" if change.add_ids else "remove_ids"
         raise UsageError(f"{field_name}: the subscription is not about given ids: register another")
-    removed = frozenset(complete(change.remove_ids, request.kinds))
-    added = complete(change.add_ids, request.kinds)
+    removed = frozenset(_complete("remove_ids", change.remove_ids, request.kinds))
+    added = _complete("add_ids", change.add_ids, request.kinds)
     ids = tuple(dict.fromkeys((*(id_ for id_ in request.ids if id_ not in removed), *added)))
     if not ids:
         raise UsageError("remove_ids: the last id cannot be removed: unsubscribe")
@@ -234,3 +241,10 @@ def _ids(request: SubscribeRequest, change: ModifyRequest) -> tuple[str, ...]:
         msg = f"add_ids: {len(ids)} ids in all, more than {MOST_IDS}: register another"
         raise UsageError(msg)
     return ids
+
+
+def _complete(name: str, ids: tuple[str, ...], kinds: Iterable[Kind]) -> tuple[str, ...]:
+    try:
+        return complete(ids, kinds)
+    except InvalidJobId as error:
+        raise UsageError(f"{name}: {error}") from error
