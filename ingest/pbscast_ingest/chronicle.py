@@ -110,7 +110,9 @@ class Chronicle:
         """Log the cursor if it says more than the log, but for when capture was seen to work."""
         if self.cursor is self._appended:
             return
-        same = self.cursor if self.cursor.blind else replace(self.cursor, seen=self._appended.seen)
+        same = replace(self.cursor, shaped=self._appended.shaped)
+        if not same.blind:
+            same = replace(same, seen=self._appended.seen)
         if same != self._appended:
             await self.append([])
 

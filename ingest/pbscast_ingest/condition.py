@@ -106,6 +106,7 @@ class Condition:
         begin = moment(_earliest(cursor, since))
         if row.key == "triggers":
             # It tells of a change of shape; a look from before does not know it.
+            begin = min(at for at in (begin, moment(cursor.shaped)) if at)
             self._remade_at, cursor = row.at, replace(cursor, shape="")
         return self.gap(cursor, row.key, begin, row.at, is_over=True)
 
@@ -133,26 +134,34 @@ class Condition:
     def look(self, cursor: Cursor, health: Health, *, is_read: bool) -> Word:
         """Conclude from a look at the datastore; is_read: what its journal held then is read."""
         trouble = "; ".join(health.defects) or ("paused" if health.paused else "")
+        is_changed = bool(cursor.shape) and cursor.shape != health.shape
+        if is_changed:
+            # Whatever else was the matter since: that may have been before.
+            known = [at for at in (moment(cursor.seen), moment(cursor.shaped)) if at]
+            cursor = replace(cursor, seen=min(known).isoformat() if known else "")
         word = Word(cursor, [])
         if trouble and not cursor.blind:
             word = self._darken(cursor, trouble, None)
         elif trouble:
             word = Word(replace(cursor, until=""), [])
         elif cursor.blind and is_read and self._is_quiet(health):
-            begin, end = moment(cursor.seen), moment(cursor.until) or health.now
+            begin, end = moment(cursor.seen), moment(cursor.until)
+            end = health.now if is_changed or end is None else end
             word = self.gap(cursor, cursor.blind, begin, end, is_over=True)
-        elif is_read and cursor.shape and cursor.shape != health.shape and not cursor.blind:
+        elif is_read and is_changed and not cursor.blind:
             word = self.gap(cursor, CHANGED, moment(cursor.seen), health.now)
         return self._conclude(self._shape(word, health), health.now)
 
     def _shape(self, word: Word, health: Health) -> Word:
         """Take note of what capture looks like, once what is known of that has been told."""
-        is_known = word.cursor.shape and word.cursor.shape == health.shape
-        if is_known or word.cursor.blind or (word.cursor.shape and not word.is_doubt):
+        now = health.now.isoformat()
+        if word.cursor.shape and word.cursor.shape == health.shape:
+            return word._replace(cursor=replace(word.cursor, shaped=now))
+        if word.cursor.blind or (word.cursor.shape and not word.is_doubt):
             return word
         if self._remade_at and health.now <= self._remade_at:
             return word
-        return word._replace(cursor=replace(word.cursor, shape=health.shape))
+        return word._replace(cursor=replace(word.cursor, shape=health.shape, shaped=now))
 
     def _is_quiet(self, health: Health) -> bool:
         return not health.is_full and self._clock() - self._lost_at >= QUIET_SECONDS

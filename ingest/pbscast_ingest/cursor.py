@@ -72,6 +72,8 @@ class Cursor:
     """Datastore clock when losses that are not yet told seem to have ended, if that is known."""
     shape: str = ""
     """What capture's triggers and functions looked like when it was last known to work."""
+    shaped: str = ""
+    """Datastore clock when they were last seen to look so, ISO 8601."""
     due: Mapping[str, Any] | None = None
     """The resync to be made: its ``cause``; ``old``: rows up to this seq were told before."""
     up: bool | None = None
@@ -131,6 +133,7 @@ class Cursor:
             "blind": self.blind,
             "until": self.until,
             "shape": self.shape,
+            "shaped": self.shaped,
             "due": self.due and dict(self.due),
             "up": self.up,
             "waiting": dict(self.waiting),

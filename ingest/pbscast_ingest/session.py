@@ -273,7 +273,15 @@ class Session:
 
 def _fresh(found: Installation, health: Health) -> dict[str, Any]:
     """Return the changes that make a cursor stand before a journal's first row."""
-    blank = {"top": 0, "witness": "", "holes": (), "blind": "", "until": "", "shape": ""}
+    blank = {
+        "top": 0,
+        "witness": "",
+        "holes": (),
+        "blind": "",
+        "until": "",
+        "shape": "",
+        "shaped": "",
+    }
     return {"journal": found.journal, "lost": health.lost, **blank}
 
 

@@ -17,7 +17,10 @@ from pbscast_ingest.rows import JournalRow
 from pbscast_ingest.watchdog import LIMIT, Watchdog
 from pbscast_store.drafts import Draft
 
-SIGNS = ("loss", "mute", "full", "pause", "truncate", "silence", "beat", "calm", "look", "resync")
+SIGNS = (
+    *("loss", "mute", "full", "pause", "truncate", "silence", "beat", "calm", "look", "glance"),
+    *("resync", "touch", "damage", "upgrade"),
+)
 signs = st.lists(st.tuples(st.sampled_from(SIGNS), st.integers(1, 2000)), max_size=20)
 
 
@@ -28,10 +31,10 @@ class Site:
         self.clock = 0.0
         self.watchdog = Watchdog()
         self.condition = Condition("s", self.watchdog, lambda: self.clock)
-        self.cursor = Cursor(shape="x")
+        self.cursor = Cursor()
         self.told: list[Draft] = []
-        self.lost = self.seq = 0
-        self.paused = self.full = False
+        self.lost = self.seq = self.shape = 0
+        self.paused = self.full = self.damaged = False
         self.losses: list[float] = []
 
     def live(self, sign: str, later: int) -> None:
@@ -45,6 +48,8 @@ class Site:
             self._pause()
         if self.full:
             self._full()
+        if self.damaged:
+            self._damage()
         self.clock += QUIET_SECONDS + 1
         self._look()
         self._resync()
@@ -107,10 +112,33 @@ class Site:
     def _calm(self) -> None:
         self.clock += QUIET_SECONDS
 
-    def _look(self) -> None:
+    def _touch(self) -> None:
+        """A trigger is disabled and enabled again; maybe nobody looks meanwhile."""
+        self._damage()
+        self.clock += 0.1
+        self._damage()
+
+    def _damage(self) -> None:
+        self.damaged = not self.damaged
+        self.losses.append(self.clock)
+        self.shape += 1
+
+    def _upgrade(self) -> None:
+        """It mends what it finds, and says so; the next look takes the new shape as it is."""
+        if self.damaged:
+            self._damage()
+            self._mark("triggers", "end")
+            self.clock += 0.1
+            self._look()
+
+    def _glance(self) -> None:
+        """A look before all that the journal held then is read."""
+        self._look(is_read=False)
+
+    def _look(self, *, is_read: bool = True) -> None:
         health = Health(
             now=START + timedelta(seconds=self.clock),
-            defects=[],
+            defects=["pbs.job: no triggers"] if self.damaged else [],
             paused=self.paused,
             doorbell=True,
             lost=self.lost,
@@ -118,12 +146,13 @@ class Site:
             lag_rows=0,
             lag_seconds=0.0,
             is_full=self.full,
-            shape="x",
+            shape=str(self.shape),
         )
-        self._say(self.condition.look(self.cursor, health, is_read=True))
+        self._say(self.condition.look(self.cursor, health, is_read=is_read))
         word = self.told[-1].event if self.told else None
         if word is EventName.UP:
-            assert (self.paused, self.full, self.watchdog.silence) == (False, False, "")
+            assert (self.paused, self.full, self.damaged) == (False, False, False)
+            assert not self.watchdog.silence
 
     def _resync(self) -> None:
         if self.cursor.due:
@@ -135,7 +164,7 @@ def _turns(told: list[Draft]) -> list[EventName]:
 
 
 @given(signs)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_down_and_up_take_turns_and_every_loss_lies_in_a_gap(
     history: list[tuple[str, int]],
 ) -> None:
