@@ -53,7 +53,7 @@ class Survived:
     resyncs: int = 0
     pauses: int = 0
     excused: int = 0
-    """Changes that were committed while capture was paused."""
+    """Changes that were committed while capture was off."""
     exits: Counter[str] = field(default_factory=Counter)
     journals: Mapping[str, JournalSize] = field(default_factory=dict)
     found: Findings = field(default_factory=Findings)

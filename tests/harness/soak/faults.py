@@ -8,15 +8,16 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from harness.soak.scene import PATIENCE, SITES, Scene, insist
+from harness.soak.scene import PATIENCE, SITES, Load, Scene, insist
 from harness.soak.schedule import Trouble, Turn
 
 from pbscast_deploy.embedded import NatsServer, PostgresServer
 from pbscast_deploy.embedded.server import EmbeddedServer
 from pbscast_deploy.stage import DaemonProcess
 from pbscast_ingest import capture
+from pbscast_ingest.capture.session import administrator
 from pbscast_store.log import Log
 
 Fault = Callable[[Scene, Turn], AbstractAsyncContextManager[None]]
@@ -36,7 +37,13 @@ def part_of(turn: Turn) -> str:
             return "datastore"
         case Trouble.DATASTORE_CUT | Trouble.DATASTORE_UNREACHABLE:
             return f"way to {SITES[turn.target]}"
-        case Trouble.DOORBELL_OFF | Trouble.CAPTURE_PAUSED:
+        case (
+            Trouble.DOORBELL_OFF
+            | Trouble.CAPTURE_PAUSED
+            | Trouble.TRIGGERS_DISABLED
+            | Trouble.RIGHTS_REVOKED
+            | Trouble.TABLES_ALTERED
+        ):
             return f"capture of {SITES[turn.target]}"
         case Trouble.LOG_CUT | Trouble.LOG_UNREACHABLE:
             return "way to the log"
@@ -194,6 +201,101 @@ async def _capture_paused(scene: Scene, turn: Turn) -> AsyncIterator[None]:
         yield
 
 
+_REVOKED: Final = (
+    (
+        "REVOKE INSERT ON pbscast.journal FROM pbscast_owner",
+        "GRANT INSERT ON pbscast.journal TO pbscast_owner",
+    ),
+    (
+        "REVOKE USAGE ON SCHEMA pbscast FROM pbscast_owner",
+        "GRANT USAGE ON SCHEMA pbscast TO pbscast_owner",
+    ),
+    (
+        "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pbscast FROM pbscast_owner",
+        "GRANT ALL ON ALL FUNCTIONS IN SCHEMA pbscast TO pbscast_owner",
+    ),
+)
+
+
+@asynccontextmanager
+async def _rights_revoked(scene: Scene, turn: Turn) -> AsyncIterator[None]:
+    """Some leave signs of what is lost, some nothing at all."""
+    breaking, mending = _REVOKED[turn.dice % len(_REVOKED)]
+    async with _capture_broken(scene, turn, breaking, mending):
+        yield
+
+
+@asynccontextmanager
+async def _triggers_disabled(scene: Scene, turn: Turn) -> AsyncIterator[None]:
+    breaking = "ALTER TABLE pbs.job DISABLE TRIGGER pbscast_row"
+    mending = "ALTER TABLE pbs.job ENABLE ALWAYS TRIGGER pbscast_row"
+    async with _capture_broken(scene, turn, breaking, mending):
+        yield
+
+
+@asynccontextmanager
+async def _capture_broken(
+    scene: Scene, turn: Turn, breaking: str, mending: str
+) -> AsyncIterator[None]:
+    """Behind capture's back, and as quietly mended; the ledger says which states may be lost."""
+    load = scene.loads[SITES[turn.target]]
+
+    async def mend() -> None:
+        await insist(partial(_administer, load, mending))
+        await _wait_until_captured(load)
+
+    async with load.ledger.pause(partial(insist, partial(_administer, load, breaking)), mend):
+        # A loss that no save has felt is none, and nobody could tell of it.
+        await load.pass_changes(3)
+        yield
+
+
+async def _wait_until_captured(load: Load) -> None:
+    """A session that met an error tries again within a second; till then it counts its losses."""
+    async with asyncio.timeout(PATIENCE):
+        lost, found = -1, await _count_losses(load)
+        while found != lost:
+            lost = found
+            await load.pass_changes(3)
+            found = await _count_losses(load)
+
+
+async def _count_losses(load: Load) -> int:
+    found = 0
+
+    async def look() -> None:
+        nonlocal found
+        query = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM pbscast.gap_seq"
+        found = await _administer(load, query)
+
+    await insist(look)
+    return found
+
+
+@asynccontextmanager
+async def _tables_altered(scene: Scene, turn: Turn) -> AsyncIterator[None]:
+    """As a newer schema of PBS does it, under load: nothing is lost."""
+    load = scene.loads[SITES[turn.target]]
+    adding = "ALTER TABLE pbs.job ADD COLUMN IF NOT EXISTS soak text NOT NULL DEFAULT 'x'"
+    dropping = "ALTER TABLE pbs.job DROP COLUMN IF EXISTS soak"
+    await insist(partial(_administer, load, adding))
+    try:
+        yield
+    finally:
+        await insist(partial(_administer, load, dropping))
+
+
+async def _administer(load: Load, statement: str) -> Any:
+    """The first value of the answer, if there is one."""
+
+    def run() -> Any:
+        with administrator(load.site.dsn) as connection:
+            answer = connection.execute(statement.encode())
+            return answer.fetchall()[0][0] if answer.description else None
+
+    return await asyncio.to_thread(run)
+
+
 _FAULTS: Final[Mapping[Trouble, Fault]] = {
     Trouble.INGEST_KILLED: partial(_ingest_down, how="kill"),
     Trouble.INGEST_RESTARTED: partial(_ingest_down, how="stop"),
@@ -216,4 +318,7 @@ _FAULTS: Final[Mapping[Trouble, Fault]] = {
     Trouble.NATS_UNREACHABLE: partial(_unreachable, way="nats"),
     Trouble.DOORBELL_OFF: _doorbell_off,
     Trouble.CAPTURE_PAUSED: _capture_paused,
+    Trouble.TRIGGERS_DISABLED: _triggers_disabled,
+    Trouble.RIGHTS_REVOKED: _rights_revoked,
+    Trouble.TABLES_ALTERED: _tables_altered,
 }

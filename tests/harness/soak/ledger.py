@@ -20,7 +20,7 @@ _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class Ledger:
-    """A site's record file, the number of changes in it, and when capture was paused."""
+    """A site's record file, the number of changes in it, and when capture was off."""
 
     def __init__(self, path: Path) -> None:
         self.pauses: list[Pause] = []

@@ -28,7 +28,7 @@ def _lines(survived: Survived, seed: int, seconds: float) -> Iterator[str]:
         f"logged, {survived.received} received; {survived.lives} lives, {survived.ended} finalized"
     )
     yield (
-        f"capture paused {survived.pauses} times ({survived.excused} changes in these pauses): "
+        f"capture was off {survived.pauses} times ({survived.excused} changes meanwhile): "
         f"{survived.gaps} gaps told, {survived.resyncs} resyncs"
     )
     for site, journal in survived.journals.items():

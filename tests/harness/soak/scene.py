@@ -97,6 +97,10 @@ class Load:
                 await insist(self.generator.reconnect)
         self.ended.set()
 
+    async def pass_changes(self, count: int) -> None:
+        """Return when that many more changes are committed at this site."""
+        await _reach(lambda: self.ledger.count, count)
+
     def stop(self) -> None:
         """End after the change that is being written."""
         self._stopping = True
@@ -131,10 +135,7 @@ class Scene:
 
     async def pass_changes(self, count: int) -> None:
         """Return when that many more changes are committed, wherever."""
-        target = self.committed + count
-        async with asyncio.timeout(PATIENCE):
-            while self.committed < target:  # noqa: ASYNC110 - counted in other threads
-                await asyncio.sleep(0.01)
+        await _reach(lambda: self.committed, count)
 
     async def wait_until_current(self) -> None:
         """Return when the subscriber has what every site commits from now on."""
@@ -163,6 +164,13 @@ class Scene:
         """What the daemons said that ended by themselves."""
         daemons = (*self.ingest, *self.fanout)
         return [d.log for d in daemons if d.pid is None and d not in self.held]
+
+
+async def _reach(counted: Callable[[], int], more: int) -> None:
+    target = counted() + more
+    async with asyncio.timeout(PATIENCE):
+        while counted() < target:  # noqa: ASYNC110 - counted in other threads
+            await asyncio.sleep(0.01)
 
 
 async def stream_ends(url: str) -> dict[str, str]:

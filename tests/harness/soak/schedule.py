@@ -32,6 +32,9 @@ class Trouble(StrEnum):
     NATS_UNREACHABLE = "NATS unreachable"
     DOORBELL_OFF = "doorbell off"
     CAPTURE_PAUSED = "capture paused"
+    TRIGGERS_DISABLED = "triggers disabled"
+    RIGHTS_REVOKED = "rights of capture revoked"
+    TABLES_ALTERED = "tables of PBS altered"
 
 
 LONGEST_HOLD = 150

@@ -1,7 +1,7 @@
 """What the simulator committed, beside what the log holds and what the subscriber was given: pure.
 
 The yardstick is the record alone. A state may be missing only if it was committed while capture was
-paused, which the record says by number and not by the clock, and only if the log tells of a gap
+off, which the record says by number and not by the clock, and only if the log tells of a gap
 there.
 """
 
