@@ -17,6 +17,8 @@ import pytest
 import pbscast
 from pbscast.cli import main as pbscast_main
 from pbscast_deploy.cli import main as pbscastd_main
+from pbscast_deploy.oracle import expect
+from pbscast_deploy.simulator.record import commits_of
 from pbscast_deploy.simulator.replay import Replay
 from pbscast_deploy.simulator.trace import bundled_traces, read_trace
 from pbscast_deploy.stage import Stage, open_stage
@@ -98,11 +100,13 @@ async def played() -> AsyncIterator[Site]:
 
 
 async def settled(stage: Stage) -> dict[str, int]:
-    """The position at each site when the last job of the traces has ended."""
+    """The position at each site when all jobs of the traces have ended that do."""
+    oracles = [expect(commits_of(read_trace(path))) for path in bundled_traces().values()]
+    ended = {key[0] for oracle in oracles for key, life in oracle.lives.items() if life.end}
     async with (
         asyncio.timeout(PATIENCE),
         pbscast.connect(stage.nats.url) as client,
-        client.watch(["11.sitea", "19.sitea"], until_finished=True) as watch,
+        client.watch(ended, until_finished=True) as watch,
     ):
         async for _ in watch:
             pass
@@ -221,6 +225,24 @@ def test_pages(site: Site, tmp_path: Path) -> None:
     assert "sitea" in report.read_text()
     assert "<td>1.sitea" not in part.read_text()
     assert sorted(tmp_path.iterdir()) == sorted([job, report, part, config])
+
+
+def test_other_objects_than_jobs(site: Site) -> None:
+    history = site.pbscast("history", "--kind", "queue", "workq", "--site", "sitea")
+    assert {tuple(line.split()[2:5]) for line in history.lines} == {("sitea", "queue", "workq")}
+    then = site.pbscast("at", "now", "--kind", "queue")
+    assert [line.split()[:3] for line in then.lines[1:]] == [
+        ["sitea", "queue", "workq"],
+        ["siteb", "queue", "workq"],
+    ]
+    queue = site.pbscast("at", "now", "workq", "--kind", "queue", "--site", "siteb")
+    assert queue.lines[0].startswith("workq  at siteb, life 1")
+    assert "  queue_type " in queue.out
+    ends = f"sitea:1:{site.positions['sitea']}"
+    difference = site.pbscast("diff", "--position", ends, "--kind", "node", "--site", "sitea")
+    assert [line.split()[:3] for line in difference.lines] == [["+", "sitea", "sitea"]]
+    nobody = site.pbscast("history", "--kind", "node", "n9")
+    assert (nobody.status, nobody.err) == (5, "pbscast: the log has no node n9\n")
 
 
 ARRAY_AND_MOVED = ("6[].sitea", "19.sitea", "18[].sitea")

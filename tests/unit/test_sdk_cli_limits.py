@@ -65,13 +65,13 @@ async def test_a_job_that_did_not_exist_then_is_an_error_that_says_when_it_came(
     passed = [item.id async for item in missing.without(told("9.sitea", "6[1].sitea"))]
     assert passed == ["9.sitea", "6[1].sitea"]
     with pytest.raises(NotFoundError, match=r"^19.sitea did not exist then: sitea has it from 20"):
-        await missing.explain(cast("Client", Known("19.sitea")))
+        await missing.explain(cast("Client", Known("19.sitea")), Kind.JOB)
 
 
 async def test_what_is_told_is_not_missing() -> None:
     missing = moments._Missing(["9.sitea"])
     assert [item.id async for item in missing.without(told("9.sitea"))] == ["9.sitea"]
-    await missing.explain(cast("Client", Known()))
+    await missing.explain(cast("Client", Known()), Kind.JOB)
 
 
 async def test_a_picture_of_too_many_events_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["history", "19.a", "--limit", "3"], "give --events or --json"),
         (["history", "19.a", "--html", "x", "--after", "a:3"], "give --events or --json"),
         (["history", "19.a", "--json", "--limit", "0"], "'--limit'"),
+        (["history", "n1", "--kind", "node", "--html", "x"], "--verbose and --html are for jobs"),
+        (["history", "n1", "--kind", "vnode"], "'vnode' is not one of"),
         (["history", "19.a", "--json", "--after", "a:3,b"], "--after: 'b' is not SITE:N"),
         (["history", "19.a", "--html", "/no/x.html"], "/no/x.html: cannot be written: No such"),
         (["history", "19.a", "--html", "/tmp"], "/tmp: cannot be written: Is a directory"),

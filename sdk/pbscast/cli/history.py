@@ -18,6 +18,7 @@ from pbscast.cli.options import (
     Html,
     JobIds,
     Name,
+    OfKind,
     Owner,
     Project,
     Queue,
@@ -27,13 +28,15 @@ from pbscast.cli.options import (
     Site,
     Until,
     name_positions,
+    of_kind,
+    parse_ids,
     parse_positions,
     selected,
 )
 from pbscast.cli.running import run, say
 from pbscast.client import connect
 from pbscast.errors import NotFoundError, UsageError
-from pbscast.ids import JobId
+from pbscast.events import Kind
 from pbscast.newfile import new_file
 from pbscast.requests import HistoryRequest
 from pbscast.selection import SelectionOptions, request
@@ -57,6 +60,7 @@ MOST_EVENTS: Final = 500_000
 def history_command(  # noqa: PLR0913 - one parameter for each option of the command
     job_ids: JobIds = None,
     *,
+    kind: OfKind = Kind.JOB,
     site: Site = None,
     owner: Owner = None,
     queue: Queue = None,
@@ -90,9 +94,9 @@ def history_command(  # noqa: PLR0913 - one parameter for each option of the com
     """Tell what became of a job: of an array with its subjobs, of a moved job at each site.
 
     Without a JOBID: of all jobs for which every given filter holds, a bar each; where they are more
-    than a hundred, a bar for several.
+    than a hundred, a bar for several. Of --kind node, queue, resv … the events, a line each.
     """
-    selection = selected(
+    selection = of_kind(kind) | selected(
         sites=site,
         owners=owner,
         queues=queue,
@@ -104,19 +108,23 @@ def history_command(  # noqa: PLR0913 - one parameter for each option of the com
     )
 
     async def work() -> None:
-        asked = _Question.of(job_ids or [], selection, since, until, newest_first=newest_first)
+        ids = parse_ids(job_ids or (), kind)
+        asked = _Question.of(ids, selection, since, until, newest_first=newest_first)
         if sum((events, verbose, as_json, html is not None)) > 1:
             raise UsageError("--events, --verbose, --json and --html exclude one another")
         if verbose and not job_ids:
             raise UsageError("--verbose tells of given jobs: give a JOBID")
-        if (limit is not None or after is not None) and not (events or as_json):
+        in_lines = events or as_json or kind is not Kind.JOB
+        if in_lines and (verbose or html is not None):
+            raise UsageError("--verbose and --html are for jobs")
+        if (limit is not None or after is not None) and not in_lines:
             raise UsageError("--limit and --after are for lists of events: give --events or --json")
         part = _Part.of(limit, after)
         if html is not None:
             await _draw(asked, html, servers, creds)
             return
         async with connect(servers, creds) as client:
-            if as_json or events:
+            if in_lines:
                 lines = EventLines(as_json=as_json, with_date=True)
                 await _print_events(asked, part, client, lines)
             else:
@@ -136,7 +144,7 @@ class _Question:
     @classmethod
     def of(
         cls,
-        job_ids: list[str],
+        ids: list[str],
         selection: SelectionOptions,
         since: str | None,
         until: str | None,
@@ -144,7 +152,6 @@ class _Question:
         newest_first: bool,
     ) -> _Question:
         """Check what is asked. Raises InvalidJobId or UsageError."""
-        ids = [str(JobId.parse(job_id)) for job_id in job_ids]
         begin, end = parse_range(since, until)
         if not ids and begin is None and not selection:
             raise UsageError("of which jobs? Give a JOBID, or at least one filter or --since")

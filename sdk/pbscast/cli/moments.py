@@ -13,19 +13,23 @@ from pbscast.cli.options import (
     Creds,
     Many,
     Name,
+    OfKind,
     Owner,
     Project,
     Queue,
     Servers,
     Site,
     Stands,
+    of_kind,
+    parse_ids,
     parse_position,
     selected,
 )
 from pbscast.cli.running import run, say
 from pbscast.client import connect
 from pbscast.errors import NotFoundError, UsageError
-from pbscast.ids import JobId, split_subjob
+from pbscast.events import Kind
+from pbscast.ids import split_subjob
 from pbscast.requests import AtRequest, DifferenceRequest
 from pbscast.selection import request
 from pbscast.terminal.moments import put_difference, put_in_full, put_standings
@@ -48,6 +52,7 @@ def at_command(  # noqa: PLR0913 - one parameter for each option of the command
     position: Annotated[
         Many, typer.Option(metavar="SITE:N", help="Instead of TIME: after this event of the log.")
     ] = None,
+    kind: OfKind = Kind.JOB,
     site: Site = None,
     owner: Owner = None,
     queue: Queue = None,
@@ -58,15 +63,20 @@ def at_command(  # noqa: PLR0913 - one parameter for each option of the command
     servers: Servers = None,
     creds: Creds = None,
 ) -> None:
-    """Tell how jobs stood at a moment: one in full, or a table of all that lived then."""
-    selection = selected(
+    """Tell how jobs stood at a moment: one in full, or a table of all that lived then.
+
+    With --kind nodes, queues, reservations …
+    """
+    filters = selected(
         sites=site, owners=owner, queues=queue, projects=project, names=name, states=state
     )
+
+    selection = filters | of_kind(kind)
 
     async def work() -> None:
         words = list(when or ())
         moment = _positions(position) if position else _time(words, "TIME")
-        ids = [str(JobId.parse(word)) for word in words]
+        ids = parse_ids(words, kind)
         request(AtRequest, ids or None, selection, moment=moment)
         async with connect(servers, creds) as client:
             standings = client.at(moment, ids or None, attributes=as_json or bool(ids), **selection)
@@ -76,8 +86,8 @@ def at_command(  # noqa: PLR0913 - one parameter for each option of the command
                     put_object(standing)
             else:
                 await _print_standings(missing.without(standings), ids)
-            if not selection:
-                await missing.explain(client)
+            if not filters:
+                await missing.explain(client, kind)
 
     run(work())
 
@@ -90,6 +100,7 @@ def diff_command(  # noqa: PLR0913 - one parameter for each option of the comman
     position: Annotated[
         Many, typer.Option(metavar="SITE:N:M", help="Instead of times: two places in the log.")
     ] = None,
+    kind: OfKind = Kind.JOB,
     site: Site = None,
     owner: Owner = None,
     queue: Queue = None,
@@ -101,7 +112,7 @@ def diff_command(  # noqa: PLR0913 - one parameter for each option of the comman
     creds: Creds = None,
 ) -> None:
     """Tell what two moments differ in: + appeared, - ended, * both, ~ changed."""
-    selection = selected(
+    selection = of_kind(kind) | selected(
         sites=site, owners=owner, queues=queue, projects=project, names=name, states=state
     )
 
@@ -113,7 +124,7 @@ def diff_command(  # noqa: PLR0913 - one parameter for each option of the comman
             begin, end = _ranges(position)
         else:
             begin, end = _times(words)
-        ids = [str(JobId.parse(word)) for word in words]
+        ids = parse_ids(words, kind)
         request(DifferenceRequest, ids or None, selection, begin=begin, end=end)
         async with connect(servers, creds) as client:
             differences = client.difference(begin, end, ids or None, **selection)
@@ -139,11 +150,11 @@ class _Missing:
                 self._ids.pop(told, None)
             yield standing
 
-    async def explain(self, client: Client) -> None:
+    async def explain(self, client: Client, kind: Kind) -> None:
         """Raise NotFoundError, which says when they came, if there are any."""
         if self._ids:
             ids = list(self._ids)
-            lives = [life async for life in client.jobs(ids, newest_first=False)]
+            lives = [life async for life in client.jobs(ids, kind=kind, newest_first=False)]
             raise NotFoundError("; ".join(_when_it_came(job_id, lives) for job_id in ids))
 
 
@@ -159,7 +170,7 @@ def _when_it_came(job_id: str, lives: list[Life]) -> str:
 
 async def _print_standings(standings: AsyncIterator[Standing], ids: list[str]) -> None:
     paper, rows = Paper(), []
-    async for standing in counted(standings, "jobs"):
+    async for standing in counted(standings, "objects"):
         if standing.id in ids:
             put_in_full(standing, paper)
         else:
@@ -167,7 +178,7 @@ async def _print_standings(standings: AsyncIterator[Standing], ids: list[str]) -
     if rows:
         put_standings(rows, paper)
     elif not ids:
-        say("no job that matches lived then")
+        say("nothing that matches lived then")
 
 
 async def _print_differences(differences: AsyncIterator[Difference], ids: list[str]) -> None:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from pbscast.errors import UsageError
-from pbscast.events import Reason
+from pbscast.events import Kind, Reason
+from pbscast.ids import JobId
 from pbscast.settings import CREDS_VARIABLE, SERVERS_VARIABLE
 from pbscast.states import JobState
 from pbscast.times import EXPECTED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Unpack
 
     from pbscast.selection import SelectionOptions
@@ -46,6 +47,9 @@ HowEnded = Annotated[list[Reason] | None, typer.Option(help="Only jobs that ende
 ExitStatus = Annotated[list[int] | None, typer.Option(help="Only jobs with this exit status.")]
 Since = Annotated[str | None, typer.Option(metavar="TIME", help=f"From then on: {EXPECTED}.")]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Until then.")]
+OfKind = Annotated[
+    Kind, typer.Option("--kind", help="Other objects than jobs; each by its name, not a JOBID.")
+]
 After = Annotated[
     str | None,
     typer.Option(metavar="SITE:N,…", help="Go on after these events: what --limit said."),
@@ -59,6 +63,16 @@ Html = Annotated[
 def selected(**filters: Unpack[SelectionOptions]) -> SelectionOptions:
     """Return the filters that were given: an option that was not is None, or lists nothing."""
     return cast("SelectionOptions", {name: value for name, value in filters.items() if value})
+
+
+def of_kind(kind: Kind) -> SelectionOptions:
+    """Return the filter for a kind, none for jobs."""
+    return {} if kind is Kind.JOB else {"kind": kind}
+
+
+def parse_ids(words: Iterable[str], kind: Kind) -> list[str]:
+    """Check ids of jobs; names of other objects stay as they are. Raises InvalidJobId."""
+    return [str(JobId.parse(word)) if kind is Kind.JOB else word for word in words]
 
 
 def parse_position(text: str, option: str = "--position") -> tuple[str, int]:

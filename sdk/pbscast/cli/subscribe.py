@@ -28,7 +28,7 @@ from pbscast.events import EventName, Kind
 from pbscast.lives import Standing
 from pbscast.notices import Boundary, Missed, Unreadable
 from pbscast.render import render_matched, render_standing
-from pbscast.subscribing import subscribe_request
+from pbscast.subscribing import check_key, subscribe_request
 from pbscast.subscriptions import Delivery
 from pbscast.terminal.paper import Paper
 from pbscast.terminal.tables import Cell, Column, put_table
@@ -121,6 +121,8 @@ def subscribe_command(  # noqa: PLR0913 - one parameter for each option of the c
         if attach is not None and (job_ids or keep or options):
             raise UsageError("--attach goes on with what is there: give nothing else with it")
         subscribe_request(job_ids or None, options)
+        if attach is not None:
+            check_key(attach)
         on_state = None if at_most_once else StateTeller()
         async with connect(servers, creds, on_state=on_state) as client:
             if attach is None:
@@ -147,10 +149,11 @@ def subscriptions_command(
     """List the registered subscriptions, or end some."""
 
     async def work() -> None:
+        keys = [check_key(key) for key in end or ()]
         async with connect(servers, creds) as client:
-            for key in end or ():
+            for key in keys:
                 await client.unsubscribe(key)
-            if not end:
+            if not keys:
                 await _list(client, as_json=as_json)
 
     run(work())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from rich.padding import Padding
 from rich.text import Text
 
+from pbscast.events import Kind
 from pbscast.palette import BAD_REASONS, STATE_STYLES, state_word
 from pbscast.render import printable
 from pbscast.scale import brief
@@ -44,6 +45,13 @@ _STANDING: Final = (
     Column("state"),
     Column("began", 4),
 )
+_OBJECT: Final = (
+    Column("site"),
+    Column("kind", 2),
+    Column("name"),
+    Column("state"),
+    Column("began", 1),
+)
 _MOST_CHANGES: Final = 4
 _NO_PROJECT: Final = "_pbs_project_default"
 
@@ -78,8 +86,11 @@ def _end(reason: str | None, exit_status: int | None) -> Cell:
 
 
 def put_standings(standings: Sequence[Standing], paper: Paper) -> None:
-    """Print a table of how jobs stood."""
-    put_table(_STANDING, [_standing_row(standing) for standing in standings], paper)
+    """Print a table of how jobs stood, or objects of another kind."""
+    if all(standing.kind is Kind.JOB for standing in standings):
+        put_table(_STANDING, [_standing_row(standing) for standing in standings], paper)
+    else:
+        put_table(_OBJECT, [_object_row(standing) for standing in standings], paper)
 
 
 def _standing_row(standing: Standing) -> list[Cell]:
@@ -98,13 +109,24 @@ def _standing_row(standing: Standing) -> list[Cell]:
     ]
 
 
+def _object_row(standing: Standing) -> list[Cell]:
+    return [
+        Cell(standing.site),
+        Cell(standing.kind),
+        Cell(standing.id, "bold"),
+        Cell(standing.state or "-"),
+        Cell(_moment(standing.began)),
+    ]
+
+
 def put_in_full(standing: Standing, paper: Paper) -> None:
     """Print how one job stood, with all of its attributes."""
     title = Text().append(printable(standing.id), "bold")
     title.append(f"  at {standing.site}, life {standing.incarnation}")
     title.append(f", revision {standing.revision}, position {standing.position}")
     state = standing.state or "-"
-    paper.put(title, Text(f"  {printable(state)} {printable(state_word(state))}", _style(state)))
+    words = " ".join(dict.fromkeys((state, state_word(state))))
+    paper.put(title, Text(f"  {printable(words)}", _style(state)))
     if standing.ended is not None:
         end = _end(standing.reason, standing.exit_status)
         paper.put(Text(f"  ended {_moment(standing.ended)}  ").append(*end))
