@@ -1,0 +1,152 @@
+"""How the jobs that a subscription names stand at all sites, by the log."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from pbscast.events import Finalize, Kind, Reason, Site
+from pbscast.selection import MOST_VALUES, Selection
+from pbscast_fanout.matching import Completion
+
+if TYPE_CHECKING:
+    from pbscast.lives import Standing
+    from pbscast_fanout.subscriptions.definitions import Definition
+    from pbscast_fanout.subscriptions.destinations import Destinations
+    from pbscast_store.log import Log
+
+_EVENTS: Final = 100
+
+
+class Witness(NamedTuple):
+    """A job that lives: while it does, the subscription is not complete."""
+
+    site: str
+    id: str
+
+
+@dataclass(slots=True)
+class Survey:
+    """What was found."""
+
+    positions: dict[str, int] = field(default_factory=dict)
+    """Of each site that the subscription covers: nothing later was looked at."""
+    open: int = 0
+    """How many of the ids have not ended; of those that were looked at if there is a witness."""
+    witness: Witness | None = None
+    """The first that was found at one of the worker's sites, upon which the search ended."""
+    left: datetime | None = None
+    """When the last of them went to a server of which the log knows nothing; None: none did."""
+
+
+def is_followed(definition: Definition) -> bool:
+    """Whether it ends when all of its ids have, and all of them are known."""
+    request = definition.request
+    return bool(request.ids) and Kind.JOB in request.kinds and not request.more
+
+
+async def survey(
+    log: Log,
+    destinations: Destinations,
+    definition: Definition,
+    is_ours: Callable[[str], bool] = lambda _: False,
+) -> Survey:
+    """Look at all ids, the last ones first: who runs jobs in turn waits for these.
+
+    Each id is looked at at one moment, at all sites, unless it is an array of a thousand or more.
+    Raises UnavailableError, and ConfigError or DecodeError as the log does.
+    """
+    ids, confined = definition.request.ids, definition.request.sites
+    known = [Site(row.name) for row in await log.sites()]
+    sites = tuple(site for site in known if not confined or site in confined)
+    found = Survey(open=len(ids) if not sites else 0)
+    for end in range(len(ids) if sites else 0, 0, -MOST_VALUES):
+        part = ids[max(0, end - MOST_VALUES) : end]
+        standings = await _standings(log, Selection(ids=part, sites=sites), found.positions)
+        for standing in reversed(standings):
+            if standing.ended is None and is_ours(standing.site):
+                found.open += 1
+                found.witness = Witness(standing.site, standing.id)
+                return found
+        completion = Completion(part, sites=confined)
+        for standing in standings:
+            completion.note_standing(standing)
+        if not completion.is_complete:
+            trail = _Trail(log, destinations, sites)
+            completion.give_up(await trail.gone(completion.open_ids(), standings))
+            if trail.left is not None:
+                found.left = max(trail.left, found.left or trail.left)
+        found.open += completion.pending
+    return found
+
+
+async def _standings(log: Log, selection: Selection, positions: dict[str, int]) -> list[Standing]:
+    """All of them; ended ones too, as they are asked for by id."""
+    standings: list[Standing] = []
+    after = None
+    while True:
+        page = await log.snapshot(selection, after=after, known_only=True)
+        standings += (standing for _, standing in page.rows)
+        for site, position in page.positions.items():
+            positions[site] = max(position, positions.get(site, 0))
+        if (after := page.next) is None:
+            return standings
+
+
+class _Trail:
+    """Where jobs went that were moved and live nowhere."""
+
+    def __init__(self, log: Log, destinations: Destinations, sites: Sequence[str]) -> None:
+        self.left: datetime | None = None
+        self._log = log
+        self._destinations = destinations
+        self._sites = sites
+
+    async def gone(self, open_ids: Iterable[str], standings: Sequence[Standing]) -> list[str]:
+        """Return those of the ids that went where the subscription is not told of them."""
+        lives: dict[str, list[Standing]] = defaultdict(list)
+        for standing in standings:
+            lives[standing.id].append(standing)
+        gone = []
+        for job_id in open_ids:
+            left = await self._left(lives.get(job_id, []))
+            if left is not None:
+                gone.append(job_id)
+                self.left = max(left, self.left or left)
+        return gone
+
+    async def _left(self, lives: Sequence[Standing]) -> datetime | None:
+        """Return when a job left all sites that are covered; None: it has not, or may not have.
+
+        It has once it arrived wherever it was sent to among them: a life there began after the one
+        that it left.
+        """
+        left: datetime | None = None
+        if any(life.ended is None or life.reason is not Reason.MOVED for life in lives):
+            return None
+        for life in lives:
+            destination = await self._destination(life)
+            if destination is None:
+                return None
+            target = await self._destinations.site_of(destination)
+            if target not in self._sites:
+                assert life.ended is not None  # noqa: S101 - looked at above
+                left = max(life.ended, left or life.ended)
+            elif not any(there.site == target and there.began > life.began for there in lives):
+                return None
+        return left
+
+    async def _destination(self, life: Standing) -> str | None:
+        last = await self._log.read(life.site, life.position - 1, 1)
+        event = last[0].decode() if last else None
+        if isinstance(event, Finalize):
+            return event.destination
+        selection = Selection(ids=(life.id,), sites=(life.site,))
+        page = await self._log.events(selection, newest_first=True, limit=_EVENTS)
+        for event in (record.decode() for record in page.records):
+            if isinstance(event, Finalize) and event.incarnation == life.incarnation:
+                return event.destination
+        return None
