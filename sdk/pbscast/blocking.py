@@ -198,7 +198,7 @@ class Client:
         return Subscription(self._loop, self._client.subscribe(ids, keep=keep, **options))
 
     def attach(
-        self, subscription_id: str, *, place: Mapping[str, tuple[int, int]] | None = None
+        self, subscription_id: str, *, place: Mapping[str, Sequence[int]] | None = None
     ) -> Subscription:
         """See ``pbscast.Client.attach``."""
         return Subscription(self._loop, self._client.attach(subscription_id, place=place))

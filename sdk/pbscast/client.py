@@ -26,7 +26,12 @@ from pbscast.requests import (
 from pbscast.selection import SelectionOptions, request
 from pbscast.settings import Settings
 from pbscast.snapshot import Snapshot
-from pbscast.subscribing import SubscribeOptions, subscribe_request
+from pbscast.subscribing import (
+    SubscribeOptions,
+    check_key,
+    check_place,
+    subscribe_request,
+)
 from pbscast.subscription import Origin, Subscription
 from pbscast.subscriptions import (
     LIST,
@@ -123,7 +128,7 @@ class Client:
         return self._subscription(Origin(asked.id, asked, keep=keep))
 
     def attach(
-        self, subscription_id: str, *, place: Mapping[str, tuple[int, int]] | None = None
+        self, subscription_id: str, *, place: Mapping[str, Sequence[int]] | None = None
     ) -> Subscription:
         """Return a Subscription that is there already, to go on with it or to share it.
 
@@ -131,8 +136,11 @@ class Client:
         lease runs. ``place`` is what ``Subscription.place`` said then: with it a hole, if the
         reader was away for longer than messages are kept, is told as Missed. Of a subscription that
         is not shared, whoever attaches takes over: another reader gets ConflictError.
+
+        Raises UsageError; network errors, and GoneError, come from the Subscription.
         """
-        return self._subscription(Origin(subscription_id, place=place))
+        key = check_key(subscription_id)
+        return self._subscription(Origin(key, place=None if place is None else check_place(place)))
 
     async def subscriptions(self) -> AsyncIterator[Registered]:
         """Yield the registered subscriptions, by id. Raises UnavailableError, AccessDeniedError."""
@@ -143,9 +151,9 @@ class Client:
     async def unsubscribe(self, subscription_id: str) -> None:
         """End a subscription, whoever reads it; one that has ended is no error.
 
-        Raises UnavailableError, AccessDeniedError.
+        Raises UsageError, UnavailableError, AccessDeniedError.
         """
-        asked = UnsubscribeRequest(id=subscription_id)
+        asked = UnsubscribeRequest(id=check_key(subscription_id))
         await ask(self._connection, UNSUBSCRIBE, asked, UnsubscribeResponse)
 
     def _subscription(self, origin: Origin) -> Subscription:

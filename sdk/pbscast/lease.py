@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from pbscast.asking import ask
@@ -10,20 +11,42 @@ from pbscast.errors import GoneError, NotFoundError, UnavailableError
 from pbscast.subscriptions import RENEW, RenewRequest, RenewResponse
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pbscast.connection import Connection
 
 _TIMES: Final = 3
 """How often a lease is renewed before it would end."""
 _RETRY: Final = 1.0
+_PROMPT: Final = 0.2
+"""Seconds within which an answer is that to the first request."""
 
 
-async def renew(connection: Connection, key: str, *, resume: bool = False) -> RenewResponse:
-    """Renew a subscription's lease once; ``resume`` as in RenewRequest.
+async def renew(connection: Connection, key: str) -> RenewResponse:
+    """Renew a subscription's lease once. Raises GoneError, UnavailableError, AccessDeniedError."""
+    with unless_gone(key):
+        return await ask(connection, RENEW, RenewRequest(id=key), RenewResponse)
 
-    Raises GoneError, UnavailableError, AccessDeniedError.
+
+async def resume(connection: Connection, key: str) -> tuple[RenewResponse, bool]:
+    """Renew, and have delivered again what was not acknowledged; see RenewRequest.
+
+    Also tells whether that may have been asked for more than once: then a late worker does it when
+    we are reading already. Raises as ``renew``.
     """
+    clock = asyncio.get_running_loop().time
+    begun = clock()
+    with unless_gone(key):
+        asked = RenewRequest(id=key, resume=True)
+        answer = await ask(connection, RENEW, asked, RenewResponse)
+    return answer, clock() - begun > _PROMPT
+
+
+@contextmanager
+def unless_gone(key: str) -> Iterator[None]:
+    """Tell as GoneError that the service does not know the subscription."""
     try:
-        return await ask(connection, RENEW, RenewRequest(id=key, resume=resume), RenewResponse)
+        yield
     except NotFoundError as error:
         raise GoneError(
             f"subscription {key} is no more: its lease ran out, or it was ended; subscribe anew"

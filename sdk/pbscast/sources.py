@@ -14,7 +14,7 @@ import nats.errors
 from pbscast.connection import ConnectionState
 from pbscast.deliveries import ACK_WAIT, DELIVERIES, LIVE, delivery_filter
 from pbscast.errors import ConflictError, PbscastError, UnavailableError
-from pbscast.lease import renew
+from pbscast.lease import renew, resume
 from pbscast.pulling import BATCH, BATCH_BYTES, CONSUMER_DELETED, Delivered, Puller
 
 if TYPE_CHECKING:
@@ -101,9 +101,13 @@ class Kept(Source):
     messages first. Where several processes share the consumer no order is promised.
     """
 
-    def __init__(self, connection: Connection, key: str, *, shared: bool) -> None:
+    def __init__(
+        self, connection: Connection, key: str, *, shared: bool, is_doubtful: bool = False
+    ) -> None:
         super().__init__(connection, key)
         self._shared = shared
+        self._is_doubtful = is_doubtful
+        """Whether what resumed it may still be done once more."""
         self._puller: _Deliveries | None = None
         self._in_hand: Delivered | None = None
         self._working: asyncio.Task[None] | None = None
@@ -175,18 +179,24 @@ class Kept(Source):
             await self._puller.close()
             self._puller = None
         is_deleted = reason is not None and CONSUMER_DELETED in reason
-        delay = _RETRY_FIRST
+        if is_deleted and not self._shared and not self._is_doubtful:
+            with suppress(UnavailableError):
+                await renew(self._connection, self._key)
+            raise _taken_over(self._key)
+        is_doubtful, delay = False, _RETRY_FIRST
         while self._puller is None and not self._closed:
             await self._connection.wait_up()
             self._check()
             try:
-                await renew(self._connection, self._key, resume=self._shared or not is_deleted)
-                if is_deleted and not self._shared:
-                    raise _taken_over(self._key)
+                _, is_repeated = await resume(self._connection, self._key)
                 self._puller = await self._start()
             except UnavailableError:
+                is_doubtful = True
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _RETRY_MOST)
+            else:
+                # Of two rivals each gives the other the benefit of the doubt once.
+                self._is_doubtful = not is_deleted and (is_doubtful or is_repeated)
 
     async def _keep_ours(self) -> None:
         """Say that we are at work on what we hold, so that no other process gets it."""

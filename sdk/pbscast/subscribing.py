@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
@@ -13,8 +14,9 @@ from pbscast.selection import first_fault, listed
 from pbscast.subscriptions import ModifyRequest, SubscribeRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+_KEY: Final = re.compile(r"[0-9a-f]{32}")
 _HEADROOM: Final = 1024
 _SCALARS: Final = frozenset({"where", "delivery", "lease", "shared"})
 
@@ -35,6 +37,21 @@ class SubscribeOptions(TypedDict, total=False):
     delivery: str
     lease: int
     shared: bool
+
+
+def check_key(text: str) -> str:
+    """Return the id of a subscription. Raises UsageError if it can be none."""
+    if _KEY.fullmatch(text) is None:
+        raise UsageError(f"not the id of a subscription: {text!r} (32 hexadecimal digits)")
+    return text
+
+
+def check_place(place: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, int]]:
+    """Return a ``Subscription.place``, also one that JSON has held. Raises UsageError."""
+    try:
+        return {site: (int(number), int(position)) for site, (number, position) in place.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UsageError("place: not what Subscription.place said") from error
 
 
 def subscribe_request(

@@ -21,7 +21,7 @@ from pbscast.deliveries import (
 from pbscast.errors import DecodeError, NotFoundError, PbscastError
 from pbscast.events import Reason
 from pbscast.following import Following
-from pbscast.lease import keep_alive, renew
+from pbscast.lease import keep_alive, resume, unless_gone
 from pbscast.notices import Boundary, Missed, Unreadable
 from pbscast.sources import Kept, Live, Sign, Source
 from pbscast.subscribing import modify_request, split_modify, split_subscribe
@@ -142,8 +142,9 @@ class Subscription:
         (the change may have been made), AccessDeniedError.
         """
         request = modify_request(self.id, add_ids, remove_ids, attributes)
-        for part in split_modify(request, self._connection.nats.max_payload):
-            await ask(self._connection, MODIFY, part, ModifyResponse)
+        with unless_gone(self.id):
+            for part in split_modify(request, self._connection.nats.max_payload):
+                await ask(self._connection, MODIFY, part, ModifyResponse)
         if self._pending is not None:
             self._pending |= dict.fromkeys(request.add_ids)
             for job_id in request.remove_ids:
@@ -204,8 +205,8 @@ class Subscription:
     async def _begin(self) -> tuple[Source, int]:
         request = self._origin.request
         if request is None:
-            answer = await renew(self._connection, self.id, resume=True)
-            source = self._choose(answer.delivery, shared=answer.shared)
+            answer, is_repeated = await resume(self._connection, self.id)
+            source = self._choose(answer.delivery, shared=answer.shared, is_doubtful=is_repeated)
             await source.open()
             return source, answer.lease
         source = self._choose(request.delivery, shared=request.shared)
@@ -217,12 +218,12 @@ class Subscription:
             await source.open()
         return source, lease
 
-    def _choose(self, delivery: Delivery, *, shared: bool) -> Source:
+    def _choose(self, delivery: Delivery, *, shared: bool, is_doubtful: bool = False) -> Source:
         self._shared = shared
         if delivery is Delivery.AT_MOST_ONCE:
             self._source = Live(self._connection, self.id)
         else:
-            self._source = Kept(self._connection, self.id, shared=shared)
+            self._source = Kept(self._connection, self.id, shared=shared, is_doubtful=is_doubtful)
         return self._source
 
     async def _register(self, request: SubscribeRequest) -> int:

@@ -63,6 +63,8 @@ class Deliverer:
         self.known: dict[str, wire.SubscribeRequest] = {}
         self.asked: list[BaseModel] = []
         self.lease = 600
+        self.pause = 0.0
+        """Before a renewal is answered."""
         self._numbers: dict[tuple[str, str], int] = {}
         self._news = asyncio.Condition()
 
@@ -145,6 +147,13 @@ class Deliverer:
             ):
                 await asyncio.sleep(0.01)
 
+    async def resume(self, key: str) -> None:
+        """Deliver again what was not acknowledged."""
+        info = await self.jetstream.consumer_info(DELIVERIES, key)
+        assert info.ack_floor is not None
+        await self.jetstream.delete_consumer(DELIVERIES, key)
+        await self._consume(key, after=info.ack_floor.stream_seq)
+
     async def forget(self, key: str) -> None:
         """As when its lease has run out."""
         self.known.pop(key, None)
@@ -186,13 +195,11 @@ class Deliverer:
 
     async def _renew(self, request: wire.RenewRequest) -> BaseModel | None:
         known = self.known.get(request.id)
+        await asyncio.sleep(self.pause)
         if known is None:
             return None
         if request.resume and known.delivery is wire.Delivery.AT_LEAST_ONCE and not known.shared:
-            info = await self.jetstream.consumer_info(DELIVERIES, request.id)
-            assert info.ack_floor is not None
-            await self.jetstream.delete_consumer(DELIVERIES, request.id)
-            await self._consume(request.id, after=info.ack_floor.stream_seq)
+            await self.resume(request.id)
         return wire.RenewResponse(
             subject=delivery_filter(request.id, self._root(request.id)),
             lease=self.lease,

@@ -247,6 +247,24 @@ async def test_the_latest_reader_takes_over(tier: Deliverer, client: Client) -> 
             assert positions(await take(second, 1)) == [2]
 
 
+async def test_a_worker_that_resumes_late_what_was_asked_again_cuts_nobody_off(
+    tier: Deliverer, client: Client
+) -> None:
+    log = SiteLog("sitea")
+    made = await client.subscribe(owners="alice", keep=True)
+    await made.close()
+    tier.pause = 0.3
+    async with client.attach(made.id) as reader:
+        tier.pause = 0.0
+        await tier.events(made.id, log, 2)
+        assert positions(await take(reader, 2)) == [1, 2]
+        waiting = asyncio.create_task(take(reader, 2))
+        await tier.acknowledged(made.id)
+        await tier.resume(made.id)
+        await tier.events(made.id, log, 2)
+        assert positions(await waiting) == [3, 4]
+
+
 async def test_each_message_to_one_of_several_readers(
     tier: Deliverer, client: Client, nats_url: str
 ) -> None:

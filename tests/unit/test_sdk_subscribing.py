@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pbscast.errors import UsageError
 from pbscast.subscribing import (
+    check_key,
+    check_place,
     modify_request,
     split_modify,
     split_subscribe,
@@ -42,6 +46,16 @@ def test_one_value_stands_for_a_list_and_each_gets_an_id_of_its_own() -> None:
 def test_what_cannot_be_is_refused_before_anybody_is_asked(options: object, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         subscribe_request(None, options)  # type: ignore[arg-type]
+
+
+def test_what_a_program_kept_is_checked() -> None:
+    assert check_place(json.loads('{"sitea": [4, 40]}')) == {"sitea": (4, 40)}
+    for place in ([1], {"sitea": 4}, {"sitea": ["x", 1]}):
+        with pytest.raises(UsageError, match="place: not what"):
+            check_place(place)  # type: ignore[arg-type]
+    for key in ("", "*", "0" * 31, "A" * 32):
+        with pytest.raises(UsageError, match="not the id of a subscription"):
+            check_key(key)
 
 
 def test_ids_have_to_be_complete() -> None:
