@@ -74,6 +74,13 @@ def datastore_dsn(new_datastore: Callable[[], str]) -> str:
 
 
 @pytest.fixture
+def captured(datastore_dsn: str) -> str:
+    """URI of a PBS datastore with capture, of site `sitea`."""
+    capture.install(datastore_dsn, site="sitea")
+    return datastore_dsn
+
+
+@pytest.fixture
 def log_databases(log_server: str) -> Iterator[Databases]:
     """Makes databases for logs; they are dropped after the test."""
     databases = Databases(log_server)

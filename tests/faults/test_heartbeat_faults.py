@@ -14,7 +14,6 @@ from prometheus_client import REGISTRY
 
 from pbscast.events import Gap, Liveness, Resync
 from pbscast_ingest import condition, session
-from pbscast_ingest.capture import install
 from pbscast_ingest.status import WorkerState
 from pbscast_ingest.worker import SiteWorker
 from pbscast_store.log import Log
@@ -29,12 +28,6 @@ def _brief_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(condition, "QUIET_SECONDS", 0.5)
     monkeypatch.setattr(session, "TRIM_SECONDS", 0.1)
-
-
-@pytest.fixture
-def captured(datastore_dsn: str) -> str:
-    install(datastore_dsn, site="sitea")
-    return datastore_dsn
 
 
 @pytest.fixture

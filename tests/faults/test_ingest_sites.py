@@ -34,12 +34,6 @@ from pbscast_store.records import Record
 
 
 @pytest.fixture
-def captured(datastore_dsn: str) -> str:
-    install(datastore_dsn, site="sitea")
-    return datastore_dsn
-
-
-@pytest.fixture
 def pbs(captured: str) -> Iterator[PbsServer]:
     with PbsServer(captured) as server:
         yield server

@@ -6,7 +6,6 @@ import subprocess
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
 from harness.archiving import archive, kept_in_database, whole, write_months
 from harness.fanning import (
     assert_published,
@@ -27,7 +26,6 @@ from nats.js.manager import JetStreamManager
 from pbscast.events import EventName, Kind
 from pbscast.requests import PublisherState
 from pbscast_deploy.embedded import find_postgres
-from pbscast_ingest.capture import install
 from pbscast_store.log import Log
 from pbscast_store.records import Record
 
@@ -51,12 +49,6 @@ def restore(file: Path, databases: Databases) -> str:
 
 def _program(name: str) -> Path:
     return max(find_postgres().items())[1] / name
-
-
-@pytest.fixture
-def captured(datastore_dsn: str) -> str:
-    install(datastore_dsn, site="sitea")
-    return datastore_dsn
 
 
 async def test_the_fanout_finds_its_place_in_a_log_restored_up_to_date(

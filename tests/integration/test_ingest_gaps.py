@@ -33,12 +33,6 @@ from pbscast_store.writer import AppendResult, SiteWriter
 
 
 @pytest.fixture
-def captured(datastore_dsn: str) -> str:
-    install(datastore_dsn, site="sitea")
-    return datastore_dsn
-
-
-@pytest.fixture
 def pbs(captured: str) -> Iterator[PbsServer]:
     with PbsServer(captured) as server:
         yield server

@@ -23,7 +23,7 @@ from prometheus_client import REGISTRY
 
 from pbscast.events import EventName, Gap, Reason
 from pbscast_ingest import condition, session
-from pbscast_ingest.capture import install, pause, resume
+from pbscast_ingest.capture import pause, resume
 from pbscast_ingest.faults import DatastoreUnavailableError
 from pbscast_ingest.resync import Resync
 from pbscast_ingest.status import WorkerState
@@ -38,12 +38,6 @@ def _brief_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(condition, "QUIET_SECONDS", 0.5)
     monkeypatch.setattr(session, "TRIM_SECONDS", 0.1)
-
-
-@pytest.fixture
-def captured(datastore_dsn: str) -> str:
-    install(datastore_dsn, site="sitea")
-    return datastore_dsn
 
 
 @pytest.fixture

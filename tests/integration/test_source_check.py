@@ -7,20 +7,13 @@ import re
 from pathlib import Path
 
 import psycopg
-import pytest
 from harness.ingesting import as_reader, ingesting, is_resynced, wait_for
 from harness.pbs import PbsServer
 from typer.testing import CliRunner
 
 from pbscast_deploy.cli import app
-from pbscast_ingest.capture import Verdict, check, install
+from pbscast_ingest.capture import Verdict, check
 from pbscast_store.log import Log
-
-
-@pytest.fixture
-def captured(datastore_dsn: str) -> str:
-    install(datastore_dsn, site="sitea")
-    return datastore_dsn
 
 
 async def _said(log: Log, dsn: str) -> dict[str, tuple[Verdict, str]]:
