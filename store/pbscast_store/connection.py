@@ -12,6 +12,7 @@ from asyncpg.pool import PoolAcquireContext
 
 from pbscast.errors import ConfigError, UnsupportedError
 from pbscast_store import chain, queries
+from pbscast_store.binary import RowTypes
 from pbscast_store.errors import translated
 from pbscast_store.queries import AnyConnection, Executor
 from pbscast_store.statements import migrations
@@ -54,6 +55,15 @@ async def hasten_times(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec(
         "timestamptz", schema="pg_catalog", encoder=_to_wire, decoder=_from_wire, format="tuple"
     )
+
+
+async def take_rows(connection: asyncpg.Connection) -> RowTypes:
+    """Sends an append's rows as `binary.pack` writes them with what is returned."""
+    for domain in ("new_events", "folds"):
+        await connection.set_builtin_type_codec(
+            domain, schema="pbscast_log", codec_name="bytea", format="binary"
+        )
+    return await queries.row_types(connection)
 
 
 def _to_wire(moment: datetime) -> tuple[int]:

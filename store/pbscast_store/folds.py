@@ -56,11 +56,12 @@ class Folding:
 
     __slots__ = (
         "_base", "_columns", "_reached", "_recent", "began", "born", "ended", "exit_status",
-        "finalized", "first_position", "gone", "gone_at", "incarnation", "position", "reason",
-        "revision", "standing",
+        "finalized", "first_position", "gone", "gone_at", "incarnation", "key", "position",
+        "reason", "revision", "standing",
     )  # fmt: skip
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, key: ObjectKey, head: Head) -> None:
+        self.key = key
         self.incarnation, self.revision, self.finalized, self.gone, self.born = head
         self.position: int | None = None
         self.first_position: int | None = None
@@ -109,8 +110,8 @@ class Folding:
     def head(self) -> Head:
         return Head(self.incarnation, self.revision, self.finalized, self.gone, self.born)
 
-    def row(self, key: ObjectKey) -> FoldRow:
-        standing = self.standing
+    def row(self) -> FoldRow:
+        standing, key = self.standing, self.key
         return FoldRow(
             self.position,
             self.first_position,

@@ -17,6 +17,7 @@ from pbscast.selection import Selection
 from pbscast_store import differences, queries, snapshots, standings, stories
 from pbscast_store.archive.archives import Archives
 from pbscast_store.archive.joined import JoinedEvents
+from pbscast_store.binary import RowTypes
 from pbscast_store.connection import (
     check_schema,
     check_server,
@@ -25,6 +26,7 @@ from pbscast_store.connection import (
     hasten_times,
     open_pool,
     place,
+    take_rows,
 )
 from pbscast_store.doorbell import Doorbell, listening
 from pbscast_store.errors import translated
@@ -146,7 +148,7 @@ class Log:
                 await check_schema(self._leasing, self._dsn)
             partitions = Partitions(self._leasing)
             await partitions.make()
-            return SiteWriter(lease, await self._connect_writer(), partitions)
+            return SiteWriter(lease, *await self._connect_writer(), partitions)
         except BaseException:
             with suppress(PbscastError):
                 await lease.release()
@@ -329,14 +331,14 @@ class Log:
         """A doorbell that rings at every append; see `Doorbell.wait`."""
         return listening(self._dsn)
 
-    async def _connect_writer(self) -> asyncpg.Connection:
+    async def _connect_writer(self) -> tuple[asyncpg.Connection, RowTypes]:
         connection = await connect(self._dsn)
         self._writing.add(connection)
         connection.add_termination_listener(self._writing.discard)
         with translated(self._place):
             await queries.require_durable_commits(connection)
             await hasten_times(connection)
-        return connection
+            return connection, await take_rows(connection)
 
     async def _close_writers(self) -> None:
         for connection in list(self._writing):

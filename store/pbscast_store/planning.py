@@ -15,6 +15,7 @@ from pbscast_store.drafts import Draft
 from pbscast_store.folds import Folding, FoldRow
 from pbscast_store.heads import Head, ObjectKey
 
+_FINALIZE: Final = EventName.FINALIZE
 _UNSEEN: Final = Head(incarnation=0, revision=0, finalized=False, gone=False, born=None)
 
 
@@ -71,14 +72,13 @@ def plan(
     have the revisions of an incarnation. A finalize of an incarnation that has one is dropped.
     Raises UsageError for text that PostgreSQL cannot hold.
     """
-    try:
-        return _Planning(heads, tail, logged).run(drafts)
-    except UnicodeEncodeError as error:
-        raise UsageError(f"PostgreSQL cannot hold lone surrogates: {error.object!r:.80}") from error
+    planning = Planning(heads, tail, logged)
+    planning.add(drafts)
+    return planning.finish()
 
 
-class _Planning:
-    """One batch, as far as it is planned."""
+class Planning:
+    """The same, as many drafts at a time as one likes."""
 
     def __init__(self, heads: Mapping[ObjectKey, Head], tail: Tail, logged: datetime) -> None:
         self._heads = heads
@@ -86,38 +86,47 @@ class _Planning:
         self._logged = logged
         self._logged_microseconds = chain.microseconds(logged)
         self._events: list[EventRow] = []
-        self._foldings: dict[ObjectKey, Folding] = {}
+        self._foldings: dict[tuple[str, str], Folding] = {}
         self._superseded: list[FoldRow] = []
+        self._dropped = 0
 
-    def run(self, drafts: Iterable[Draft]) -> Plan:
-        dropped = 0
-        for draft in drafts:
-            key = ObjectKey(draft.kind, draft.id)
-            folding = self._folding(key, draft)
-            if draft.event is EventName.FINALIZE and folding.finalized:
-                dropped += 1
-            else:
-                self._log(draft, key, folding)
-        touched = {key: fold for key, fold in self._foldings.items() if fold.position is not None}
+    def add(self, drafts: Iterable[Draft]) -> None:
+        """The next drafts. Raises UsageError for text that PostgreSQL cannot hold."""
+        try:
+            for draft in drafts:
+                self._add(draft)
+        except UnicodeEncodeError as error:
+            raise lone_surrogate(error) from error
+
+    def finish(self) -> Plan:
+        """All that was planned. Raises UsageError for text that PostgreSQL cannot hold."""
+        touched = [folding for folding in self._foldings.values() if folding.position is not None]
         return Plan(
             self._events,
-            [folding.row(key) for key, folding in touched.items()],
+            [folding.row() for folding in touched],
             self._superseded,
             self._logged,
             Tail(self._site, self._position, self._digest),
-            {key: folding.head() for key, folding in touched.items()},
-            dropped,
+            {folding.key: folding.head() for folding in touched},
+            self._dropped,
         )
 
-    def _folding(self, key: ObjectKey, draft: Draft) -> Folding:
+    def _add(self, draft: Draft) -> None:
+        folding = self._foldings.get((draft.kind, draft.id))
+        if folding is None or draft.begins:
+            folding = self._open(draft, folding)
+        if draft.event is _FINALIZE and folding.finalized:
+            self._dropped += 1
+        else:
+            self._log(draft, folding)
+
+    def _open(self, draft: Draft, folding: Folding | None) -> Folding:
         """Of the incarnation that the draft belongs to, be it that it begins with it."""
-        folding = self._foldings.get(key)
-        if folding is not None and not draft.begins:
-            return folding
+        key = ObjectKey(draft.kind, draft.id)
         before = self._heads.get(key)
         if draft.begins or before is None:
             return self._begin(key, draft, folding, before)
-        folding = self._foldings[key] = Folding(before)
+        folding = self._foldings[key] = Folding(key, before)
         return folding
 
     def _begin(
@@ -125,30 +134,34 @@ class _Planning:
     ) -> Folding:
         """Another incarnation begins: the row of the one before is no longer there."""
         if folding is None and before is not None:
-            folding = Folding(before)
+            folding = Folding(key, before)
         if folding is not None and (folding.position is not None or not folding.gone):
             folding.leave(draft.time)
-            self._superseded.append(folding.row(key))
+            self._superseded.append(folding.row())
         incarnation = folding.incarnation if folding is not None else 0
-        begun = self._foldings[key] = Folding(_UNSEEN._replace(incarnation=incarnation + 1))
+        begun = Folding(key, _UNSEEN._replace(incarnation=incarnation + 1))
         begun.begin(draft, self._position + 1)
+        self._foldings[key] = begun
         return begun
 
-    def _log(self, draft: Draft, key: ObjectKey, folding: Folding) -> None:
+    def _log(self, draft: Draft, folding: Folding) -> None:
         self._position = position = self._position + 1
         owner = folding.add(draft, position)
+        kind, object_id = folding.key
+        time, event, provenance = draft.time, draft.event, draft.provenance
+        incarnation, revision = folding.incarnation, folding.revision
         payload = wire.encode_payload(draft.payload)
         leaf = chain.leaf(
             site=self._site,
             position=position,
-            time=chain.microseconds(draft.time),
+            time=chain.microseconds(time),
             logged=self._logged_microseconds,
-            kind=key.kind,
-            object_id=key.id,
-            incarnation=folding.incarnation,
-            revision=folding.revision,
-            event=draft.event,
-            provenance=draft.provenance,
+            kind=kind,
+            object_id=object_id,
+            incarnation=incarnation,
+            revision=revision,
+            event=event,
+            provenance=provenance,
             owner=owner,
             payload_sha256=chain.hash_payload(payload),
         )
@@ -156,15 +169,20 @@ class _Planning:
         self._events.append(
             EventRow(
                 position,
-                draft.time,
-                folding.incarnation,
-                folding.revision,
-                key.kind,
-                key.id,
-                draft.event,
-                draft.provenance,
+                time,
+                incarnation,
+                revision,
+                kind,
+                object_id,
+                event,
+                provenance,
                 owner,
                 payload,
                 digest,
             )
         )
+
+
+def lone_surrogate(error: UnicodeEncodeError) -> UsageError:
+    """What is raised for one."""
+    return UsageError(f"PostgreSQL cannot hold lone surrogates: {error.object!r:.80}")

@@ -11,9 +11,9 @@ from typing import Any
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from pbscast_store.binary import Parcel, RowTypes
 from pbscast_store.bounds import EVER, NEVER
 from pbscast_store.heads import Head, ObjectKey
-from pbscast_store.planning import Plan
 from pbscast_store.records import ObjectState, Record, SiteRow
 from pbscast_store.statements import query
 
@@ -42,21 +42,21 @@ async def append(
     epoch: int,
     position: int,
     cursor: Mapping[str, object],
-    plan: Plan,
+    parcel: Parcel,
 ) -> bool:
-    """False: the epoch has passed, nothing was written."""
+    """False: the epoch has passed, nothing was written. `take_rows` has prepared the connection."""
     row = await executor.fetchrow(
         query("append"),
         site,
         epoch,
         position,
-        plan.tail.position,
-        plan.tail.digest,
-        plan.logged,
+        parcel.tail.position,
+        parcel.tail.digest,
+        parcel.logged,
         json.dumps(cursor),
-        plan.events,
-        plan.folds,
-        plan.superseded,
+        parcel.events,
+        parcel.folds,
+        parcel.superseded,
     )
     return row is not None
 
@@ -141,6 +141,12 @@ async def make_partitions(executor: Executor, ahead: timedelta) -> None:
 async def require_durable_commits(connection: asyncpg.Connection) -> None:
     """Undoes `synchronous_commit = off` for this connection."""
     await connection.execute(query("require_durable_commits"))
+
+
+async def row_types(connection: asyncpg.Connection) -> RowTypes:
+    """What rows of an append are to PostgreSQL."""
+    (row,) = await connection.fetch(query("row_types"))
+    return RowTypes(*row)
 
 
 async def has_migration_table(executor: Executor) -> bool:

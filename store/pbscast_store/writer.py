@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import asyncpg
 
 from pbscast.errors import FencedError, UnavailableError
 from pbscast_store import queries
+from pbscast_store.binary import Parcel, RowTypes, pack
 from pbscast_store.connection import close
 from pbscast_store.drafts import Draft
 from pbscast_store.errors import translated
 from pbscast_store.heads import Head, HeadCache, ObjectKey
 from pbscast_store.leases import Lease
 from pbscast_store.partitions import Partitions
-from pbscast_store.planning import Plan, plan
+from pbscast_store.planning import Planning
+
+_SLICE: Final = 25
+"""Drafts that are planned at once. In between the event loop sends what the socket had no room for
+of the append before, without which the server cannot begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +44,17 @@ class SiteWriter:
     """
 
     def __init__(
-        self, lease: Lease, connection: asyncpg.Connection, partitions: Partitions
+        self,
+        lease: Lease,
+        connection: asyncpg.Connection,
+        types: RowTypes,
+        partitions: Partitions,
     ) -> None:
         self.position = lease.tail.position
         self.cursor = lease.cursor
         self._lease = lease
         self._connection = connection
+        self._types = types
         self._partitions = partitions
         self._heads = HeadCache()
         self._tail = lease.tail
@@ -72,9 +83,9 @@ class SiteWriter:
         try:
             with translated(self._place):
                 async with self._planning:
-                    planned = await self._plan(drafts)
+                    parcel = await self._plan(drafts)
                 async with self._writing:
-                    return await self._write(planned, cursor)
+                    return await self._write(parcel, cursor)
         except BaseException:
             self._broken = True
             self._connection.terminate()
@@ -91,17 +102,22 @@ class SiteWriter:
         await close(self._connection)
         await self._lease.release()
 
-    async def _plan(self, drafts: Sequence[Draft]) -> Plan:
+    async def _plan(self, drafts: Sequence[Draft]) -> Parcel:
         """After all that was planned before, whether or not it has been written by now."""
         heads = await self._heads_of(drafts)
-        planned = plan(drafts, heads, self._tail, max(self._logged, self._lease.clock.now()))
+        planning = Planning(heads, self._tail, max(self._logged, self._lease.clock.now()))
+        for begin in range(0, len(drafts), _SLICE):
+            if begin:
+                await asyncio.sleep(0)
+            planning.add(drafts[begin : begin + _SLICE])
+        planned = planning.finish()
         if planned.events:
             self._logged = planned.logged
         else:  # the site's row says when its last event was logged
             planned = replace(planned, logged=self._logged)
         self._tail = planned.tail
         self._heads.update(planned.heads, planned.tail.position)
-        return planned
+        return pack(planned, self._types)
 
     async def _heads_of(self, drafts: Sequence[Draft]) -> dict[ObjectKey, Head]:
         """Read before the append's transaction: its fence finds out if somebody wrote since."""
@@ -113,18 +129,18 @@ class SiteWriter:
             known |= await queries.heads(self._lease.pool, self.site, missing)
         return known
 
-    async def _write(self, planned: Plan, cursor: Mapping[str, object]) -> AppendResult:
+    async def _write(self, parcel: Parcel, cursor: Mapping[str, object]) -> AppendResult:
         if self._broken:
             raise UnavailableError(f"{self._place}: an append has failed: acquire the site again")
         if not await queries.append(
-            self._connection, self.site, self.epoch, self.position, cursor, planned
+            self._connection, self.site, self.epoch, self.position, cursor, parcel
         ):
             raise FencedError(f"{self._place}: another worker has taken the site")
         first = self.position + 1
-        self.position += len(planned.events)
+        self.position += parcel.number
         self.cursor = dict(cursor)
         self._heads.trim(self.position)
-        return AppendResult(first, self.position, planned.dropped)
+        return AppendResult(first, self.position, parcel.dropped)
 
     @property
     def _place(self) -> str:

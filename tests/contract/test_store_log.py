@@ -231,6 +231,19 @@ async def test_text_that_postgresql_cannot_hold_is_refused(
     await again.append([change(changed={"a": "\\u0000"})], {"seq": 2})
 
 
+async def test_a_number_that_postgresql_cannot_hold_is_refused(
+    log: Log, writer: SiteWriter
+) -> None:
+    with pytest.raises(UsageError, match="number"):
+        await writer.append([change(substate=2**31)], {"seq": 1})
+    assert await log.position("sitea") == 0
+    again = await acquire(log)
+    await again.append([change(substate=2**31 - 1)], {"seq": 1})
+    state = await log.object("sitea", "job", "19.sitea")
+    assert state is not None
+    assert state.substate == 2**31 - 1
+
+
 async def test_pages_end_early_by_bytes_but_never_empty(log: Log, writer: SiteWriter) -> None:
     large = {"v": "x" * 10_000}
     await writer.append([change(at=number, changed=large) for number in range(5)], {})

@@ -73,6 +73,11 @@ CREATE TYPE pbscast_log.fold AS (
     base           json
 );
 
+-- What an append's parameters are: scalars to drivers, which send the arrays as they were written.
+
+CREATE DOMAIN pbscast_log.new_events AS pbscast_log.new_event[];
+CREATE DOMAIN pbscast_log.folds AS pbscast_log.fold[];
+
 -- What is there becomes the first partition, up to the end of the month in which the last event was logged, this one at least.
 
 DO $$

@@ -22,7 +22,7 @@ logging AS (
     SELECT
         fence.name, fence.logged, e.position, e."time", e.incarnation, e.revision, e.kind, e.id, e.event, e.provenance,
         e.owner, e.payload, e.digest
-    FROM fence CROSS JOIN unnest($8::pbscast_log.new_event[]) AS e
+    FROM fence CROSS JOIN unnest($8::pbscast_log.new_events) AS e
 ),
 folding AS (
     INSERT INTO pbscast_log.object AS o
@@ -32,7 +32,7 @@ folding AS (
         fence.name, f.position, f.first_position, f.began, f.ended, f.gone_at, f.incarnation, f.revision, f.substate,
         f.exit_status, f.finalized, f.gone, f.kind, f.id, f.born, f.owner, f.queue, f.project, f.name, f.state, f.reason,
         f.reached, f.columns, f.recent, f.base
-    FROM fence CROSS JOIN unnest($9::pbscast_log.fold[]) AS f
+    FROM fence CROSS JOIN unnest($9::pbscast_log.folds) AS f
     ON CONFLICT (site, kind, id) DO UPDATE SET
         position = excluded.position,
         first_position = coalesce(excluded.first_position, o.first_position),
@@ -116,7 +116,7 @@ superseding AS (
             WHERE state <> ALL (coalesce(o.reached, '{}')) ORDER BY number
         ) AS reached
     FROM fence
-    CROSS JOIN unnest($10::pbscast_log.fold[]) AS f
+    CROSS JOIN unnest($10::pbscast_log.folds) AS f
     LEFT JOIN LATERAL (  -- with LIMIT it is looked up in the index, however small the table was when this was planned
         SELECT * FROM pbscast_log.object AS o
         WHERE o.site = fence.name AND o.kind = f.kind AND o.id = f.id AND o.incarnation = f.incarnation
