@@ -32,7 +32,7 @@ from pbscast_fanout import publisher
 from pbscast_fanout.batches import compose, mark_of, send_batch, send_mark
 from pbscast_fanout.connection import Connection
 from pbscast_fanout.fences import Fence, send_one
-from pbscast_fanout.resume import check_last, find_place
+from pbscast_fanout.resume import Place, check_last, find_place
 from pbscast_fanout.settings import NatsSettings
 from pbscast_store.log import Log
 
@@ -131,15 +131,28 @@ async def test_a_worker_that_was_overtaken_cannot_write(log: Log, nats_url: str)
     await assert_published(nats_url, log, "sitea")
 
 
-async def test_what_slipped_in_before_the_first_mark_is_not_published_again(
-    log: Log, nats_url: str
-) -> None:
+async def published_five(log: Log, nats_url: str) -> tuple[Connection, Place]:
+    """A worker's connection, and the place that it found when five events had been published."""
     await write(log, "sitea", drafts(5))
     connection = Connection(NatsSettings(servers=(nats_url,)), name="test")
     await connection.open()
     async with fanning(log, nats_url) as fanout:
         await published_to(fanout, "sitea", 5)
-    stale = await find_place(log, connection, Site("sitea"), None)
+    return connection, await find_place(log, connection, Site("sitea"), None)
+
+
+async def assert_published_up_to(log: Log, nats_url: str, position: int) -> None:
+    """Another worker publishes the rest, and each event is there once, in order."""
+    async with fanning(log, nats_url) as fanout:
+        await published_to(fanout, "sitea", position)
+    bodies = [item.body for item in await stored(nats_url, "pbs.v1.sitea.job.>")]
+    assert bodies == [item.encode() for item in await logged(log, "sitea")]
+
+
+async def test_what_slipped_in_before_the_first_mark_is_not_published_again(
+    log: Log, nats_url: str
+) -> None:
+    connection, stale = await published_five(log, nats_url)
     await write(log, "sitea", drafts(1))
     (record,) = await log.read("sitea", 5, 1)
     await send_one(connection, compose(record, 10**6), stale.fence)
@@ -150,11 +163,8 @@ async def test_what_slipped_in_before_the_first_mark_is_not_published_again(
     with pytest.raises(FencedError):
         await check_last(log, connection, stale, fence)
     await write(log, "sitea", drafts(5))
-    async with fanning(log, nats_url) as fanout:
-        await published_to(fanout, "sitea", 11)
+    await assert_published_up_to(log, nats_url, 11)
     await connection.close()
-    bodies = [item.body for item in await stored(nats_url, "pbs.v1.sitea.job.>")]
-    assert bodies == [item.encode() for item in await logged(log, "sitea")]
 
 
 @pytest.mark.parametrize("as_batch", [False, True])
@@ -162,12 +172,7 @@ async def test_a_mark_that_says_too_little_is_not_believed(
     log: Log, nats_url: str, *, as_batch: bool
 ) -> None:
     """Of a worker that died between its first mark and the look at what came in before it."""
-    await write(log, "sitea", drafts(5))
-    connection = Connection(NatsSettings(servers=(nats_url,)), name="test")
-    await connection.open()
-    async with fanning(log, nats_url) as fanout:
-        await published_to(fanout, "sitea", 5)
-    stale = await find_place(log, connection, Site("sitea"), None)
+    connection, stale = await published_five(log, nats_url)
     await write(log, "sitea", drafts(3))
     under_way = [compose(record, 10**6) for record in await log.read("sitea", 5, 3)]
     if as_batch:
@@ -179,11 +184,8 @@ async def test_a_mark_that_says_too_little_is_not_believed(
 
     place = await find_place(log, connection, Site("sitea"), None)
     assert place.position == (8 if as_batch else 6)
-    async with fanning(log, nats_url) as fanout:
-        await published_to(fanout, "sitea", 8)
+    await assert_published_up_to(log, nats_url, 8)
     await connection.close()
-    bodies = [item.body for item in await stored(nats_url, "pbs.v1.sitea.job.>")]
-    assert bodies == [item.encode() for item in await logged(log, "sitea")]
 
 
 async def test_many_subjects_make_publishing_no_slower(log: Log, nats_url: str) -> None:
