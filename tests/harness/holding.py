@@ -18,13 +18,26 @@ from pbscast_fanout.subscriptions.stream import ensure_deliveries
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
-    """A connection that is kept, as a worker's."""
+    """A connection."""
     connection = Connection(NatsSettings(servers=(url,), timeout=5), name="test")
     await connection.open()
     try:
         yield connection
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def kept(url: str) -> AsyncIterator[Connection]:
+    """A connection that is replaced when it is lost for good, as a worker's."""
+    connection = Connection(NatsSettings(servers=(url,), timeout=5), name="test")
+    keeping = asyncio.create_task(connection.keep())
+    await connection.tried()
+    try:
+        yield connection
+    finally:
+        keeping.cancel()
+        await asyncio.wait({keeping})
 
 
 async def holdings_at(connection: Connection) -> Holdings:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import nats
 import pytest
 from harness.delivering import AFTER, BEFORE, FrailConnection
-from harness.holding import View, connected, eventually, holdings_at, wanting
+from harness.holding import View, connected, eventually, holdings_at, kept, wanting
 from harness.proxy import cutting_proxy
 from nats.errors import TimeoutError as NatsTimeout
 
@@ -262,9 +262,8 @@ async def test_who_follows_sees_every_change(nats_url: str, registry: Registry) 
 
 
 async def test_it_survives_the_servers_crash(own_nats: NatsServer) -> None:
-    async with connected(own_nats.url) as connection:
+    async with kept(own_nats.url) as connection:
         registry = (await holdings_at(connection)).registry
-        keeping = asyncio.create_task(connection.keep())
         definition = await registry.register(wanting("1.sitea", id=KEY))
         await registry.register(wanting("1.sitea", id=OTHER, lease=2))
         async with View.of(registry) as view:
@@ -274,8 +273,6 @@ async def test_it_survives_the_servers_crash(own_nats: NatsServer) -> None:
             assert view.definitions[KEY] == definition
         assert (await registry.renew(KEY)).seconds == 600
         assert [key async for key in _until_first(registry)] == [OTHER]
-        keeping.cancel()
-        await asyncio.wait({keeping})
 
 
 async def test_boundaries_are_kept_by_site(joined: JoinedSites) -> None:
