@@ -1,4 +1,4 @@
-"""A fan-out worker publishes every site of the log and answers requests; any number may run."""
+"""A fan-out worker publishes the log's sites, delivers them, and answers; any number may run."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pbscast_fanout.connection import Connection
 from pbscast_fanout.publisher import SitePublisher
 from pbscast_fanout.services import Services
 from pbscast_fanout.streams import ensure_stream
+from pbscast_fanout.subscriptions.deliverers import Deliverers
 from pbscast_fanout.subscriptions.desk import Desk
 from pbscast_fanout.subscriptions.holdings import Holdings
 from pbscast_fanout.subscriptions.janitor import Janitor
@@ -47,6 +48,9 @@ class Fanout:
         self._holdings = Holdings.of(self._connection, replicas=replicas)
         self._slots = asyncio.Semaphore(BATCHES_IN_FLIGHT)
         self._publishers: dict[Site, SitePublisher] = {}
+        self._deliverers = Deliverers(
+            log, self._connection, settings, self._membership, self._holdings, self._slots
+        )
         self._log_error: str | None = None
 
     async def run(self) -> None:
@@ -65,6 +69,7 @@ class Fanout:
             await self._connection.tried()
             tasks.create_task(self._membership.run())
             tasks.create_task(Janitor(self._holdings, self._membership).run())
+            self._deliverers.start(tasks)
             tasks.create_task(self._listen())
             tasks.create_task(self._follow_members())
             await self._follow_log(tasks)
@@ -79,6 +84,7 @@ class Fanout:
             worker=self._name,
             error=self._connection.error or self._log_error,
             sites=tuple(sorted(sites, key=lambda status: status.site)),
+            deliveries=self._deliverers.status(),
         )
 
     async def _follow_log(self, tasks: asyncio.TaskGroup) -> NoReturn:
@@ -95,8 +101,10 @@ class Fanout:
         """Pass the doorbell on; beside the surveys, so that one that hangs does not silence it."""
         async with self._log.watch() as bell:
             while True:
-                for site in await bell.wait(POLL_SECONDS):
-                    publisher = self._publishers.get(Site(site))
+                for name in await bell.wait(POLL_SECONDS):
+                    site = Site(name)
+                    self._deliverers.ring(site)
+                    publisher = self._publishers.get(site)
                     if publisher is not None:
                         publisher.ring()
 
@@ -114,6 +122,7 @@ class Fanout:
             if site not in self._publishers:
                 self._take_on(site, tasks)
             self._publishers[site].hear(row.position)
+            self._deliverers.hear(site, row.position)
         self._log_error = None
 
     def _take_on(self, site: Site, tasks: asyncio.TaskGroup) -> None:
@@ -127,6 +136,7 @@ class Fanout:
         )
         self._publishers[site] = publisher
         tasks.create_task(publisher.run(), name=f"publish {site}")
+        self._deliverers.take_on(site, tasks)
 
 
 async def check(settings: FanoutSettings) -> None:
