@@ -34,6 +34,7 @@ _RETRY_FIRST: Final = 0.05
 _RETRY_MOST: Final = 5.0
 _ACK: Final = b"+ACK"
 _GIVE_BACK: Final = b"-NAK"
+_LATER: Final = b'-NAK {"delay": 500000000}'
 _AT_WORK: Final = b"+WPI"
 
 
@@ -71,9 +72,8 @@ class Source(ABC):
     async def acknowledge(self, message: Delivered) -> None:
         """Say that a message has been handled."""
 
-    @abstractmethod
-    async def give_back(self, message: Delivered) -> None:
-        """Say that a message is for others as well; nothing more is received here."""
+    async def postpone(self, message: Delivered) -> None:  # noqa: B027 - only what is kept can be
+        """Let a message come again in a while, here or to another reader."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -138,15 +138,13 @@ class Kept(Source):
         self._in_hand = None
         await self._say(_ACK, [message])
 
-    async def give_back(self, message: Delivered) -> None:
+    async def postpone(self, message: Delivered) -> None:
         """See Source."""
         self._in_hand = None
-        if self._puller is not None:
-            await self._puller.close()
-        await self._say(_GIVE_BACK, [message])
+        await self._say(_LATER, [message])
 
     async def close(self) -> None:
-        """Stop; what a sharing process still holds goes to another at once."""
+        """Stop; what a sharing process still holds, and has in hand, goes to another at once."""
         if self._closed:
             return
         self._closed = True
@@ -265,9 +263,6 @@ class Live(Source):
 
     async def acknowledge(self, message: Delivered) -> None:
         """Nobody waits for it."""
-
-    async def give_back(self, message: Delivered) -> None:
-        """Others have had it."""
 
     async def close(self) -> None:
         """See Source."""

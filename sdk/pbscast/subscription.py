@@ -18,10 +18,16 @@ from pbscast.deliveries import (
     SubscriptionMessage,
     decode,
 )
-from pbscast.errors import DecodeError, NotFoundError, PbscastError
+from pbscast.errors import (
+    DecodeError,
+    GoneError,
+    NotFoundError,
+    PbscastError,
+    UnavailableError,
+)
 from pbscast.events import Reason
 from pbscast.following import Following
-from pbscast.lease import keep_alive, resume, unless_gone
+from pbscast.lease import keep_alive, renew, resume, unless_gone
 from pbscast.notices import Boundary, Missed, Unreadable
 from pbscast.sources import Kept, Live, Sign, Source
 from pbscast.subscribing import modify_request, split_modify, split_subscribe
@@ -263,18 +269,34 @@ class Subscription:
                     yield Told(missed, None)
                 continue
             message = _understand(got.data)
+            is_last = isinstance(message, CompleteMessage)
+            if is_last and self._shared and not await self._is_all_handled():
+                await source.postpone(got)
+                continue
             for told in self._tell(message, got):
                 yield told
-            if isinstance(message, CompleteMessage):
+            if is_last:
                 await self._complete(source, got)
                 return
             await source.acknowledge(got)
 
+    async def _is_all_handled(self) -> bool:
+        """Whether no other process holds a message that would be left behind if it died."""
+        try:
+            answer = await renew(self._connection, self.id)
+        except GoneError:
+            return True
+        except UnavailableError:
+            return False
+        # The message that says complete is one of them.
+        return answer.unhandled is None or answer.unhandled <= 1
+
     async def _complete(self, source: Source, last: Delivered) -> None:
         if self._shared:
-            # Each process is to hear it; the lease runs out when none is left.
+            # Each process is to hear it: closing gives it back. The lease runs out when none is
+            # left.
             self._is_ours = False
-            await source.give_back(last)
+            await source.close()
             return
         await source.acknowledge(last)
         with suppress(PbscastError):

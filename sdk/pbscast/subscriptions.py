@@ -194,6 +194,9 @@ class RenewResponse(Response):
     expires: datetime
     delivery: Delivery
     shared: bool
+    unhandled: int | None = None
+    """How many stored messages nobody has acknowledged, those included that are being handled. None
+    where nothing is kept."""
 
 
 class ModifyRequest(Request):

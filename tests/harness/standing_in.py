@@ -200,7 +200,12 @@ class Deliverer:
             return None
         if request.resume and known.delivery is wire.Delivery.AT_LEAST_ONCE and not known.shared:
             await self.resume(request.id)
+        unhandled = None
+        if known.delivery is wire.Delivery.AT_LEAST_ONCE:
+            info = await self.jetstream.consumer_info(DELIVERIES, request.id)
+            unhandled = (info.num_ack_pending or 0) + (info.num_pending or 0)
         return wire.RenewResponse(
+            unhandled=unhandled,
             subject=delivery_filter(request.id, self._root(request.id)),
             lease=self.lease,
             expires=datetime.now(UTC) + timedelta(seconds=self.lease),

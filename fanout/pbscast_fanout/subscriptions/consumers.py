@@ -51,6 +51,11 @@ class Consumers:
             await self._delete(key)
             await self._make(key, info["ack_floor"]["stream_seq"] + 1)
 
+    async def unhandled(self, key: str) -> int:
+        """Return how many messages nobody has acknowledged, those that are being handled too."""
+        info = await self._info(key)
+        return 0 if info is None else info["num_ack_pending"] + info["num_pending"]
+
     async def drop(self, key: str) -> None:
         """Delete the consumer, and what is stored for the subscription."""
         await self._delete(key)

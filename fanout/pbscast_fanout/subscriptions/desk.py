@@ -75,9 +75,13 @@ class Desk:
         asked = head.request
         if request.resume and asked.delivery is Delivery.AT_LEAST_ONCE:
             await self._consumers.resume(request.id, shared=asked.shared)
+        unhandled = None
+        if asked.delivery is Delivery.AT_LEAST_ONCE:
+            unhandled = await self._consumers.unhandled(request.id)
         described = _described(request.id, asked, lease)
         return _dump(
             RenewResponse(
+                unhandled=unhandled,
                 subject=described.subject,
                 lease=described.lease,
                 expires=described.expires,
