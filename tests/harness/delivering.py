@@ -42,6 +42,11 @@ class FrailConnection(Connection):
         """Let the message go wrong after that many others."""
         self._left, self._how = left, how
 
+    @property
+    def is_to_fail(self) -> bool:
+        """Whether no message has gone wrong yet."""
+        return bool(self._how)
+
     async def arrive(self) -> None:
         """Let what is on its way arrive."""
         late, self.late = self.late, []
@@ -77,7 +82,9 @@ class _FrailClient:
         self._connection = connection
         self._client = client
 
-    async def publish(self, subject: str, body: bytes, headers: dict[str, str]) -> None:
+    async def publish(
+        self, subject: str, body: bytes, headers: dict[str, str] | None = None
+    ) -> None:
         client = self._client
         await self._connection._sent(lambda: client.publish(subject, body, headers=headers))
 
