@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from harness.clusters import run_cluster
 from harness.fanning import assert_published, drafts, fanning, published_to, write
 
 from pbscast import wire
 from pbscast.errors import FencedError, UnavailableError
 from pbscast.events import ChangePayload
-from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout.batches import compose, mark_of, send_batch, send_mark
 from pbscast_fanout.connection import Connection
 from pbscast_fanout.fences import Fence, send_one
@@ -26,27 +24,8 @@ from pbscast_store.records import Record
 
 @pytest.fixture
 def cluster() -> Iterator[list[str]]:
-    ports = free_ports(3)
-    routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports)
-    with ExitStack() as stack:
-        yield [
-            stack.enter_context(
-                NatsServer(
-                    durable=False,
-                    config=f"server_name: n{port}\n"
-                    f"cluster {{ name: c, listen: '127.0.0.1:{port}', routes: [{routes}] }}",
-                )
-            ).url
-            for port in ports
-        ]
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+    with run_cluster(3) as urls:
+        yield urls
 
 
 async def made(connection: Connection, settings: StreamSettings) -> None:
