@@ -37,7 +37,9 @@ from pbscast_store.audit.story import Story
 from pbscast_store.audit.transitions import Step, judge
 from pbscast_store.records import Record
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+TEXTS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12
+) | st.sampled_from(["a\tb", "a\nb", "a\\b", "\\N"])
 TIMES = st.datetimes(timezones=st.just(UTC))
 RECORDS = st.builds(
     Record,

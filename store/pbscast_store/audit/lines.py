@@ -122,10 +122,13 @@ def archived_line(entry: Entry) -> bytes:
         *("" if entry.owner is None else f"={entry.owner}", payload),
     )
     end = UNCHAINED if digest is None else digest.hex().encode()
-    return b"\t".join((*(_escape(text) for text in texts), end))
+    line = "\t".join(texts)
+    if "\\" in line or "\n" in line or line.count("\t") >= len(texts):
+        line = "\t".join(map(_escape, texts))
+    return b"%b\t%b" % (line.encode(), end)
 
 
-def _escape(text: str) -> bytes:
+def _escape(text: str) -> str:
     for character, code in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n")):
         text = text.replace(character, code)
-    return text.encode()
+    return text
