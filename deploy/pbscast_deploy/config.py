@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pbscast.errors import ConfigError
-from pbscast_fanout.settings import NatsSettings, StreamSettings
+from pbscast_fanout.settings import NatsSettings, StreamSettings, SubscriptionSettings
 from pbscast_store.archive.retention import Policy, Retention
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ class Settings(BaseSettings):
     log: LogSettings
     nats: NatsSettings = NatsSettings()
     stream: StreamSettings = StreamSettings()
+    subscriptions: SubscriptionSettings = SubscriptionSettings()
     daemon: DaemonSettings = DaemonSettings()
     audit: AuditSettings = AuditSettings()
     archive: ArchiveSettings = ArchiveSettings()

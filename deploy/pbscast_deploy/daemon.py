@@ -121,7 +121,11 @@ class Daemon:
             if Role.INGEST in self._settings.daemon.roles:
                 self._start_ingest(log, tasks)
             if Role.FANOUT in self._settings.daemon.roles:
-                settings = FanoutSettings(nats=self._settings.nats, stream=self._settings.stream)
+                settings = FanoutSettings(
+                    nats=self._settings.nats,
+                    stream=self._settings.stream,
+                    subscriptions=self._settings.subscriptions,
+                )
                 self._fanout = Fanout(log, settings, name=self._holder)
                 fanout = tasks.create_task(self._fanout.run(), name="fanout")
             signing = self._start_signing(tasks)

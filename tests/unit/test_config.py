@@ -37,6 +37,14 @@ def test_environment_has_the_last_word(tmp_path: Path, monkeypatch: pytest.Monke
     assert settings.site[0].dsn == "host=pbs dbname=pbs_datastore"
 
 
+def test_what_is_kept_for_subscriptions_can_be_set(tmp_path: Path) -> None:
+    default = load_settings(write(tmp_path, LOG)).subscriptions
+    assert (default.max_age, default.max_messages) == (timedelta(days=3), 10_000)
+    text = '[subscriptions]\nmax_age = "P1D"\nmax_bytes = 1000000000\n'
+    changed = load_settings(write(tmp_path, LOG + text)).subscriptions
+    assert (changed.max_age, changed.max_bytes) == (timedelta(days=1), 10**9)
+
+
 def test_a_site_says_what_of_the_retention_is_otherwise(tmp_path: Path) -> None:
     retention = '[retention]\nlive = "P100D"\nusage = "P200D"\n'
     settings = load_settings(
@@ -58,6 +66,7 @@ def test_by_default_usage_is_kept_for_ever(tmp_path: Path) -> None:
         ("[log", "not TOML"),
         ('[log]\ndsn = "host=x"\n', "log.dsn: must be a URI"),
         (LOG + "[nats]\nserver = 1\n", "nats.server: no such setting"),
+        (LOG + "[subscriptions]\nmax_messages = 1\n", "subscriptions.max_messages: Input should"),
         (LOG + '[daemon]\nroles = ["relay"]\n', "daemon.roles.0: "),
         (LOG + "[daemon]\nlease_seconds = 0\n", "daemon.lease_seconds: "),
         (LOG + '[[site]]\nname = "a b"\ndsn = ""\n', "site.0.name: 'a b' is no site name"),
