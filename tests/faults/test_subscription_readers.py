@@ -21,7 +21,15 @@ from harness import fanout_process, subscription_reader
 from harness.fanning import client_of, write
 
 import pbscast
-from pbscast import Boundary, Client, Matched, Missed, Subscription
+from pbscast import (
+    Boundary,
+    Client,
+    Complete,
+    Matched,
+    Missed,
+    Subscription,
+    SubscriptionItem,
+)
 from pbscast.deliveries import DELIVERIES
 from pbscast.events import (
     AnyEvent,
@@ -33,6 +41,7 @@ from pbscast.events import (
     Provenance,
     Reason,
 )
+from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout.settings import FanoutSettings, NatsSettings, SubscriptionSettings
 from pbscast_fanout.worker import Fanout
 from pbscast_store.drafts import Draft
@@ -121,7 +130,7 @@ async def subscribed(client: Client, *arguments: Any, **options: Any) -> Subscri
 async def test_a_reader_killed_again_and_again_is_told_everything_in_order(
     log: Log, log_dsn: str, nats_url: str, client: Client, tmp_path: Path
 ) -> None:
-    jobs = [f"{number}.sitea" for number in range(40)]
+    jobs = [f"{number}.sitea" for number in range(25)]
     await write(log, "sitea", [change(job, "Q") for job in jobs])
     file = tmp_path / "told"
     async with process_of(fanout_process.__file__, log_dsn, nats_url):
@@ -131,7 +140,7 @@ async def test_a_reader_killed_again_and_again_is_told_everything_in_order(
         for turn in range(2):
             async with process_of(*reader):
                 await write(log, "sitea", [change(job, "RS"[turn]) for job in jobs])
-                await read_on(file, 20)
+                await read_on(file, 10)
         await write(log, "sitea", map(end, jobs))
         async with process_of(*reader) as last:
             async with asyncio.timeout(60):
@@ -169,7 +178,7 @@ async def test_of_two_readers_one_takes_over_from_the_other(
         made = await subscribed(client, jobs, shared=True, keep=True)
         await made.close()
         await _quicken(nats_url, made.id)
-        first = (subscription_reader.__file__, nats_url, str(dead), made.id, "0.03")
+        first = (subscription_reader.__file__, nats_url, str(dead), made.id, "0.02")
         second = (subscription_reader.__file__, nats_url, str(alive), made.id, "0.002")
         async with process_of(*first) as one:
             await until(lambda: len(told(dead)) > 2)
@@ -198,7 +207,35 @@ async def _quicken(url: str, key: str) -> None:
     async with client_of(url) as plain:
         jetstream = plain.jetstream()
         config = (await jetstream.consumer_info(DELIVERIES, key)).config
-        await jetstream.add_consumer(DELIVERIES, config.evolve(ack_wait=3.0))
+        await jetstream.add_consumer(DELIVERIES, config.evolve(ack_wait=2.0))
+
+
+async def test_nats_is_killed_under_worker_and_reader(
+    log: Log, log_dsn: str, own_nats: NatsServer
+) -> None:
+    await write(log, "sitea", [change("1.sitea", "Q")])
+    async with (
+        process_of(fanout_process.__file__, log_dsn, own_nats.url),
+        pbscast.connect(own_nats.url) as client,
+        await subscribed(client, "1.sitea") as reader,
+    ):
+        assert isinstance((await take(reader, 3))[-1], Boundary)
+        reading = asyncio.create_task(_read(reader))
+        for _ in range(2):
+            await write(log, "sitea", [change("1.sitea", "SR"[step % 2]) for step in range(300)])
+            await asyncio.to_thread(own_nats.kill)
+            await write(log, "sitea", [change("1.sitea", "SR"[step % 2]) for step in range(300)])
+            await asyncio.to_thread(own_nats.start)
+        await write(log, "sitea", [end("1.sitea")])
+        async with asyncio.timeout(60):
+            *items, complete = await reading
+    assert isinstance(complete, Complete)
+    positions = [item.event.position for item in items if isinstance(item, Matched)]
+    assert positions == list(range(2, 1203))
+
+
+async def _read(reader: Subscription) -> list[SubscriptionItem]:
+    return [item async for item in reader]
 
 
 async def test_who_missed_its_window_is_told_and_catches_up(
