@@ -17,25 +17,38 @@ INTRODUCTION_SECONDS: Final = 3.0
 async def do_while_mine(
     membership: Membership, thing: str, work: Callable[[], Coroutine[None, None, NoReturn]]
 ) -> NoReturn:
-    """Do it whenever `thing` is this worker's, until cancelled; raises what it raises."""
-    await membership.known(INTRODUCTION_SECONDS)
-    while True:
-        if membership.mine(thing):
-            await _work(membership, thing, asyncio.create_task(work()))
-        else:
-            await membership.wait_changed()
+    """Do it whenever `thing` is this worker's, until cancelled; raises what it raises.
 
-
-async def _work(membership: Membership, thing: str, task: asyncio.Task[NoReturn]) -> None:
+    While nothing is known of the other workers, which is so for a moment after NATS was away, all
+    go on as before.
+    """
+    task: asyncio.Task[NoReturn] | None = None
     try:
-        while membership.mine(thing):
-            changed = asyncio.create_task(membership.wait_changed())
-            try:
-                await asyncio.wait({task, changed}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                changed.cancel()
-            if task.done():
-                task.result()
+        while True:
+            await membership.known(INTRODUCTION_SECONDS)
+            if not membership.mine(thing):
+                await _end(task)
+                task = None
+            elif task is None:
+                task = asyncio.create_task(work())
+            await _changed(membership, task)
     finally:
+        await _end(task)
+
+
+async def _changed(membership: Membership, task: asyncio.Task[NoReturn] | None) -> None:
+    """Wait until the workers are others; raise what the task raises."""
+    changed = asyncio.create_task(membership.wait_changed())
+    waiting = {changed} if task is None else {changed, task}
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        changed.cancel()
+    if task is not None and task.done():
+        task.result()
+
+
+async def _end(task: asyncio.Task[NoReturn] | None) -> None:
+    if task is not None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from pbscast_fanout.subscriptions import standings
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from pbscast_fanout.subscriptions.numbers import Numbers
     from pbscast_fanout.subscriptions.site import SiteDeliveries
     from pbscast_store.log import Log
+
+ABREAST: Final = 3
+"""Of one site."""
 
 MOST_WAITING: Final = 2_000
 """Messages of one subscription that are read ahead of what is stored."""
@@ -39,14 +43,16 @@ class Errands:
         self._numbers = numbers
         self._turns = turns
         self._tell = tell
+        self._waiting: deque[Join | Learn] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._drawn = asyncio.Event()
         self._failure: BaseException | None = None
 
     def start(self, errands: Iterable[Join | Learn]) -> None:
         """Begin with these as soon as it is their turn."""
-        for errand in errands:
-            task = asyncio.create_task(self._run(errand))
+        self._waiting.extend(errands)
+        for _ in range(min(len(self._waiting), ABREAST - len(self._tasks))):
+            task = asyncio.create_task(self._run())
             self._tasks.add(task)
             task.add_done_callback(self._done)
 
@@ -72,12 +78,17 @@ class Errands:
             self._failure = self._failure or task.exception()
             self._tell()
 
-    async def _run(self, errand: Join | Learn) -> None:
-        async with self._turns:
-            if isinstance(errand, Learn):
-                await self._learn(errand)
-            else:
-                await self._join(errand)
+    async def _run(self) -> None:
+        while self._waiting:
+            async with self._turns:
+                if self._waiting:  # still, after our turn has come
+                    await self._do(self._waiting.popleft())
+
+    async def _do(self, errand: Join | Learn) -> None:
+        if isinstance(errand, Learn):
+            await self._learn(errand)
+        elif self._core.is_wanted(errand):
+            await self._join(errand)
 
     async def _learn(self, learn: Learn) -> None:
         pages = standings.living(self._log, self._site, learn.position, attributes=True)

@@ -55,13 +55,13 @@ async def recover(site: Site, means: Means, found: Place | None) -> Recovered:
     head = await means.log.position(site)
     joined = await means.joined.load(site)
     checkpoint = await means.checkpoints.load(site)
-    # No waiting from here to where the core has them: what changes later is noted by the bell.
+    # What changes from here on is noted by the bell.
     definitions = _covering(means, site)
     resumed = _matching(definitions, joined)
     is_lost = found is None or found.position > head
     place = Place(head) if found is None or is_lost or not resumed else found
     position = place.position if place.key is None else place.position - 1
-    core = _with_all(site, means, definitions, {} if is_lost else resumed)
+    core = await _with_all(site, means, definitions, {} if is_lost else resumed)
     if is_lost and resumed:
         # The stream was lost, or the log restored.
         _log.warning("subscriptions_join_anew", site=site, count=len(resumed), position=head)
@@ -97,11 +97,13 @@ def _matching(
     }
 
 
-def _with_all(
+async def _with_all(
     site: Site, means: Means, definitions: Iterable[Definition], resumed: Mapping[str, Joined]
 ) -> SiteDeliveries:
     core = SiteDeliveries(site, means.connection.client.max_payload - HEADROOM - _ENVELOPE)
-    for definition in definitions:
+    for number, definition in enumerate(definitions, 1):
+        if number % _PAGE == 0:
+            await asyncio.sleep(0)  # others have their turn
         if (joined := resumed.get(definition.id)) is not None:
             core.resume(definition, joined)
         else:

@@ -82,6 +82,8 @@ class Session:
         self._storing: asyncio.Task[None] | None = None
         self._stored = self._core.position
         self._stored_at = monotonic()
+        self._has_sent = False
+        """Whether messages were numbered since."""
         self._hurries = False
         """Whether somebody waits for the place to be stored."""
 
@@ -165,6 +167,7 @@ class Session:
     def _said(self, turn: Turn) -> None:
         """What may be done now that it is stored."""
         self._errands.drawn()
+        self._has_sent |= bool(turn.deliveries)
         for event, keys in turn.ends:
             self._means.completing.note(event, keys)
             self._hurries |= bool(keys)
@@ -190,12 +193,13 @@ class Session:
             return False
         since = self._core.position - self._stored
         is_time = monotonic() - self._stored_at >= CHECKPOINT_SECONDS
-        return since >= CHECKPOINT_EVENTS or (since > 0 and is_time)
+        return since >= CHECKPOINT_EVENTS or (is_time and (since > 0 or self._has_sent))
 
     async def _keep_checkpoint(self) -> None:
         if self._writer.place != self._writer.marked:
             await self._mark()
         self._stored, self._stored_at = self._core.position, monotonic()
+        self._has_sent = False
         storing = self._means.checkpoints.store(self._site, self._checkpoint())
         self._storing = asyncio.create_task(storing)
 

@@ -75,6 +75,7 @@ class SiteDeliveries:
         self._matcher = Matcher()
         self._objects = Objects(self._matcher.names)
         self._members: dict[str, Member] = {}
+        self._joining: set[str] = set()
         self._has_begun = False
         self._tickets = 0
         self._learning: Learn | None = None
@@ -101,7 +102,7 @@ class SiteDeliveries:
     @property
     def joining(self) -> int:
         """How many are not told of events as they happen yet."""
-        return sum(member.stage is not Stage.LIVE for member in self._members.values())
+        return len(self._joining)
 
     @property
     def attributes(self) -> frozenset[str]:
@@ -120,6 +121,7 @@ class SiteDeliveries:
         if self._register(definition):
             member = self._members[definition.id]
             member.stage, member.begun = Stage.LIVE, joined.position
+            self._joining.discard(definition.id)
 
     def load(self, standings: Iterable[Standing]) -> None:
         """All that live at the position."""
@@ -166,6 +168,7 @@ class SiteDeliveries:
         """Tell it nothing more; nothing if it is not there."""
         if key in self._members:
             del self._members[key]
+            self._joining.discard(key)
             self._telling.pop(key, None)
             self._matcher.remove(key)
             self._learnt &= self._matcher.names
@@ -184,6 +187,7 @@ class SiteDeliveries:
             _log.warning("subscription_refused", subscription=definition.id, error=str(error))
             return False
         self._members[definition.id] = Member(definition)
+        self._joining.add(definition.id)
         return True
 
     def _admit(self, member: Member) -> None:
@@ -294,6 +298,7 @@ class SiteDeliveries:
 
     def _send_for(self, member: Member, ids: tuple[str, ...]) -> None:
         definition = member.definition
+        self._joining.add(definition.id)
         member.join = Join(definition.id, member.ticket, self.position, definition.request, ids)
         self._errands.append(member.join)
 
@@ -353,6 +358,7 @@ class SiteDeliveries:
     def _settle(self, member: Member) -> None:
         """It is told of events as they happen, as its definition says."""
         definition = member.definition
+        self._joining.discard(definition.id)
         self._turn.settled.append(
             (definition.id, Joined(position=member.begun, revision=definition.revision))
         )
