@@ -82,11 +82,9 @@ class _FrailClient:
         self._connection = connection
         self._client = client
 
-    async def publish(
-        self, subject: str, body: bytes, headers: dict[str, str] | None = None
-    ) -> None:
+    async def publish(self, *message: Any, **more: Any) -> None:
         client = self._client
-        await self._connection._sent(lambda: client.publish(subject, body, headers=headers))
+        await self._connection._sent(lambda: client.publish(*message, **more))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
