@@ -96,6 +96,31 @@ async def _standings(log: Log, selection: Selection, positions: dict[str, int]) 
             return standings
 
 
+class Move(NamedTuple):
+    """The end of a job's latest life at a site."""
+
+    site: str
+    began: datetime
+    ended: datetime
+    target: str | None
+    """Where it went; None: where the subscription is not told of it."""
+
+
+def left_for_good(moves: Sequence[Move]) -> datetime | None:
+    """Return when a job that lives nowhere left all sites; None: it may be on its way to one.
+
+    It has arrived where it went if a life there began after the one that it left: a job stays
+    longer at a site than clocks differ. Who has arrived everywhere and lives nowhere went on.
+    """
+    began = {move.site: move.began for move in moves}
+    for move in moves:
+        if move.target is not None and not (
+            move.target in began and began[move.target] > move.began
+        ):
+            return None
+    return max((move.ended for move in moves if move.target is None), default=None)
+
+
 class _Trail:
     """Where jobs went that were moved and live nowhere."""
 
@@ -119,25 +144,17 @@ class _Trail:
         return gone
 
     async def _left(self, lives: Sequence[Standing]) -> datetime | None:
-        """Return when a job left all sites that are covered; None: it has not, or may not have.
-
-        It has once it arrived wherever it was sent to among them: a life there began after the one
-        that it left.
-        """
-        left: datetime | None = None
-        if any(life.ended is None or life.reason is not Reason.MOVED for life in lives):
-            return None
+        moves = []
         for life in lives:
+            if life.ended is None or life.reason is not Reason.MOVED:
+                return None
             destination = await self._destination(life)
             if destination is None:
                 return None
             target = await self._destinations.site_of(destination)
-            if target not in self._sites:
-                assert life.ended is not None  # noqa: S101 - looked at above
-                left = max(life.ended, left or life.ended)
-            elif not any(there.site == target and there.began > life.began for there in lives):
-                return None
-        return left
+            covered = target if target in self._sites else None
+            moves.append(Move(life.site, life.began, life.ended, covered))
+        return left_for_good(moves)
 
     async def _destination(self, life: Standing) -> str | None:
         last = await self._log.read(life.site, life.position - 1, 1)
