@@ -58,7 +58,7 @@ class Settler:
         come; an incarnation is compared as it is told by then.
         """
         self._waiting += self._story.due()
-        if len(self._waiting) >= _ENOUGH:
+        while len(self._waiting) >= _ENOUGH:
             await self._compare_asked(is_all_told=False)
             page, self._waiting = self._waiting[:_PAGE], self._waiting[_PAGE:]
             await self._ask(page)
