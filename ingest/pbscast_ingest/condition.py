@@ -62,6 +62,7 @@ class Condition:
         self._lost_at = clock() - QUIET_SECONDS
         self._counted: datetime | None = None
         self._remade_at: datetime | None = None
+        self._emptied_by = 0
 
     def count(self, cursor: Cursor, page: Page) -> Word:
         """Compare the count of losses with the one known; before the rows of the page are taken.
@@ -127,8 +128,9 @@ class Condition:
 
     def truncate(self, cursor: Cursor, row: JournalRow) -> Word:
         """Read that a table was emptied: one statement empties all, and leaves a row for each."""
-        if cursor.due is not None and cursor.due.get("cause") == TRUNCATED:
+        if row.xid == self._emptied_by and cursor.due is not None:
             return Word(cursor, [], is_doubt=True)
+        self._emptied_by = row.xid
         return self.gap(cursor, TRUNCATED, row.at, row.at)
 
     def look(self, cursor: Cursor, health: Health, *, is_read: bool) -> Word:

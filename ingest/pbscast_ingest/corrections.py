@@ -16,6 +16,8 @@ from pbscast_ingest.translation import KINDS, stand
 from pbscast_store.drafts import Draft
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pbscast_ingest.rows import JournalRow
     from pbscast_store.records import ObjectState
 
@@ -26,6 +28,20 @@ def correct(row: JournalRow, state: ObjectState | None, object_id: str) -> list[
     if state is not None and known and not _is_same_life(row, state):
         return [vanished(state, row.at), *_introduce(row, object_id)]
     return [] if known else _introduce(row, object_id)
+
+
+def breaks(rows: Sequence[JournalRow]) -> list[int]:
+    """Return the places of rows that cannot follow the row before them on the same object."""
+    found: list[int] = []
+    lives: dict[tuple[str, str], str | None] = {}
+    for place, row in enumerate(rows):
+        if row.op not in "IUD":
+            continue
+        key = (row.kind, row.key)
+        if key in lives and lives[key] != (None if row.op == "I" else row.created):
+            found.append(place)
+        lives[key] = None if row.op == "D" else row.created
+    return found
 
 
 def _is_same_life(row: JournalRow, state: ObjectState) -> bool:

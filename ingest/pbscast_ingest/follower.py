@@ -11,13 +11,13 @@ from pbscast.events import Kind
 from pbscast_ingest import metrics
 from pbscast_ingest.comparison import TableRow, changed
 from pbscast_ingest.condition import DELETED, moment
-from pbscast_ingest.corrections import correct
+from pbscast_ingest.corrections import breaks, correct
 from pbscast_ingest.cursor import witness
-from pbscast_ingest.segments import Segment, cut
+from pbscast_ingest.segments import GAP_OPS, Segment, cut
 from pbscast_ingest.translation import KINDS, object_id, translate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from pbscast_ingest.chronicle import Chronicle
@@ -50,7 +50,25 @@ class Follower:
     async def take(self, page: Page) -> None:
         """Log what a page says and move the cursor past it."""
         await self._note(page)
-        rows = await self._skip(page)
+        for rows in self._parts(await self._skip(page)):
+            await self._log_rows(rows, page)
+        await self._close(page)
+        metrics.ROWS.labels(self._site).inc(len(page.rows))
+
+    def _parts(self, rows: Sequence[JournalRow]) -> Iterator[Sequence[JournalRow]]:
+        """Cut where a row does not follow from the one before it: what was missed was between.
+
+        Only what came before it in the log tells then what belongs before it.
+        """
+        cursor, begin = self._chronicle.cursor, 0
+        if cursor.due or cursor.blind or any(row.op in GAP_OPS for row in rows):
+            for place in breaks(rows):
+                yield rows[begin:place]
+                begin = place
+                self._met.discard((rows[place].kind, object_id(rows[place], self._site)))
+        yield rows[begin:]
+
+    async def _log_rows(self, rows: Sequence[JournalRow], page: Page) -> None:
         prefix: list[Draft] = []
         corrections = await self._corrections(rows)
         for segment in cut(rows, self._chronicle.pending, self._site, page.now, corrections):
@@ -61,8 +79,6 @@ class Follower:
                 rest = [row for row in rows if row.seq > segment.stop.seq]
                 corrections.clear()
                 corrections.update(await self._corrections(rest))
-        await self._close(page)
-        metrics.ROWS.labels(self._site).inc(len(page.rows))
 
     async def _note(self, page: Page) -> None:
         """Take note of what was lost, and of heartbeats, before the rows that follow it."""
