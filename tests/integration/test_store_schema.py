@@ -198,6 +198,7 @@ async def test_hot_statements_use_an_index(log_dsn: str) -> None:
         assert re.search(index, plans[name]), (name, plans[name])
         assert "Seq Scan on event" not in plans[name], (name, plans[name])
         assert "Seq Scan on object" not in plans[name], (name, plans[name])
+        assert "Seq Scan on life" not in plans[name], (name, plans[name])
     # The server object's whole history must not be sorted before its first event is told.
     assert "Sort  " not in plans["events_of_lives"], plans["events_of_lives"]
 
@@ -214,6 +215,8 @@ _HOT = {
     "last_events": f"'sitea', 'job', {_LIFE}, now(), NULL, 4096, {_EVER}",
     "events_of_lives": f"'sitea', 'job', {_LIFE}, {_EVER}",
     "lives_of": "'{sitea,siteb}', 'job', '{7.sitea}'",
+    "moved_lives": "'{sitea,siteb}', '{7.sitea}'",
+    "array_members": r"'{sitea,siteb}', 'job', '7[', '7\\', '].sitea'",
     "append": "'sitea', 1, 0, 0, '', now(), '{}', '{}', '{}', '{}'",
     "heads": "'sitea', '{job,job}', '{7.sitea,8.sitea}'",
     "object": "'sitea', 'job', '7.sitea'",
@@ -228,6 +231,8 @@ _INDEXES = {
     "last_events": "event_p\\d+_history",
     "events_of_lives": "event_p\\d+_history",
     "lives_of": "life_pkey",
+    "moved_lives": "life_pkey",
+    "array_members": "object_pkey",
     "append": "object_pkey",
     "heads": "object_pkey",
     "object": "object_pkey",
