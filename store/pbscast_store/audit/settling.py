@@ -70,8 +70,8 @@ class Settler:
 
     async def finish(self) -> None:
         """Compares all that is left, and looks for rows that no event explains."""
-        self._waiting += self._story.rest()
         await self._compare_asked(is_all_told=False)
+        self._waiting += self._story.rest()
         for begin in range(0, len(self._waiting), _PAGE):
             await self._ask(self._waiting[begin : begin + _PAGE])
             await self._compare_asked(is_all_told=True)
