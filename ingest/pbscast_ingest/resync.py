@@ -24,7 +24,7 @@ from pbscast_ingest.translation import KINDS, object_id
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from pbscast_ingest.chronicle import Chronicle
@@ -33,11 +33,15 @@ if TYPE_CHECKING:
     from pbscast_ingest.reader import Journal, Snapshot
     from pbscast_store.drafts import Draft
     from pbscast_store.log import Log
+    from pbscast_store.records import ObjectState
 
 _log = structlog.get_logger(__name__)
 
 BATCH: Final = 500
 """Events of one append."""
+
+ASKED: Final = 200
+"""Objects that the log is asked for at once, and that are in memory as it knows them."""
 
 MOST_ROWS: Final = 2000
 """Rows of PBS's tables that are kept until the snapshot is closed."""
@@ -114,18 +118,25 @@ class Resync:
 
     async def _tell_unlike(self, now: datetime) -> None:
         rows, self._unlike = self._unlike, []
-        for row, is_known in rows:
+        for place in range(0, len(rows), ASKED):
             if self._stopping.is_set():
                 break
-            if is_known:
-                await self._compare_row(row, now)
-            else:
-                self._appeared += 1
-                await self._add(appeared(row, now))
+            some = rows[place : place + ASKED]
+            known = await self._ask([row for row, is_known in some if is_known])
+            for row, _ in some:
+                await self._compare_row(row, known.get((row.kind, row.id)), now)
         await self._flush()
 
-    async def _compare_row(self, row: TableRow, now: datetime) -> None:
-        state = await self._log.object(self._site, row.kind, row.id)
+    async def _ask(self, rows: Sequence[TableRow]) -> dict[tuple[Kind, str], ObjectState]:
+        """Return what the log knows of them; what is added meanwhile is of others."""
+        known: dict[tuple[Kind, str], ObjectState] = {}
+        for kind in {row.kind for row in rows}:
+            names = [row.id for row in rows if row.kind is kind]
+            states = await self._log.objects_named(self._site, kind, names)
+            known |= {(kind, name): state for name, state in states.items()}
+        return known
+
+    async def _compare_row(self, row: TableRow, state: ObjectState | None, now: datetime) -> None:
         if state is None or state.gone:
             self._appeared += 1
             await self._add(appeared(row, now))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -311,6 +311,13 @@ class Log:
         """The latest incarnation of an object, gone or not; None if the log never saw one."""
         with translated(self._place):
             return await queries.object_state(self._pool, site, kind, object_id)
+
+    async def objects_named(
+        self, site: str, kind: str, ids: Sequence[str]
+    ) -> dict[str, ObjectState]:
+        """What `object` says of each id; those that the log never saw are left out."""
+        with translated(self._place):
+            return await queries.object_states(self._pool, site, kind, ids)
 
     async def objects(self, site: str, kind: str) -> AsyncGenerator[ObjectState, None]:
         """The objects that are not gone, by id, as they stood at one moment.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -87,6 +87,14 @@ async def object_state(
     """None: the log never saw the object."""
     row = await executor.fetchrow(query("object"), site, kind, object_id)
     return None if row is None else _object_state(row)
+
+
+async def object_states(
+    executor: Executor, site: str, kind: str, ids: Sequence[str]
+) -> dict[str, ObjectState]:
+    """By id; those that the log never saw are not in it."""
+    rows = await executor.fetch(query("objects_named"), site, kind, ids)
+    return {row["id"]: _object_state(row) for row in rows}
 
 
 async def present_objects(

@@ -90,6 +90,7 @@ async def test_the_projection_holds_what_the_events_left(log: Log, writer: SiteW
     await writer.append([change(changed={"a": "3"}, removed=("b",), state="R", queue="workq")], {})
 
     state = await log.object("sitea", "job", "19.sitea")
+    assert await log.objects_named("sitea", "job", ["none", "19.sitea"]) == {"19.sitea": state}
     assert state is not None
     assert state.attributes == {"a": "3"}
     assert state.columns == {"ji_substate": "10"}

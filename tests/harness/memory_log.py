@@ -26,6 +26,13 @@ class MemoryLog:
         assert site == self.site
         return self.states.get((kind, object_id))
 
+    async def objects_named(
+        self, site: str, kind: str, ids: Sequence[str]
+    ) -> dict[str, ObjectState]:
+        assert site == self.site
+        assert ids == sorted(set(ids), key=ids.index), "each once"
+        return {name: self.states[kind, name] for name in ids if (kind, name) in self.states}
+
     async def objects(self, site: str, kind: str) -> AsyncGenerator[ObjectState, None]:
         assert site == self.site
         for state in [s for s in self.states.values() if s.kind == kind and not s.gone]:

@@ -220,6 +220,7 @@ _HOT = {
     "append": "'sitea', 1, 0, 0, '', now(), '{}', '{}', '{}', '{}'",
     "heads": "'sitea', '{job,job}', '{7.sitea,8.sitea}'",
     "object": "'sitea', 'job', '7.sitea'",
+    "objects_named": "'sitea', 'job', ARRAY['7.sitea', '8.sitea']",
     "present_objects": "'sitea', 'job'",
 }
 _INDEXES = {
@@ -236,6 +237,7 @@ _INDEXES = {
     "append": "object_pkey",
     "heads": "object_pkey",
     "object": "object_pkey",
+    "objects_named": "object_pkey",
     "present_objects": "object_present",
 }
 
