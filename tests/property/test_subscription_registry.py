@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -29,6 +29,13 @@ T = TypeVar("T")
 WORKERS = st.integers(0, 1)
 FAULTS = st.sampled_from([BEFORE, AFTER, LATE])
 IDS = st.lists(st.integers(0, 40).map("{}.sitea".format), min_size=1, max_size=30, unique=True)
+
+
+async def again(work: Callable[[], Awaitable[T]]) -> T:
+    """Ask until there is an answer."""
+    while True:
+        with suppress(UnavailableError):
+            return await work()
 
 
 class Registering(RuleBasedStateMachine):
@@ -99,6 +106,26 @@ class Registering(RuleBasedStateMachine):
             assert found.request.ids == outcome
             self.ids[change.id] = outcome
 
+    @rule(key=subscriptions, first=IDS, second=IDS)
+    def add_at_once(self, key: str, first: list[str], second: list[str]) -> None:
+        changes = [ModifyRequest(id=key, add_ids=tuple(ids)) for ids in (first, second)]
+
+        async def add() -> None:
+            asked = (self.asked(worker, changes[worker]) for worker in (0, 1))
+            async with asyncio.TaskGroup() as tasks:
+                for one in asked:
+                    tasks.create_task(one)
+
+        if key in self.ids and key not in self.ended:
+            self.run(add())
+            found = self.ask(0, lambda holdings: holdings.registry.get(key)).request.ids
+            assert len(found) == len(set(found))
+            assert set(found) == {*self.ids[key], *first, *second}
+            self.ids[key] = found
+
+    async def asked(self, worker: int, change: ModifyRequest) -> None:
+        await again(lambda: self.holdings[worker].registry.modify(change.id, change))
+
     @rule(worker=WORKERS, key=subscriptions)
     def end(self, worker: int, key: str) -> None:
         async def end(holdings: Holdings) -> None:
@@ -131,7 +158,7 @@ class Registering(RuleBasedStateMachine):
         for key in list(self.unleased):
             self.forget(key)
 
-    @rule(worker=WORKERS, left=st.integers(0, 12), how=FAULTS)
+    @rule(worker=WORKERS, left=st.integers(0, 6), how=FAULTS)
     def fail(self, worker: int, left: int, how: str) -> None:
         self.connections[worker].fail(left, how)
 
@@ -170,14 +197,7 @@ class Registering(RuleBasedStateMachine):
         return nullcontext() if is_there else pytest.raises(NotFoundError)
 
     def ask(self, worker: int, work: Callable[[Holdings], Awaitable[T]]) -> T:
-        async def ask() -> T:
-            while True:
-                try:
-                    return await work(self.holdings[worker])
-                except UnavailableError:
-                    continue
-
-        return self.run(ask())
+        return self.run(again(lambda: work(self.holdings[worker])))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
@@ -202,7 +222,7 @@ def test_the_registry_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
             )
         ]
         run_state_machine_as_test(
-            Registering, settings=settings(max_examples=16, stateful_step_count=25, deadline=None)
+            Registering, settings=settings(max_examples=12, stateful_step_count=25, deadline=None)
         )
         for connection in Registering.connections:
             runner.run(connection.close())
