@@ -22,7 +22,9 @@ from pbscast.events import Provenance
 from pbscast.handovers import HandOvers
 from pbscast.lives import Difference, Life, Standing, Values
 from pbscast.plots.history import history_page
+from pbscast.scale import Scale
 from pbscast.story import Story
+from pbscast.terminal.bar import axis
 from pbscast.terminal.moments import put_difference, put_in_full, put_lives, put_standings
 from pbscast.terminal.overview import MOST_ROWS
 from pbscast.terminal.paper import Paper
@@ -174,6 +176,26 @@ def test_times_of_events_can_be_told_apart_and_have_a_zone() -> None:
     began = (BEGIN + 1000 * ms).astimezone().isoformat(" ", "seconds")
     assert re.fullmatch(r".*[+-]\d\d:\d\d", began)
     assert f"began {began}" in sheet.lines[2]
+
+
+def test_an_axis_on_which_no_time_is_round_is_a_line_alone() -> None:
+    begin = BEGIN + timedelta(milliseconds=100)
+    [line] = axis(Scale(begin, begin + timedelta(milliseconds=300), 40), Sheet())
+    assert line.plain == "─" * 40
+
+
+def test_objects_of_another_kind_are_a_table_of_their_own() -> None:
+    fields = {"site": "sitea", "kind": "node", "incarnation": 1, "revision": 2, "position": 9}
+    standing = Standing.model_validate({**fields, "id": "n1", "began": BEGIN, "state": "free"})
+    sheet = Sheet()
+    put_standings([standing], sheet)
+    put_in_full(standing, sheet)
+    assert [line.split()[:4] for line in sheet.lines] == [
+        ["site", "kind", "name", "state"],
+        ["sitea", "node", "n1", "free"],
+        ["n1", "at", "sitea,", "life"],
+        ["free"],
+    ]
 
 
 def test_the_newest_first() -> None:

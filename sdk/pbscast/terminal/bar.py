@@ -58,7 +58,7 @@ def background(state: str) -> str:
 
 
 def axis(scale: Scale, paper: Paper) -> list[Text]:
-    """Return the axis under a bar: a line with ticks, and their times in local time."""
+    """Return the axis under a bar: a line with ticks, and their times in local time if any."""
     times = ticks(scale, 14)
     form = _form(times)
     line, labels = [paper.glyphs.line] * scale.width, ""
@@ -68,7 +68,7 @@ def axis(scale: Scale, paper: Paper) -> list[Text]:
         label = f"{time:%m-%d}" if "%H" in form and _is_midnight(time) else f"{time:{form}}"
         if place >= len(labels) + bool(labels) and place + len(label) <= scale.width:
             labels = labels.ljust(place) + label
-    return [Text("".join(line), "dim"), Text(labels, "dim")]
+    return [Text(text, "dim") for text in ("".join(line), labels) if text]
 
 
 def _form(times: Sequence[datetime]) -> str:
