@@ -36,6 +36,7 @@ async def test_iterates_calls_back_and_asks_for_history(
                 iterated = list(watch)
                 assert watch.positions == {"sitea": 5}
             client.watch("1", until_finished=True).run(called.append)
+            assert list(client.history("1.sitea", limit=2)) == expected[:2]
             return iterated, called, list(client.history("1.sitea"))
 
     iterated, called, history = await asyncio.to_thread(work)
