@@ -38,6 +38,7 @@ PULL_EXPIRES: Final = 60.0
 _NANO: Final = 1_000_000_000
 _HEARTBEAT_STATUS: Final = "100"
 _NO_RESPONDERS: Final = "503"
+SILENT: Final = "the server is silent"
 CONSUMER_DELETED: Final = "consumer deleted"
 _FATAL: Final = (CONSUMER_DELETED, "consumer is push based", "bad request")
 
@@ -106,7 +107,7 @@ class Puller:
             async with asyncio.timeout(SILENCE):
                 await self._news.wait()
         except TimeoutError:
-            self.abandon("the server is silent")
+            self.abandon(SILENT)
 
     async def close(self) -> None:
         """Stop listening: what the server would still send goes to another reader or stays."""

@@ -15,7 +15,7 @@ from pbscast.connection import ConnectionState
 from pbscast.deliveries import ACK_WAIT, DELIVERIES, LIVE, delivery_filter
 from pbscast.errors import ConflictError, PbscastError, UnavailableError
 from pbscast.lease import renew, resume
-from pbscast.pulling import BATCH, BATCH_BYTES, CONSUMER_DELETED, Delivered, Puller
+from pbscast.pulling import BATCH, BATCH_BYTES, CONSUMER_DELETED, SILENT, Delivered, Puller
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,6 +109,7 @@ class Kept(Source):
         self._is_doubtful = is_doubtful
         """Whether what resumed it may still be done once more."""
         self._puller: _Deliveries | None = None
+        self._denials = connection.denials
         self._in_hand: Delivered | None = None
         self._working: asyncio.Task[None] | None = None
 
@@ -163,11 +164,11 @@ class Kept(Source):
 
     async def _start(self) -> _Deliveries:
         puller = _Deliveries(self._connection, self._key, shared=self._shared)
-        denials = self._connection.denials
+        self._denials = self._connection.denials
         try:
             await puller.start()
         except (nats.errors.Error, OSError) as error:
-            raise self._connection.explain(error, DELIVERIES, denials) from error
+            raise self._connection.explain(error, DELIVERIES, self._denials) from error
         return puller
 
     async def _restart(self) -> None:
@@ -177,6 +178,8 @@ class Kept(Source):
             await self._puller.close()
             self._puller = None
         is_deleted = reason is not None and CONSUMER_DELETED in reason
+        if reason == SILENT and self._connection.denials > self._denials:
+            raise self._connection.explain(TimeoutError(), DELIVERIES, self._denials)
         if is_deleted and not self._shared and not self._is_doubtful:
             with suppress(UnavailableError):
                 await renew(self._connection, self._key)
@@ -285,7 +288,8 @@ class Live(Source):
         client = self._connection.nats
         try:
             self._subscription = await client.subscribe(subject, cb=self._on_message)
-            # Only what the server has heard of is delivered, or refused.
+            # To hear of a refusal. The first PING overtakes what the driver has not sent yet.
+            await client.flush()
             await client.flush()
         except (nats.errors.Error, OSError) as error:
             raise self._connection.explain(error, subject, denials) from error

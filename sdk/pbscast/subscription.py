@@ -19,6 +19,7 @@ from pbscast.deliveries import (
     decode,
 )
 from pbscast.errors import (
+    ConflictError,
     DecodeError,
     GoneError,
     NotFoundError,
@@ -263,7 +264,7 @@ class Subscription:
         self._is_ours = False
 
     async def _run(self, source: Source) -> AsyncGenerator[Told, None]:
-        while (got := await source.receive()) is not Sign.CLOSED:
+        while (got := await self._receive(source)) is not Sign.CLOSED:
             if isinstance(got, Sign):
                 for missed in self._all_missed():
                     yield Told(missed, None)
@@ -279,6 +280,13 @@ class Subscription:
                 await self._complete(source, got)
                 return
             await source.acknowledge(got)
+
+    async def _receive(self, source: Source) -> Delivered | Sign:
+        try:
+            return await source.receive()
+        except ConflictError:
+            self._is_ours = False  # but the one's who reads it now
+            raise
 
     async def _is_all_handled(self) -> bool:
         """Whether no other process holds a message that would be left behind if it died."""

@@ -30,6 +30,7 @@ from pbscast import (
     SubscriptionItem,
     Unreadable,
     blocking,
+    pulling,
 )
 from pbscast.pulling import BATCH
 from pbscast.sources import SHARED_BATCH
@@ -235,16 +236,17 @@ async def test_the_lease_is_renewed_and_its_end_is_told(tier: Deliverer, client:
 
 async def test_the_latest_reader_takes_over(tier: Deliverer, client: Client) -> None:
     log = SiteLog("sitea")
-    async with client.subscribe(owners="alice", keep=True) as first:
+    async with client.subscribe(owners="alice") as first:
         await tier.events(first.id, log, 1)
         await take(first, 1)
         waiting = asyncio.create_task(rest(first))
         await tier.acknowledged(first.id)
-        async with client.attach(first.id) as second:
-            with pytest.raises(pbscast.ConflictError, match="read by somebody else"):
-                await waiting
-            await tier.events(first.id, log, 1)
-            assert positions(await take(second, 1)) == [2]
+        second = await client.attach(first.id)
+        with pytest.raises(pbscast.ConflictError, match="read by somebody else"):
+            await waiting
+    # Who made it does not end what another reads now.
+    await tier.events(first.id, log, 1)
+    assert positions(await take(second, 1)) == [2]
 
 
 async def test_a_worker_that_resumes_late_what_was_asked_again_cuts_nobody_off(
@@ -379,7 +381,9 @@ async def test_lists_and_ends_those_that_there_are(tier: Deliverer, client: Clie
         client.subscribe(kinds="node", owners="alice")
 
 
-async def test_needs_no_right_but_to_pull_and_to_acknowledge() -> None:
+async def test_needs_no_right_but_to_pull_and_to_acknowledge(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     config = """
 authorization {
   users = [
@@ -389,6 +393,9 @@ authorization {
         "pbscast.v1.*", "$JS.API.CONSUMER.MSG.NEXT.PBS_DELIVERIES.*", "$JS.ACK.PBS_DELIVERIES.>"
       ]}
       subscribe: {allow: ["_INBOX.>", "pbscast.live.v1.*.*"]}
+    }}
+    {user: mallory, password: x, permissions: {
+      publish: {allow: ["pbscast.v1.*"]}, subscribe: {allow: ["_INBOX.>"]}
     }}
   ]
 }
@@ -404,6 +411,12 @@ authorization {
                 async with client.subscribe(owners="alice", **options) as subscription:
                     await tier.events(subscription.id, log, 2)
                     assert len(await take(subscription, 2)) == 2
+            monkeypatch.setattr(pulling, "SILENCE", 0.5)
+            async with pbscast.connect(url("mallory")) as confined:
+                with pytest.raises(pbscast.AccessDeniedError, match="PBS_DELIVERIES"):
+                    await rest(confined.subscribe(owners="alice"))
+                with pytest.raises(pbscast.AccessDeniedError, match="refused pbscast"):
+                    await confined.subscribe(owners="alice", delivery="at-most-once")
 
 
 async def test_blocking(tier: Deliverer, nats_url: str) -> None:
