@@ -25,14 +25,14 @@ class Standing(TypedDict):
 def describe(attributes: Mapping[str, str]) -> Standing:
     """Return where a job stands; what its row does not hold is None."""
     owner = attributes.get("Job_Owner")
-    return Standing(
-        owner=None if owner is None else owner.partition("@")[0],
-        queue=attributes.get("queue"),
-        project=attributes.get("project"),
-        name=attributes.get("Job_Name"),
-        state=letter_of(attributes),
-        substate=substate_of(attributes),
-    )
+    return {
+        "owner": None if owner is None else owner.partition("@")[0],
+        "queue": attributes.get("queue"),
+        "project": attributes.get("project"),
+        "name": attributes.get("Job_Name"),
+        "state": letter_of(attributes),
+        "substate": substate_of(attributes),
+    }
 
 
 def letter_of(attributes: Mapping[str, str]) -> str | None:

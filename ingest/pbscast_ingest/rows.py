@@ -16,7 +16,7 @@ from pydantic_core import from_json
 from pbscast.events import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Iterator, Sequence
     from datetime import datetime
     from typing import TypeAlias
 
@@ -60,7 +60,7 @@ def decode_row(record: Sequence[Any]) -> JournalRow:
         items[5:] = [item and _undotted(item) for item in items[5:]]
         items[7] = [name.removesuffix(".") for name in items[7] or ()]
     op, kind, key, created, columns, changed, before, removed, context = items
-    plain = _pairs(columns) if columns else {}
+    plain = dict(_pairs(columns)) if columns else {}
     return JournalRow(
         seq,
         xid,
@@ -122,7 +122,7 @@ def decode_attributes(flat: Sequence[bytes | None] | None, escaped: list[str]) -
 
 def decode_columns(flat: Sequence[bytes | None] | None, escaped: list[str]) -> dict[str, str]:
     """Return column → text of the bytes of an hstore array."""
-    return _pairs(escape_pairs(flat or (), escaped))
+    return dict(_pairs(escape_pairs(flat or (), escaped)))
 
 
 def text(raw: bytes | str | None) -> str:
@@ -145,23 +145,20 @@ def _attributes(flat: Texts) -> dict[str, str]:
     # Slices and a set where they do: this is the hot spot of reading.
     return {
         name: value[3:] if value[:3] in _USUAL else strip_flags(value)
-        for name, value in _pairs(flat).items()
+        for name, value in _pairs(flat)
     }
 
 
 def _mixed(flat: Texts, columns: Container[str]) -> dict[str, str]:
     return {
         name: value if name in columns else value[3:] if value[:3] in _USUAL else strip_flags(value)
-        for name, value in _pairs(flat).items()
+        for name, value in _pairs(flat)
     }
 
 
-def _pairs(flat: Texts) -> dict[str, str]:
-    if not flat:
-        return {}
-    if None in flat:
-        flat = [item or "" for item in flat]
-    return dict(zip(flat[::2], flat[1::2], strict=False))  # type: ignore[arg-type]
+def _pairs(flat: Texts) -> Iterator[tuple[str, str]]:
+    texts = iter([item or "" for item in flat] if flat and None in flat else flat or ())
+    return zip(texts, texts, strict=False)  # type: ignore[arg-type]
 
 
 def _name(name: str | None) -> str:

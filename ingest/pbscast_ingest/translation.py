@@ -18,7 +18,7 @@ from pbscast_ingest.jobs import describe, letter_of, substate_of
 from pbscast_store.drafts import Draft
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from pbscast.events import Payload
     from pbscast_ingest.rows import JournalRow
@@ -44,7 +44,9 @@ What users do see of them is compared by its meaning: S and U of ``ji_svrflags``
 ``ri_state`` and ``nd_state``. A column that this release does not know speaks.
 """
 
-_STATEFUL: Final = ("job_state", "substate", "ji_svrflags", "history_timestamp")
+_STATEFUL: Final = frozenset({"job_state", "substate", "ji_svrflags", "history_timestamp"})
+_JOB: Final = Kind.JOB
+_JOURNAL: Final = Provenance.JOURNAL
 _OTHER: Final = {"I": EventName.CREATE, "U": EventName.MODIFY, "D": EventName.DELETE}
 
 
@@ -75,16 +77,17 @@ def _insert_job(row: JournalRow) -> list[Draft]:
 
 
 def _update_job(row: JournalRow) -> list[Draft]:
-    now = {**row.context, **row.changed}
+    now = row.context | row.changed
     before = _stood(row, now)
     standing = describe(now)
-    past = {"old_state": letter_of(before), "old_substate": substate_of(before)}
-    moved = tuple(past.values()) != (standing["state"], standing["substate"])
+    letter, substate = letter_of(before), substate_of(before)
+    moved = letter != standing["state"] or substate != standing["substate"]
     changed = _differing(row)
     drafts = []
     if moved or _speaks(row, changed):
         event = EventName.STATE if moved else lesser_name(changed)
-        drafts.append(_draft(row, event, _change(row, standing, changed, past if moved else None)))
+        past = {"old_state": letter, "old_substate": substate} if moved else None
+        drafts.append(_draft(row, event, _change(row, standing, changed, past)))
     if is_final(row.key, now) and not is_final(row.key, before):
         drafts.append(_draft(row, EventName.FINALIZE, conclude(row.key, {**row.columns, **now})))
     return drafts
@@ -92,14 +95,20 @@ def _update_job(row: JournalRow) -> list[Draft]:
 
 def _stood(row: JournalRow, now: Mapping[str, str]) -> Mapping[str, str]:
     """Return what a job's state was read from before the change."""
-    if row.changed.keys().isdisjoint(_STATEFUL) and "ji_svrflags" not in row.columns:
+    if _STATEFUL.isdisjoint(row.changed) and "ji_svrflags" not in row.columns:
         return now
-    return {name: old for name in _STATEFUL if (old := _old(row, now, name)) is not None}
+    return _before(row, now, _STATEFUL)
 
 
-def _old(row: JournalRow, now: Mapping[str, str], name: str) -> str | None:
-    source = row.before if name in row.changed or name in row.columns else now
-    return source.get(name)
+def _before(row: JournalRow, now: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    """Return the values that stood there before the change."""
+    changed, columns, before = row.changed, row.columns, row.before
+    found = {}
+    for name in names:
+        source = before if name in changed or name in columns else now
+        if name in source:
+            found[name] = source[name]
+    return found
 
 
 def _differing(row: JournalRow) -> dict[str, str]:
@@ -137,8 +146,7 @@ def _translate_other(row: JournalRow, kind: Kind, name: str) -> list[Draft]:
     old: dict[str, Any] = {}
     if row.op == "U":
         changed = _differing(row)
-        before = {name: value for name in now if (value := _old(row, now, name)) is not None}
-        past = stand(kind, before)
+        past = stand(kind, _before(row, now, now))
         if past != standing:
             old = {"old_state": past["state"], "old_substate": past["substate"]}
         elif not _speaks(row, changed):
@@ -168,13 +176,15 @@ def _change(
     escaped = row.escaped
     if escaped:
         escaped = tuple(name for name in escaped if name in changed or name in row.columns)
-    return ChangePayload(
-        **standing,
-        **old or {},
-        changed=changed,
-        removed=row.removed,
-        columns=row.columns,
-        escaped=escaped,
+    return ChangePayload.model_validate(
+        {
+            **standing,
+            **(old or {}),
+            "changed": changed,
+            "removed": row.removed,
+            "columns": row.columns,
+            "escaped": escaped,
+        }
     )
 
 
@@ -182,20 +192,11 @@ def _draft(
     row: JournalRow,
     event: EventName,
     payload: Payload,
-    kind: Kind = Kind.JOB,
+    kind: Kind = _JOB,
     name: str | None = None,
     *,
     begins: bool = False,
     ends: bool = False,
 ) -> Draft:
-    return Draft(
-        kind=kind,
-        id=row.key if name is None else name,
-        event=event,
-        time=row.at,
-        provenance=Provenance.JOURNAL,
-        payload=payload,
-        begins=begins,
-        born=row.created or None,
-        ends=ends,
-    )
+    object_id, born = row.key if name is None else name, row.created or None
+    return Draft(kind, object_id, event, row.at, _JOURNAL, payload, begins, born, ends)

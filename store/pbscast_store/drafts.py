@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from pbscast.events import EventName, Kind, Payload, Provenance
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # to make one that is frozen takes three times as long
 class Draft:
-    """An event before the log has given it a position, an incarnation and a revision."""
+    """An event before the log has given it a position, an incarnation and a revision.
+
+    Nothing changes it once it is made.
+    """
 
     kind: Kind
     id: str
