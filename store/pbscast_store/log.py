@@ -30,6 +30,7 @@ from pbscast_store.connection import (
 )
 from pbscast_store.doorbell import Doorbell, listening
 from pbscast_store.errors import translated
+from pbscast_store.latest import LatestLives, read_latest
 from pbscast_store.leases import Lease
 from pbscast_store.migration import Migrated, migrate
 from pbscast_store.moments import at_each_site, position_before
@@ -256,6 +257,15 @@ class Log:
             return await snapshots.read_page(
                 self._pool, scope, after, limit, max_bytes, attributes=attributes
             )
+
+    async def latest_lives(self, ids: Sequence[str], sites: Sequence[str]) -> LatestLives:
+        """Whether jobs live; quick, for many.
+
+        Of an array also those subjobs that live. Ids and sites of which the log knows nothing are
+        passed over.
+        """
+        with translated(self._place):
+            return await read_latest(self._pool, sites, ids)
 
     async def at(
         self,

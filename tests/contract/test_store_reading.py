@@ -241,6 +241,25 @@ async def test_what_the_log_does_not_know_is_not_found(cluster: Log) -> None:
             await ask(Selection(), positions={"sitea": 17}, newest_first=False)
 
 
+async def test_whether_jobs_live_is_said_of_many_at_once(log: Log) -> None:
+    await write(log, "sitea", [change(job, 1, "R") for job in ("1.sitea", "6[].sitea")])
+    await write(log, "sitea", [change(f"6[{index}].sitea", 2, "R") for index in range(3)])
+    await write(log, "sitea", [change("66[1].sitea", 2, "R"), change("6[1].siteb", 2, "R")])
+    await write(log, "sitea", [end("6[1].sitea", 3), end("1.sitea", 4, "moved")])
+    await write(log, "siteb", [change("1.sitea", 5, "Q")])
+    latest = await log.latest_lives(["1.sitea", "6[].sitea", "9.sitea"], ["sitea", "siteb"])
+    assert latest.positions == {"sitea": 9, "siteb": 1}
+    found = {(life.site, life.id): (life.ended, life.reason) for life in latest.lives}
+    assert found == {
+        ("sitea", "1.sitea"): (at(4), "moved"),
+        ("siteb", "1.sitea"): (None, None),
+        ("sitea", "6[].sitea"): (None, None),
+        ("sitea", "6[0].sitea"): (None, None),
+        ("sitea", "6[2].sitea"): (None, None),
+    }
+    assert (await log.latest_lives(["1.sitea"], ["siteb", "sitec"])).positions == {"siteb": 1}
+
+
 async def test_unknown_ids_can_be_passed_over(cluster: Log) -> None:
     some, none = Selection(ids=("9.sitea", "1.sitea")), Selection(ids=("9.sitea", "8[].sitea"))
     moment = {"sitea": await cluster.position("sitea")}

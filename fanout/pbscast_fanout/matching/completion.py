@@ -93,6 +93,10 @@ class Completion:
             is_last = standing.ended is not None
             self._note(standing.site, standing.id, is_last=is_last, goes_on=goes_on)
 
+    def note_life(self, site: str, job_id: str, *, has_ended: bool, was_moved: bool) -> None:
+        """Take in whether a job's latest life at a site has ended."""
+        self._note(site, job_id, is_last=has_ended, goes_on=was_moved)
+
     def _note(self, site: str, job_id: str, *, is_last: bool, goes_on: bool) -> None:
         if job_id in self._stands:
             self._decide(site, job_id, is_last=is_last, goes_on=goes_on)

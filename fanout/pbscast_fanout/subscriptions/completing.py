@@ -222,6 +222,6 @@ def _wait(found: Survey) -> float:
 async def pending(log: Log, definition: Definition) -> int:
     """Return how many of the jobs that a subscription names have not ended, by the log now.
 
-    A hundred thousand take a second or more. Raises as `survey`.
+    A hundred thousand take a second. Raises as `survey`.
     """
     return (await survey(log, Destinations(log), definition)).open

@@ -13,9 +13,9 @@ from pbscast.selection import MOST_VALUES, Selection
 from pbscast_fanout.matching import Completion
 
 if TYPE_CHECKING:
-    from pbscast.lives import Standing
     from pbscast_fanout.subscriptions.definitions import Definition
     from pbscast_fanout.subscriptions.destinations import Destinations
+    from pbscast_store.latest import LatestLife
     from pbscast_store.log import Log
 
 _EVENTS: Final = 100
@@ -56,8 +56,7 @@ async def survey(
 ) -> Survey:
     """Look at all ids, the last ones first: who runs jobs in turn waits for these.
 
-    Each id is looked at at one moment, at all sites, unless it is an array of a thousand or more.
-    Raises UnavailableError, and ConfigError or DecodeError as the log does.
+    Each id is looked at at one moment, at all sites. Raises what the log raises.
     """
     ids, confined = definition.request.ids, definition.request.sites
     known = [Site(row.name) for row in await log.sites()]
@@ -65,35 +64,31 @@ async def survey(
     found = Survey(open=len(ids) if not sites else 0)
     for end in range(len(ids) if sites else 0, 0, -MOST_VALUES):
         part = ids[max(0, end - MOST_VALUES) : end]
-        standings = await _standings(log, Selection(ids=part, sites=sites), found.positions)
-        for standing in reversed(standings):
-            if standing.ended is None and is_ours(standing.site):
-                found.open += 1
-                found.witness = Witness(standing.site, standing.id)
-                return found
+        latest = await log.latest_lives(part, sites)
+        for site, position in latest.positions.items():
+            found.positions[site] = max(position, found.positions.get(site, 0))
+        ours = (life for life in latest.lives if life.ended is None and is_ours(life.site))
+        if (youngest := max(ours, key=_began, default=None)) is not None:
+            found.open += 1
+            found.witness = Witness(youngest.site, youngest.id)
+            return found
         completion = Completion(part, sites=confined)
-        for standing in standings:
-            completion.note_standing(standing)
+        for life in latest.lives:
+            was_moved = life.reason == Reason.MOVED
+            completion.note_life(
+                life.site, life.id, has_ended=life.ended is not None, was_moved=was_moved
+            )
         if not completion.is_complete:
             trail = _Trail(log, destinations, sites)
-            completion.give_up(await trail.gone(completion.open_ids(), standings))
+            completion.give_up(await trail.gone(completion.open_ids(), latest.lives))
             if trail.left is not None:
                 found.left = max(trail.left, found.left or trail.left)
         found.open += completion.pending
     return found
 
 
-async def _standings(log: Log, selection: Selection, positions: dict[str, int]) -> list[Standing]:
-    """All of them; ended ones too, as they are asked for by id."""
-    standings: list[Standing] = []
-    after = None
-    while True:
-        page = await log.snapshot(selection, after=after, known_only=True)
-        standings += (standing for _, standing in page.rows)
-        for site, position in page.positions.items():
-            positions[site] = max(position, positions.get(site, 0))
-        if (after := page.next) is None:
-            return standings
+def _began(life: LatestLife) -> datetime:
+    return life.began
 
 
 class Move(NamedTuple):
@@ -130,11 +125,11 @@ class _Trail:
         self._destinations = destinations
         self._sites = sites
 
-    async def gone(self, open_ids: Iterable[str], standings: Sequence[Standing]) -> list[str]:
+    async def gone(self, open_ids: Iterable[str], known: Sequence[LatestLife]) -> list[str]:
         """Return those of the ids that went where the subscription is not told of them."""
-        lives: dict[str, list[Standing]] = defaultdict(list)
-        for standing in standings:
-            lives[standing.id].append(standing)
+        lives: dict[str, list[LatestLife]] = defaultdict(list)
+        for life in known:
+            lives[life.id].append(life)
         gone = []
         for job_id in open_ids:
             left = await self._left(lives.get(job_id, []))
@@ -143,10 +138,10 @@ class _Trail:
                 self.left = max(left, self.left or left)
         return gone
 
-    async def _left(self, lives: Sequence[Standing]) -> datetime | None:
+    async def _left(self, lives: Sequence[LatestLife]) -> datetime | None:
         moves = []
         for life in lives:
-            if life.ended is None or life.reason is not Reason.MOVED:
+            if life.ended is None or life.reason != Reason.MOVED:
                 return None
             destination = await self._destination(life)
             if destination is None:
@@ -156,12 +151,12 @@ class _Trail:
             moves.append(Move(life.site, life.began, life.ended, covered))
         return left_for_good(moves)
 
-    async def _destination(self, life: Standing) -> str | None:
+    async def _destination(self, life: LatestLife) -> str | None:
         last = await self._log.read(life.site, life.position - 1, 1)
         event = last[0].decode() if last else None
         if isinstance(event, Finalize):
             return event.destination
-        selection = Selection(ids=(life.id,), sites=(life.site,))
+        selection = Selection(ids=(life.id,), sites=(Site(life.site),))
         page = await self._log.events(selection, newest_first=True, limit=_EVENTS)
         for event in (record.decode() for record in page.records):
             if isinstance(event, Finalize) and event.incarnation == life.incarnation:
