@@ -6,11 +6,12 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from pbscast.selection import MOST_VALUES
 from pbscast_fanout.subscriptions import standings
-from pbscast_fanout.subscriptions.joining import Join, Learn
+from pbscast_fanout.subscriptions.joining import Join, Learn, Wish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from pbscast.events import Site
     from pbscast_fanout.subscriptions.numbers import Numbers
@@ -43,12 +44,12 @@ class Errands:
         self._numbers = numbers
         self._turns = turns
         self._tell = tell
-        self._waiting: deque[Join | Learn] = deque()
+        self._waiting: deque[Wish | Join | Learn] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._drawn = asyncio.Event()
         self._failure: BaseException | None = None
 
-    def start(self, errands: Iterable[Join | Learn]) -> None:
+    def start(self, errands: Iterable[Wish | Join | Learn]) -> None:
         """Begin with these as soon as it is their turn."""
         self._waiting.extend(errands)
         for _ in range(min(len(self._waiting), ABREAST - len(self._tasks))):
@@ -84,11 +85,41 @@ class Errands:
                 if self._waiting:  # still, after our turn has come
                     await self._do(self._waiting.popleft())
 
-    async def _do(self, errand: Join | Learn) -> None:
+    async def _do(self, errand: Wish | Join | Learn) -> None:
         if isinstance(errand, Learn):
             await self._learn(errand)
-        elif self._core.is_wanted(errand):
+        elif isinstance(errand, Join):
             await self._join(errand)
+        else:
+            wishes = [errand, *self._like(errand)]
+            joins = [join for wish in wishes if (join := self._core.embark(wish)) is not None]
+            await self._numbers.ask([join.key for join in joins])
+            if len(joins) > 1 and sum(len(join.ids) for join in joins) <= MOST_VALUES:
+                await self._join_together(joins)
+            else:  # also if they were given more ids meanwhile
+                for join in joins:
+                    await self._join(join)
+
+    def _like(self, first: Wish) -> Iterator[Wish]:
+        """The next ones, as long as all can be asked for at once: few ids each, of jobs."""
+        count = len(first.request.ids)
+        while self._waiting and 0 < count <= MOST_VALUES:
+            wish = self._waiting[0]
+            if not isinstance(wish, Wish) or not wish.request.ids:
+                break
+            count += len(wish.request.ids)
+            if count <= MOST_VALUES:
+                self._waiting.popleft()
+                yield wish
+
+    async def _join_together(self, joins: list[Join]) -> None:
+        async for found in standings.joining_together(self._log, self._site, joins):
+            for join, rows in found.items():
+                self._core.offer(join, rows)
+            self._tell()
+        for join in joins:
+            self._core.bound(join)
+        self._tell()
 
     async def _learn(self, learn: Learn) -> None:
         pages = standings.living(self._log, self._site, learn.position, attributes=True)

@@ -25,6 +25,8 @@ class Stage(Enum):
 
     LEARNING = "learning"
     """What its expression speaks of is being read; nothing is told."""
+    WAITING = "waiting"
+    """For its turn; nothing is told."""
     JOINING = "joining"
     """It is told how everything stood; what happens is held back."""
     DRAINING = "draining"
@@ -33,6 +35,15 @@ class Stage(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """An errand: let a subscription begin when it is its turn, and read what its `Join` says."""
+
+    key: str
+    ticket: int
+    request: SubscribeRequest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Join:
     """An errand: read how everything stood that belongs to a subscription."""
 
@@ -62,8 +73,7 @@ class Member:
     stage: Stage = Stage.LEARNING
     begun: int = 0
     """The position after which it is told of events."""
-    ticket: int = 0
-    join: Join | None = None
+    errand: Wish | Join | None = None
     outbox: deque[Delivery] = field(default_factory=deque)
     held: list[Delivery] = field(default_factory=list)
     held_bytes: int = 0
@@ -75,6 +85,11 @@ class Member:
         """Whether it is delivered at least once."""
         return self.definition.request.delivery is Mode.AT_LEAST_ONCE
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether what happens is for it."""
+        return self.stage not in (Stage.LEARNING, Stage.WAITING)
+
     def hold(self, delivery: Delivery) -> bool:
         """Keep a message for later; False if there are too many, so that it has to begin anew."""
         if self.stage is Stage.DRAINING:
@@ -84,9 +99,9 @@ class Member:
         self.held_bytes += len(delivery.tail)
         return len(self.held) <= MOST_HELD and self.held_bytes <= MOST_HELD_BYTES
 
-    def restart(self, position: int, ticket: int) -> None:
-        """Begin (anew) after this position; what waited is covered by what is told then."""
-        self.stage, self.begun, self.ticket = Stage.JOINING, position, ticket
+    def wait(self) -> None:
+        """Begin (anew) later; all that is not told yet is covered by what is told then."""
+        self.stage = Stage.WAITING
         self.outbox.clear()
         self._let_go()
 
@@ -95,7 +110,7 @@ class Member:
         self.outbox.append(boundary)
         self.outbox.extend(self.held)
         self._let_go()
-        self.stage, self.join = Stage.DRAINING, None
+        self.stage, self.errand = Stage.DRAINING, None
 
     def _let_go(self) -> None:
         self.held = []

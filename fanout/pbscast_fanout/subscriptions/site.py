@@ -24,7 +24,7 @@ from pbscast_fanout.subscriptions.composing import (
     object_tail,
 )
 from pbscast_fanout.subscriptions.joined import Joined
-from pbscast_fanout.subscriptions.joining import Join, Learn, Member, Stage
+from pbscast_fanout.subscriptions.joining import Join, Learn, Member, Stage, Wish
 from pbscast_fanout.subscriptions.stream import Place
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class SiteDeliveries:
         """Attributes that are known of all objects."""
         self._coming: set[str] = set()
         """Those that are being learnt, and have been spoken of all the time since."""
-        self._errands: list[Join | Learn] = []
+        self._errands: list[Wish | Join | Learn] = []
         self._telling: dict[str, None] = {}
         """Subscriptions with something in their outbox, in turn."""
         self._turn = Turn()
@@ -130,6 +130,9 @@ class SiteDeliveries:
     def restore(self, departures: Iterable[tuple[Life, str]]) -> None:
         """What `departures` said at the position."""
         self._matcher.restore(departures)
+        for key, member in self._members.items():
+            if member.begun >= self.position:
+                self._matcher.readmit(key)
 
     def replay(self, record: Record) -> None:
         """Take an event that has been told."""
@@ -146,7 +149,7 @@ class SiteDeliveries:
         self._learnt = set(self.attributes)
         for member in self._members.values():
             if member.stage is not Stage.LIVE:
-                self._join(member)
+                self._enlist(member)
 
     # Definitions.
 
@@ -175,9 +178,9 @@ class SiteDeliveries:
             self._coming &= self._matcher.names
 
     def rejoin(self, key: str) -> None:
-        """Tell it everything anew, from here on; what was to be told before is not needed."""
+        """Tell it everything anew; what was to be told before is not needed."""
         if (member := self._members.get(key)) is not None:
-            self._join(member)
+            self._enlist(member)
 
     def _register(self, definition: Definition) -> bool:
         try:
@@ -194,7 +197,7 @@ class SiteDeliveries:
         """Let it join as soon as all that its expression speaks of is known."""
         names = self._matcher.names_of(member.definition.id) - FIELDS
         if names <= self._learnt:
-            self._join(member)
+            self._enlist(member)
         elif self._learning is None:
             self._learn()
 
@@ -213,26 +216,40 @@ class SiteDeliveries:
         if not added:
             self._settle(member)
             return
-        member.stage, member.ticket = Stage.JOINING, self._ticket()
-        self._send_for(member, added)
+        member.stage = Stage.JOINING
+        self._errands.append(self._send_for(member, added))
 
     # Joining.
 
-    def errands(self) -> list[Join | Learn]:
+    def errands(self) -> list[Wish | Join | Learn]:
         """What has to be read from the log, each once."""
         errands, self._errands = self._errands, []
         return errands
 
-    def is_wanted(self, errand: Join | Learn) -> bool:
+    def is_wanted(self, errand: Wish | Join | Learn) -> bool:
         """Whether it has not become vain."""
         if isinstance(errand, Learn):
             return errand is self._learning
         member = self._members.get(errand.key)
-        return member is not None and member.join is errand
+        return member is not None and member.errand is errand
 
     def backlog(self, errand: Join) -> int:
         """How many messages of it wait to be drawn."""
         return len(self._members[errand.key].outbox) if self.is_wanted(errand) else 0
+
+    def embark(self, wish: Wish) -> Join | None:
+        """Let a subscription begin here; None if it is not wanted any more."""
+        if not self.is_wanted(wish):
+            return None
+        member = self._members[wish.key]
+        if member.later is not None:
+            self._catch_up(member, member.later)
+        self._matcher.readmit(wish.key)
+        member.stage, member.begun = Stage.JOINING, self.position
+        tail = begin_tail(self.position)
+        member.outbox.append(Delivery(wish.key, member.kept, tail))
+        self._note_telling(member)
+        return self._send_for(member, member.definition.request.ids)
 
     def offer(self, join: Join, standings: Iterable[Standing]) -> None:
         """How some objects stood at the errand's position."""
@@ -276,17 +293,15 @@ class SiteDeliveries:
         self._objects.expect(names)
         self._errands.append(self._learning)
 
-    def _join(self, member: Member) -> None:
+    def _enlist(self, member: Member) -> None:
+        """Let it begin (anew) when it is its turn."""
         definition = member.definition
-        if member.stage is Stage.LEARNING:
-            self._matcher.readmit(definition.id)
-        if member.later is not None:
-            self._catch_up(member, member.later)
-        member.restart(self.position, self._ticket())
-        tail = begin_tail(self.position)
-        member.outbox.append(Delivery(definition.id, member.kept, tail))
-        self._note_telling(member)
-        self._send_for(member, member.definition.request.ids)
+        member.wait()
+        self._joining.add(definition.id)
+        self._telling.pop(definition.id, None)
+        wish = Wish(definition.id, self._ticket(), definition.request)
+        member.errand = wish
+        self._errands.append(wish)
 
     def _catch_up(self, member: Member, definition: Definition) -> None:
         """What it was changed to holds from its beginning."""
@@ -296,11 +311,12 @@ class SiteDeliveries:
             self._matcher.change_ids(definition.id, add=has - had, remove=had - has)
         member.definition, member.later = definition, None
 
-    def _send_for(self, member: Member, ids: tuple[str, ...]) -> None:
+    def _send_for(self, member: Member, ids: tuple[str, ...]) -> Join:
         definition = member.definition
         self._joining.add(definition.id)
-        member.join = Join(definition.id, member.ticket, self.position, definition.request, ids)
-        self._errands.append(member.join)
+        join = Join(definition.id, self._ticket(), self.position, definition.request, ids)
+        member.errand = join
+        return join
 
     def _ticket(self) -> int:
         self._tickets += 1
@@ -318,7 +334,7 @@ class SiteDeliveries:
         telling = Telling(record, event, self.limit) if matches else None
         for match in matches:
             member = self._members[match.key]
-            if telling is None or member.stage is Stage.LEARNING or member.begun >= self.position:
+            if telling is None or not member.has_begun or member.begun >= self.position:
                 continue
             if member.stage is not Stage.LIVE:
                 self._hold(member, telling.delivery(match, None, kept=member.kept))
@@ -371,7 +387,7 @@ class SiteDeliveries:
             _log.warning(
                 "subscription_joins_anew", subscription=delivery.key, position=self.position
             )
-            self._join(member)
+            self._enlist(member)
         elif member.stage is Stage.DRAINING:
             self._note_telling(member)
 

@@ -7,11 +7,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from pbscast.events import Kind
+from pbscast.ids import split_subjob
 from pbscast.selection import MOST_VALUES, Selection
 from pbscast.states import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+    from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 
     from pbscast.events import Site
     from pbscast.lives import Standing
@@ -43,6 +44,26 @@ async def joining(log: Log, site: Site, join: Join) -> AsyncIterator[list[Standi
     for selection in _selections(join.request, join.ids, site):
         async for page in _at(log, selection, site, join.position, attributes=True):
             yield page
+
+
+async def joining_together(
+    log: Log, site: Site, joins: Sequence[Join]
+) -> AsyncIterator[dict[Join, list[Standing]]]:
+    """The same for several at one position that are about ids, few enough to be asked at once."""
+    naming: dict[str, list[Join]] = defaultdict(list)
+    for join in joins:
+        for named in join.ids:
+            naming[named].append(join)
+    kinds = sorted({kind for join in joins for kind in join.request.kinds} & set(OBJECTS))
+    for kind in kinds:
+        selection = Selection(kind=kind, sites=(site,), ids=tuple(naming))
+        async for page in _at(log, selection, site, joins[0].position, attributes=True):
+            found: dict[Join, list[Standing]] = defaultdict(list)
+            for standing in page:
+                array = split_subjob(standing.id)[0]
+                for join in {*naming.get(standing.id, ()), *naming.get(array, ())}:
+                    found[join].append(standing)
+            yield found
 
 
 async def arrived(log: Log, site: Site, arrivals: Collection[Arrival]) -> Mapping[Spot, Standing]:
