@@ -13,6 +13,7 @@ from typing import Final
 from harness.pbs import PbsServer
 from harness.soak.faults import fault, has_standby, part_of
 from harness.soak.journals import JournalSize
+from harness.soak.ledger import LONG_AGO
 from harness.soak.rows import attributes_of
 from harness.soak.scene import SITES, Scene
 from harness.soak.schedule import Trouble, Turn
@@ -139,12 +140,13 @@ class Course:
             with PbsServer(site.dsn) as pbs:
                 pbs.submit(f"0.{site.name}")
         async with self._explained("all that happened"):
-            await scene.tail.wait_for(
-                lambda: all(
-                    f"0.{site}" in scene.tail.last_words and scene.tail.settled[site]
-                    for site in SITES
-                )
-            )
+            await scene.tail.wait_for(lambda: all(map(self._is_told, SITES)))
+
+    def _is_told(self, site: str) -> bool:
+        """What left no mark is found by the next look, within ten seconds."""
+        tail, pauses = self._scene.tail, self._scene.loads[site].ledger.pauses
+        is_covered = not pauses or tail.covered.get(site, LONG_AGO) >= pauses[-1].end
+        return f"0.{site}" in tail.last_words and tail.settled[site] and is_covered
 
     async def judge(self) -> None:
         """Compare what was committed, logged and received."""

@@ -16,7 +16,7 @@ from pbscast_deploy.oracle import Saved, read_record
 
 _LOOK_SECONDS: Final = 0.05
 _PATIENCE: Final = 60.0
-_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class Ledger:
@@ -72,6 +72,8 @@ class Tail:
         self.positions: dict[str, int] = {}
         self.last_words: set[str] = set()
         """The jobs that were submitted when all was over: their number is 0."""
+        self.covered: dict[str, datetime] = {}
+        """Up to when gaps were told, of each site."""
         self.settled: dict[str, bool] = {}
         """Whether the last word of a site on gaps is that they were mended."""
 
@@ -85,7 +87,7 @@ class Tail:
 
     def newest(self, site: str) -> datetime:
         """The time of the last change that came."""
-        return self._newest.get(site, _LONG_AGO)
+        return self._newest.get(site, LONG_AGO)
 
     async def wait_for(self, condition: Callable[[], bool]) -> None:
         """Return when it holds. Raises TimeoutError."""
@@ -120,6 +122,8 @@ class Tail:
         site = str(data["site"])
         self.positions[site] = max(self.positions.get(site, 0), int(str(data["position"])))
         if data["kind"] == "site":
+            if data["event"] == "gap":
+                self.covered[site] = datetime.fromisoformat(str(data["end"]))
             if data["event"] in ("gap", "resync"):
                 self.settled[site] = data["event"] == "resync"
             return
