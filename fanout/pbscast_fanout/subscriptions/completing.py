@@ -136,7 +136,7 @@ class Completing:
             self._queued.discard(key)
             definition = self._definitions.get(key)
             if definition is None or not is_followed(definition):
-                self._forget(key)
+                self._unwatch(key)
             elif key not in self._endings:
                 await self._try(definition)
 
@@ -192,14 +192,11 @@ class Completing:
             if not witnessed:
                 del self._witnesses[watch.witness]
 
-    def _forget(self, key: str) -> None:
-        self._unwatch(key)
-        self._endings.forget(key)
-
     async def _sweep(self) -> None:
         """Look at each once, those first that are ended but may not have been told."""
         for key in [key for key in self._watches if key not in self._definitions]:
-            self._forget(key)
+            self._unwatch(key)
+        self._endings.tidy()
         followed = [key for key, one in self._definitions.items() if is_followed(one)]
         waiting: list[str] = []
         for key in filter(self._mine, followed):

@@ -91,10 +91,9 @@ class Endings:
         self._endings[definition.id] = Ending(definition, positions)
         self._more.set()
 
-    def forget(self, key: str) -> None:
-        """It is registered no more."""
-        self._endings.pop(key, None)
-        self._completed.discard(key)
+    def tidy(self) -> None:
+        """Forget those that are registered no more."""
+        self._completed.intersection_update(self._definitions)
 
     async def run(self) -> NoReturn:
         """End them, until cancelled; outages are waited out."""
