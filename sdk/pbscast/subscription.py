@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
@@ -45,7 +46,7 @@ from pbscast.subscriptions import (
 from pbscast.told import Begin, Complete, Item, Matched, Told
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Generator, Iterable, Mapping
     from types import TracebackType
 
     from pbscast.connection import Connection
@@ -73,7 +74,8 @@ class Subscription:
     for: what the caller had not finished when it died is told again. Repeats that the server sends
     are dropped, unless it is shared. The lease is renewed meanwhile. Lost connections are waited
     out; a subscription that ended meanwhile raises GoneError, one that another process has resumed
-    ConflictError. At most one batch of messages waits in memory.
+    ConflictError. At most one batch of messages waits in memory. It is for one task at a time; its
+    waiting may be cancelled, and begun again.
 
     Leaving ``async with`` ends a subscription that was made there, unless ``keep`` was given, and
     lets go of one that was attached to: it lives on until its lease runs out.
@@ -86,7 +88,13 @@ class Subscription:
         self._shared = False
         self._source: Source | None = None
         self._keeping: asyncio.Task[None] | None = None
-        self._flow: AsyncGenerator[Told, None] | None = None
+        self._taken: Delivered | Sign | None = None
+        """Received, and not told yet."""
+        self._told: Delivered | None = None
+        """Told, and not acknowledged yet."""
+        self._is_last = False
+        self._ready: deque[Told] = deque()
+        self._has_begun = self._is_over = False
         self._is_ours = False
         """Whether it is registered, and to be ended when it is closed."""
         request = origin.request
@@ -123,15 +131,16 @@ class Subscription:
 
         Raises UsageError, UnavailableError, AccessDeniedError, or GoneError if it is no more.
         """
-        if self._flow is None:
+        if not self._has_begun:
             try:
                 source, lease = await self._begin()
             except BaseException:
                 await self.close()
+                self._is_over = False
                 raise
+            self._has_begun = True
             self._is_ours = self._is_ours and not self._origin.keep
             self._keeping = asyncio.create_task(self._keep_alive(source, lease))
-            self._flow = self._run(source)
         return self
 
     async def modify(
@@ -197,9 +206,13 @@ class Subscription:
 
         Raises StopAsyncIteration at the end.
         """
-        await self.open()
-        assert self._flow is not None  # noqa: S101 - it has begun
-        return await anext(self._flow)
+        while not self._ready:
+            if self._is_over:
+                raise StopAsyncIteration
+            await self.open()
+            assert self._source is not None  # noqa: S101 - it has begun
+            await self._advance(self._source)
+        return self._ready.popleft()
 
     async def with_bodies(self) -> AsyncIterator[Told]:
         """Iterate over items together with the bytes they came as."""
@@ -250,12 +263,10 @@ class Subscription:
     async def _let_go(self) -> None:
         if self._keeping is not None:
             self._keeping.cancel()
+        self._is_over = True
+        self._ready.clear()
         if self._source is not None:
             await self._source.close()
-        if self._flow is not None:
-            # Where another task waits in it, it ends by itself now.
-            with suppress(RuntimeError):
-                await self._flow.aclose()
 
     async def _unregister(self) -> None:
         with suppress(NotFoundError):
@@ -263,30 +274,52 @@ class Subscription:
             await ask(self._connection, UNSUBSCRIBE, request, UnsubscribeResponse)
         self._is_ours = False
 
-    async def _run(self, source: Source) -> AsyncGenerator[Told, None]:
-        while (got := await self._receive(source)) is not Sign.CLOSED:
-            if isinstance(got, Sign):
-                for missed in self._all_missed():
-                    yield Told(missed, None)
-                continue
-            message = _understand(got.data)
-            is_last = isinstance(message, CompleteMessage)
-            if is_last and self._shared and not await self._is_all_handled():
-                await source.postpone(got)
-                continue
-            for told in self._tell(message, got):
-                yield told
-            if is_last:
-                await self._complete(source, got)
-                return
-            await source.acknowledge(got)
+    async def _advance(self, source: Source) -> None:
+        """Take note that the last message was handled, and take the next. May be cancelled."""
+        if self._told is not None:
+            await self._finish(source, self._told)
+            return
+        if self._taken is None:
+            self._taken = await self._receive(source)
+        if not isinstance(self._taken, Sign):
+            await self._digest(source, self._taken)
+        elif self._taken is Sign.CLOSED:
+            self._is_over = True
+        else:
+            self._ready.extend(Told(missed, None) for missed in self._all_missed())
+        self._taken = None
 
     async def _receive(self, source: Source) -> Delivered | Sign:
         try:
             return await source.receive()
-        except ConflictError:
-            self._is_ours = False  # but the one's who reads it now
+        except PbscastError as error:
+            self._is_over = True
+            # What somebody else reads now is not ours to end.
+            self._is_ours = self._is_ours and not isinstance(error, ConflictError)
             raise
+
+    async def _digest(self, source: Source, got: Delivered) -> None:
+        message = _understand(got.data)
+        is_last = isinstance(message, CompleteMessage)
+        if is_last and self._shared and not await self._is_all_handled():
+            await source.postpone(got)
+            return
+        self._ready.extend(self._tell(message, got))
+        self._told, self._is_last = got, is_last
+
+    async def _finish(self, source: Source, told: Delivered) -> None:
+        if not self._is_last:
+            await source.acknowledge(told)
+        elif self._shared:
+            # Each process is to hear it: closing gives it back. The lease runs out when none is
+            # left.
+            self._is_ours = False
+            await source.close()
+        else:
+            await source.acknowledge(told)
+            with suppress(PbscastError):
+                await self._unregister()
+        self._told, self._is_over = None, self._is_last
 
     async def _is_all_handled(self) -> bool:
         """Whether no other process holds a message that would be left behind if it died."""
@@ -298,17 +331,6 @@ class Subscription:
             return False
         # The message that says complete is one of them.
         return answer.unhandled is None or answer.unhandled <= 1
-
-    async def _complete(self, source: Source, last: Delivered) -> None:
-        if self._shared:
-            # Each process is to hear it: closing gives it back. The lease runs out when none is
-            # left.
-            self._is_ours = False
-            await source.close()
-            return
-        await source.acknowledge(last)
-        with suppress(PbscastError):
-            await self._unregister()
 
     def _tell(
         self, message: SubscriptionMessage | Unreadable, delivered: Delivered

@@ -31,6 +31,7 @@ from pbscast import (
     Unreadable,
     blocking,
     pulling,
+    sources,
 )
 from pbscast.pulling import BATCH
 from pbscast.sources import SHARED_BATCH
@@ -303,6 +304,28 @@ async def test_what_a_sharing_process_held_goes_to_another(
             # An orderly end gives back at once, the item in hand too.
             await first.close()
             assert sorted(handled + positions(await taking)) == list(range(1, 11))
+
+
+async def test_a_slow_sharing_process_keeps_what_it_is_at_work_on(
+    tier: Deliverer, client: Client, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "ACK_WAIT", 0.3)
+    async with (
+        pbscast.connect(nats_url) as elsewhere,
+        client.subscribe(owners="alice", shared=True) as slow,
+    ):
+        await tier.quicken(slow.id, 0.4)
+        await tier.events(slow.id, SiteLog("sitea"), 3)
+        assert positions(await take(slow, 1)) == [1]
+        async with elsewhere.attach(slow.id) as idle:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1.2):
+                    await anext(idle)
+            assert positions(await take(slow, 2)) == [2, 3]
+            # Who stopped waiting can wait again.
+            waiting = asyncio.create_task(take(idle, 1))
+            await slow.close()
+            assert positions(await waiting) == [3]
 
 
 async def test_at_most_once(tier: Deliverer, client: Client) -> None:
