@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import nats
 import pytest
@@ -101,15 +102,16 @@ async def test_what_slipped_in_before_a_first_mark_counts(
 
 
 async def test_an_event_for_more_than_a_batch_holds_goes_on_where_it_broke_off(
-    connection: FrailConnection, reader: Client
+    connection: FrailConnection, reader: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pairs: list[Pair] = [(3, f"{number:032x}") for number in range(1_200)]
+    monkeypatch.setattr(fences, "split", partial(fences.split, max_messages=100))
+    pairs: list[Pair] = [(3, f"{number:032x}") for number in range(250)]
     deliverer = PlainDeliverer(writer(connection), "sitea", pairs)
-    connection.fail(1_202 + 1_050, "before")  # beside finding, a mark and the numbers
+    connection.fail(252 + 150, "before")  # beside finding, a mark and the numbers
     with pytest.raises(UnavailableError):
         await deliverer.deliver(len(pairs))
     found = await writer(connection).find()
-    assert found == Place(3, pairs[998][1])
+    assert found == Place(3, pairs[99][1])
     assert await deliverer.deliver(len(pairs))
     assert await read_place(connection, "sitea") == Place(3)
     assert_each_once(await delivered(reader, "sitea"), pairs, all_=True)

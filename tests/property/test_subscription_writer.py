@@ -108,7 +108,7 @@ def test_each_message_is_stored_once_and_in_order(monkeypatch: pytest.MonkeyPatc
             runner.run(connection.open())
         runner.run(ensure_deliveries(Workers.connections[0], SubscriptionSettings()))
         run_state_machine_as_test(
-            Workers, settings=settings(max_examples=60, stateful_step_count=25, deadline=None)
+            Workers, settings=settings(max_examples=40, stateful_step_count=25, deadline=None)
         )
         for connection in Workers.connections:
             runner.run(connection.close())
