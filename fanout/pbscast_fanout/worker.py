@@ -43,9 +43,10 @@ class Fanout:
         self._settings = settings
         self._name = name or f"{socket.gethostname()}:{os.getpid()}"
         self._connection = Connection(settings.nats, name=f"pbscast fanout {self._name}")
-        replicas = settings.stream.replicas
-        self._membership = Membership(self._connection, self._name, replicas=replicas)
-        self._holdings = Holdings.of(self._connection, replicas=replicas)
+        self._membership = Membership(
+            self._connection, self._name, replicas=settings.stream.replicas
+        )
+        self._holdings = Holdings.of(self._connection, settings)
         self._slots = asyncio.Semaphore(BATCHES_IN_FLIGHT)
         self._publishers: dict[Site, SitePublisher] = {}
         self._deliverers = Deliverers(

@@ -8,12 +8,11 @@ from contextlib import aclosing, asynccontextmanager, suppress
 
 from pbscast.subscriptions import SubscribeRequest
 from pbscast_fanout.connection import Connection
-from pbscast_fanout.settings import NatsSettings, SubscriptionSettings
+from pbscast_fanout.settings import FanoutSettings, NatsSettings
 from pbscast_fanout.subscriptions.definitions import Definition
 from pbscast_fanout.subscriptions.following import Anew, UpToDate
 from pbscast_fanout.subscriptions.holdings import Holdings
 from pbscast_fanout.subscriptions.registry import Registry, Removed
-from pbscast_fanout.subscriptions.stream import ensure_deliveries
 
 
 @asynccontextmanager
@@ -42,9 +41,8 @@ async def kept(url: str) -> AsyncIterator[Connection]:
 
 async def holdings_at(connection: Connection) -> Holdings:
     """Everything of subscriptions, made."""
-    holdings = Holdings.of(connection)
+    holdings = Holdings.of(connection, FanoutSettings())
     await holdings.ensure()
-    await ensure_deliveries(connection, SubscriptionSettings())
     return holdings
 
 

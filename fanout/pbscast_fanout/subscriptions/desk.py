@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from pbscast.deliveries import KEPT, LIVE, delivery_filter
-from pbscast.errors import NotFoundError, PbscastError
+from pbscast.errors import DecodeError, NotFoundError, PbscastError
 from pbscast.subscriptions import (
     Delivery,
     ListResponse,
@@ -97,8 +97,7 @@ class Desk:
 
     async def unsubscribe(self, request: UnsubscribeRequest) -> bytes:
         """End it; if it has ended already, that is an answer as well."""
-        with suppress(NotFoundError):
-            await self._registry.head(request.id)
+        if await self._registry.has(request.id):
             await self._holdings.remove(request.id)
         return _dump(UnsubscribeResponse())
 
@@ -108,7 +107,7 @@ class Desk:
         listed: list[Registered] = []
         ids, end = 0, min(len(keys), LISTED)
         for number, key in enumerate(keys[:end], 1):
-            with suppress(NotFoundError):
+            with suppress(NotFoundError, DecodeError):  # it has ended; it is of a newer release
                 listed.append(await self._registered(await self._registry.get(key)))
                 ids += listed[-1].ids
             if ids >= LISTED_IDS:

@@ -8,32 +8,41 @@ from typing import TYPE_CHECKING, Self
 from pbscast_fanout.subscriptions.consumers import Consumers
 from pbscast_fanout.subscriptions.joined import JoinedSites
 from pbscast_fanout.subscriptions.registry import Registry
+from pbscast_fanout.subscriptions.stream import ensure_deliveries
 
 if TYPE_CHECKING:
     from pbscast_fanout.connection import Connection
+    from pbscast_fanout.settings import FanoutSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
     """What a subscription leaves in several places. Everything raises UnavailableError."""
 
+    connection: Connection
+    settings: FanoutSettings
     registry: Registry
     joined: JoinedSites
     consumers: Consumers
 
     @classmethod
-    def of(cls, connection: Connection, *, replicas: int = 1) -> Self:
+    def of(cls, connection: Connection, settings: FanoutSettings) -> Self:
         """Return those that the connection leads to."""
+        replicas = settings.stream.replicas
         return cls(
+            connection,
+            settings,
             Registry(connection, replicas=replicas),
             JoinedSites(connection, replicas=replicas),
             Consumers(connection),
         )
 
     async def ensure(self) -> None:
-        """Make the buckets, or give them our settings. Raises ConflictError."""
+        """Make buckets and stream, or give them our settings. Raises ConflictError."""
         await self.registry.ensure()
         await self.joined.ensure()
+        replicas = self.settings.stream.replicas
+        await ensure_deliveries(self.connection, self.settings.subscriptions, replicas)
 
     async def remove(self, key: str) -> None:
         """Take everything away that there is of a subscription; again, if it was interrupted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
@@ -69,8 +69,7 @@ class Janitor:
     async def _expire(self, key: str) -> None:
         """Remove a subscription if there is one and it has no lease."""
         registry = self._holdings.registry
-        with suppress(NotFoundError):
-            await registry.head(key)
+        if await registry.has(key):
             try:
                 await registry.lease(key)
             except NotFoundError:

@@ -14,6 +14,7 @@ import structlog
 from pbscast.errors import (
     ConflictError,
     DecodeError,
+    NotFoundError,
     PbscastError,
     UnavailableError,
 )
@@ -27,6 +28,7 @@ from pbscast_fanout.subscriptions.definitions import (
     define,
     draft,
     draft_new,
+    is_id,
     modified,
     new_id,
     unknown,
@@ -200,6 +202,10 @@ class Registry:
         """Return all but the ids where they are many. Raises NotFoundError."""
         return (await self._read(key))[1]
 
+    async def has(self, key: str) -> bool:
+        """Whether there is such a subscription, be it one of a newer release."""
+        return is_id(key) and await self._definitions.get(key) is not None
+
     async def get(self, key: str) -> Definition:
         """Raise NotFoundError."""
         for _ in range(_ATTEMPTS):
@@ -265,9 +271,14 @@ class Registry:
         """
         loose = {part for part in await self._definitions.keys("*.*") if concerns(owner_of(part))}
         for key in set(map(owner_of, loose)):
-            entry = await self._definitions.get(key)
-            if entry is not None:
-                loose.difference_update(f"{key}.{name}" for name in Head.decode(entry.value).parts)
+            try:
+                head = await self.head(key)
+            except NotFoundError:
+                continue
+            except DecodeError:  # of a newer release: who knows what it names
+                loose -= {part for part in loose if owner_of(part) == key}
+            else:
+                loose.difference_update(f"{key}.{name}" for name in head.parts)
         return loose
 
     async def forget_part(self, part: str) -> None:
