@@ -22,6 +22,7 @@ from nats.aio.client import Client
 
 from pbscast.deliveries import DELIVERIES, delivery_subject
 from pbscast.errors import FencedError, UnavailableError
+from pbscast_fanout import fences
 from pbscast_fanout.jetstream import ask, call
 from pbscast_fanout.settings import SubscriptionSettings
 from pbscast_fanout.subscriptions.stream import (
