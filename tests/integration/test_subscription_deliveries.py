@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from harness.fanning import client_of, fanning, until, write
 from harness.subscribing import (
     assert_numbered,
@@ -28,6 +29,8 @@ from pbscast.deliveries import (
 )
 from pbscast.events import ChangePayload, EventName, FinalizePayload, Kind, Provenance, Reason
 from pbscast.requests import PublisherState
+from pbscast_fanout.subscriptions import session
+from pbscast_fanout.subscriptions.checkpoints import Checkpoints
 from pbscast_store.drafts import Draft
 from pbscast_store.log import Log
 
@@ -251,3 +254,34 @@ async def test_many_subscriptions_of_one_event(log: Log, nats_url: str) -> None:
         for key in keys:
             messages = await until_told(client, key, told_up_to("sitea", 2))
             assert briefs(messages)[-1] == ("stayed", 2)
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["checkpoint", "none"])
+async def test_a_last_message_that_the_stream_has_lost(
+    log: Log, nats_url: str, monkeypatch: pytest.MonkeyPatch, *, is_kept: bool
+) -> None:
+    """The numbers go on from the checkpoint; without one all is told anew."""
+    monkeypatch.setattr(session, "CHECKPOINT_SECONDS", 0.0 if is_kept else 60.0)
+    await write(log, "sitea", [begin("1.sitea")])
+    async with client_of(nats_url) as client:
+        async with fanning(log, nats_url) as fanout:
+            key = await subscribe(client)
+            await until_told(client, key, joined("sitea"))
+            checkpoints = Checkpoints(fanout._connection)
+            async with asyncio.timeout(10):
+                while is_kept and (  # noqa: ASYNC110 - the bucket is only to be asked
+                    (checkpoint := await checkpoints.load("sitea")) is None
+                    or checkpoint.numbers.get(key) != 3
+                ):
+                    await asyncio.sleep(0.01)
+        subject = f"pbscast.deliver.v1.sitea.{key}"
+        await client.jetstream().purge_stream("PBS_DELIVERIES", subject=subject)
+        await write(log, "sitea", [change("1.sitea")])
+        async with fanning(log, nats_url):
+            messages = await until_told(client, key, lambda items: items)
+            if is_kept:
+                assert briefs(messages) == [("stayed", 2)]
+                assert only(EventMessage, messages)[0].n == 4
+            else:
+                messages = await until_told(client, key, joined("sitea"))
+                assert briefs(messages) == [("begin", 2), ("object", "1.sitea"), ("boundary", 2)]

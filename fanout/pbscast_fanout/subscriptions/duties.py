@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 INTRODUCTION_SECONDS: Final = 3.0
 """How long to wait for news of the other workers before taking everything on."""
 
+LOOK_SECONDS: Final = 1.0
+
 
 async def do_while_mine(
     membership: Membership, thing: str, work: Callable[[], Coroutine[None, None, NoReturn]]
@@ -37,11 +39,12 @@ async def do_while_mine(
 
 
 async def _changed(membership: Membership, task: asyncio.Task[NoReturn] | None) -> None:
-    """Wait until the workers are others; raise what the task raises."""
+    """Wait until the workers may be others; raise what the task raises."""
     changed = asyncio.create_task(membership.wait_changed())
     waiting = {changed} if task is None else {changed, task}
     try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        # A change just before the waiting began is seen a little later.
+        await asyncio.wait(waiting, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     finally:
         changed.cancel()
     if task is not None and task.done():
