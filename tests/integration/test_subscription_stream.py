@@ -196,3 +196,16 @@ async def _race(connection: FrailConnection, pairs: list[Pair]) -> None:
                 return
         except FencedError:
             deliverer.numbers = None
+
+
+async def test_who_was_purged_begins_anew(connection: FrailConnection) -> None:
+    """What an administrator does once the log was restored, while a worker delivers."""
+    deliveries = writer(connection)
+    await deliveries.find()
+    await deliveries.mark(Place(9))
+    await call(connection, f"STREAM.PURGE.{DELIVERIES}", {"filter": PART.all})
+    with pytest.raises(FencedError):
+        await deliveries.mark(Place(10))
+    assert await deliveries.find() is None
+    await deliveries.mark(Place(4))
+    assert await read_place(connection, "sitea") == Place(4)
