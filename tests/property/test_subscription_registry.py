@@ -222,7 +222,7 @@ def test_the_registry_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
             )
         ]
         run_state_machine_as_test(
-            Registering, settings=settings(max_examples=12, stateful_step_count=25, deadline=None)
+            Registering, settings=settings(max_examples=10, stateful_step_count=20, deadline=None)
         )
         for connection in Registering.connections:
             runner.run(connection.close())
