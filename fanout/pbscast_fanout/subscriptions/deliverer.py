@@ -113,15 +113,18 @@ class Deliverer:
                     return
 
     async def _stand_by(self) -> None:
-        """Return when nobody has moved the site on for TAKEOVER_SECONDS."""
+        """Return when nobody has moved the site on for TAKEOVER_SECONDS, though somebody should."""
         self.progress.enter(PublisherState.STANDBY)
         writer = DeliveryWriter(self._means.connection, self._site, self._means.slots)
         seen, since = await writer.find(), monotonic()
-        while monotonic() - since < TAKEOVER_SECONDS:
+        while True:
             await asyncio.sleep(STANDBY_POLL_SECONDS)
-            place = await writer.find()
+            place, now = await writer.find(), monotonic()
+            is_due = place is None or place.position < self.progress.logged
             if place != seen:
-                seen, since = place, monotonic()
+                seen, since = place, now
+            elif now - since >= TAKEOVER_SECONDS and (is_due or self._means.is_sure()):
+                return
 
     async def _rest(self, error: Exception) -> None:
         """Report a failure and wait: longer while it lasts, and not in step with other sites."""

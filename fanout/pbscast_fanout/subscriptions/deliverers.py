@@ -60,6 +60,7 @@ class Deliverers:
             destinations=Destinations(log),
             slots=slots,
             reading=asyncio.Semaphore(ERRANDS),
+            is_sure=lambda: membership.is_known,
         )
         self._sites: dict[Site, Deliverer] = {}
 

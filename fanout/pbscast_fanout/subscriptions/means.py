@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from pbscast_fanout.connection import Connection
     from pbscast_fanout.settings import FanoutSettings
@@ -34,3 +35,5 @@ class Means:
     """Each atomic batch takes one."""
     reading: asyncio.Semaphore
     """Each errand to the log takes one."""
+    is_sure: Callable[[], bool]
+    """Whether it is known which worker's each site is."""
