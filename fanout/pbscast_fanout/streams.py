@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 _FIXED: Final = {"storage": "file", "retention": "limits"}
 """With its subjects what a stream of our name must have to be ours."""
 
+MOST_CONSUMERS: Final = 100_000
+"""Readers of a stream. One without a limit takes 1000 since nats-server 2.15, one with a limit can
+be given another since then."""
+
+_LIMITING: Final = (2, 15)
+
 _log = structlog.get_logger(__name__)
 
 
@@ -67,6 +73,8 @@ async def uphold(connection: Connection, plan: Plan) -> None:
         current = await _create(connection, plan)
     check_ours(plan, current)
     wanted = plan.changes(current)
+    if _limits_readers(connection) and current.get("max_consumers", -1) <= 0:
+        wanted["max_consumers"] = MOST_CONSUMERS
     if wanted:
         _log.info("stream_updated", stream=plan.name, changes=wanted)
         answer = await call(connection, f"STREAM.UPDATE.{plan.name}", {**current, **wanted})
@@ -78,10 +86,20 @@ async def uphold(connection: Connection, plan: Plan) -> None:
 
 async def _create(connection: Connection, plan: Plan) -> dict[str, Any]:
     """Create the stream; if another worker does so at the same moment, both ask for the same."""
-    body = {"name": plan.name, **plan.fixed, **plan.settings}
+    body = {
+        "name": plan.name,
+        "max_consumers": MOST_CONSUMERS,
+        **plan.fixed,
+        **plan.settings,
+    }
     answer = await call(connection, f"STREAM.CREATE.{plan.name}", body)
     _log.info("stream_created", stream=plan.name)
     return dict(answer["config"])
+
+
+def _limits_readers(connection: Connection) -> bool:
+    version = connection.client.connected_server_version
+    return (version.major, version.minor) >= _LIMITING
 
 
 def limits(settings: StreamSettings) -> dict[str, Any]:

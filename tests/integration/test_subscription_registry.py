@@ -17,11 +17,15 @@ from pbscast.errors import ConflictError, NotFoundError, UnavailableError, Usage
 from pbscast.subscriptions import MOST_IDS, ModifyRequest
 from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout.connection import Connection
+from pbscast_fanout.jetstream import STREAM, call
+from pbscast_fanout.settings import StreamSettings, SubscriptionSettings
+from pbscast_fanout.streams import MOST_CONSUMERS, ensure_stream
 from pbscast_fanout.subscriptions import definitions
 from pbscast_fanout.subscriptions.consumers import Consumers
 from pbscast_fanout.subscriptions.holdings import Holdings
 from pbscast_fanout.subscriptions.joined import Joined, JoinedSites
 from pbscast_fanout.subscriptions.registry import Registry
+from pbscast_fanout.subscriptions.stream import ensure_deliveries
 
 KEY = "0123456789abcdef0123456789abcdef"
 OTHER = "f" * 32
@@ -341,6 +345,27 @@ async def test_an_operators_consumer_is_nobodys(nats_url: str, consumers: Consum
     await stream.publish("pbscast.deliver.v1.sitea.mark", b"{}")
     assert await consumers.keys() == set()
     await client.close()
+
+
+@pytest.mark.parametrize("stream", [STREAM, DELIVERIES])
+async def test_a_stream_takes_more_readers_than_nats_would_let_it(
+    connection: Connection, stream: str
+) -> None:
+    async def most_readers() -> int:
+        if stream == STREAM:
+            await ensure_stream(connection, StreamSettings())
+        else:
+            await ensure_deliveries(connection, SubscriptionSettings())
+        config = (await call(connection, f"STREAM.INFO.{stream}"))["config"]
+        return int(config["max_consumers"])
+
+    assert await most_readers() == MOST_CONSUMERS
+    config = (await call(connection, f"STREAM.INFO.{stream}"))["config"]
+    # As an earlier release made it.
+    await call(connection, f"STREAM.UPDATE.{stream}", {**config, "max_consumers": -1})
+    assert await most_readers() == MOST_CONSUMERS
+    await call(connection, f"STREAM.UPDATE.{stream}", {**config, "max_consumers": 5000})
+    assert await most_readers() == 5000
 
 
 async def test_without_the_stream_there_are_no_consumers(connection: Connection) -> None:
