@@ -11,7 +11,7 @@ from nats.js.api import DeliverPolicy
 from pbscast import wire
 from pbscast.continuity import Continuity
 from pbscast.criteria import Coverage
-from pbscast.errors import DecodeError
+from pbscast.errors import DecodeError, PbscastError
 from pbscast.events import AnyEvent, EventName, Finalize, Position, Site
 from pbscast.history import Recorded
 from pbscast.lookup import Resumption, find_position
@@ -74,7 +74,10 @@ class Watch:
         self._is_live = False
         self._reader: Reader | None = None
         self._missed: list[Missed] = []
-        self._flow: AsyncGenerator[Received, None] | None = None
+        self._taken: Delivered | Sign | None = None
+        """Received, and not understood yet."""
+        self._ready: Iterator[Received] = iter(())
+        self._closing: AsyncGenerator[None, None] | None = None
 
     async def open(self) -> Self:
         """Begin: what is published after this returns will be told.
@@ -83,19 +86,25 @@ class Watch:
         """
         if self._reader is None:
             origin = await self._origin()
-            self._reader = Reader(self._connection, self._filters.subjects, origin)
-            await self._reader.open()
-            self._flow = self._run(self._reader)
+            reader = Reader(self._connection, self._filters.subjects, origin)
+            try:
+                await reader.open()
+            except BaseException:
+                await reader.close()
+                raise
+            self._reader, self._closing = reader, _closing(reader)
+            await anext(self._closing)
+            self._ready = iter([Received(missed, None) for missed in self._missed])
         return self
 
     async def close(self) -> None:
         """End the iteration and give back what is held on the server."""
+        self._ready, self._taken = iter(()), None
         if self._reader is not None:
             await self._reader.close()
-        if self._flow is not None:
-            # Where another task waits in it, it ends by itself now.
-            with suppress(RuntimeError):
-                await self._flow.aclose()
+        if self._closing is not None:
+            with suppress(RuntimeError):  # another task is closing it
+                await self._closing.aclose()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -115,11 +124,15 @@ class Watch:
         return (await self.receive()).item
 
     async def receive(self) -> Received:
-        """Return the next item with its message. Raises StopAsyncIteration at the end."""
-        if self._flow is None:
-            await self.open()
-        assert self._flow is not None  # noqa: S101
-        return await anext(self._flow)
+        """Return the next item with its message. Raises StopAsyncIteration at the end.
+
+        Who waits may be cancelled, and wait again.
+        """
+        await self.open()
+        assert self._reader is not None  # noqa: S101 - it has begun
+        while (received := next(self._ready, None)) is None:
+            await self._advance(self._reader)
+        return received
 
     async def with_bodies(self) -> AsyncIterator[Received]:
         """Iterate over items together with the bytes they came as."""
@@ -166,18 +179,22 @@ class Watch:
         if is_hole and self._filters.coverage is not Coverage.SITES:
             self._missed.append(Missed(site, after, found.first))
 
-    async def _run(self, reader: Reader) -> AsyncGenerator[Received, None]:
-        try:
-            for missed in self._missed:
-                yield Received(missed, None)
-            while not self._is_over:
-                got = await reader.receive()
-                if got is Sign.CLOSED:
-                    return
-                for received in await self._understand(got):
-                    yield received
-        finally:
+    async def _advance(self, reader: Reader) -> None:
+        if self._is_over:
             await reader.close()
+        if self._taken is None:
+            self._taken = await self._take(reader)
+        if self._taken is Sign.CLOSED:
+            raise StopAsyncIteration
+        self._ready = iter(await self._understand(self._taken))
+        self._taken = None
+
+    async def _take(self, reader: Reader) -> Delivered | Sign:
+        try:
+            return await reader.receive()
+        except PbscastError:
+            await reader.close()
+            raise
 
     async def _understand(self, got: Delivered | Sign) -> Iterable[Received]:
         if not isinstance(got, Sign):
@@ -272,3 +289,11 @@ class Watch:
         with suppress(ValueError, KeyError, TypeError):
             header = json.loads(body)["data"]
             self._continuity.advance(Site(header["site"]), Position(int(header["position"])))
+
+
+async def _closing(reader: Reader) -> AsyncGenerator[None, None]:
+    """Hold a reader: closed with this, also when whoever has this is forgotten."""
+    try:
+        yield
+    finally:
+        await reader.close()

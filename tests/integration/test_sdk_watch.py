@@ -57,6 +57,17 @@ def events(*messages: Message) -> list[Item]:
     return [wire.decode(message.body) for message in messages]
 
 
+async def test_who_stopped_waiting_can_wait_again(publisher: Publisher, client: Client) -> None:
+    log = SiteLog("sitea")
+    async with client.watch() as watch:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await anext(watch)
+        message = log.job("1.sitea")
+        await publisher.publish(message)
+        assert await take(watch, 1) == events(message)
+
+
 async def test_tells_what_is_published_after_it_began(publisher: Publisher, client: Client) -> None:
     site = SiteLog("sitea")
     await publisher.publish(*site.life("1.sitea"), site.mark())
