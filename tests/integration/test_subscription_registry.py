@@ -14,7 +14,7 @@ from nats.errors import TimeoutError as NatsTimeout
 
 from pbscast.deliveries import DELIVERIES, delivery_filter, delivery_subject
 from pbscast.errors import ConflictError, NotFoundError, UnavailableError, UsageError
-from pbscast.subscriptions import MOST_IDS, ModifyRequest
+from pbscast.subscriptions import LONGEST_LEASE, MOST_IDS, ModifyRequest
 from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout.connection import Connection
 from pbscast_fanout.jetstream import STREAM, call
@@ -209,6 +209,12 @@ async def test_a_lease_runs_out_unless_it_is_renewed(registry: Registry) -> None
         with pytest.raises(NotFoundError, match=f"there is no subscription '{KEY}'"):
             await registry.renew(KEY)
     await registry.renew(OTHER)
+
+
+async def test_the_longest_lease_is_taken(registry: Registry) -> None:
+    await registry.register(wanting("1.sitea", id=KEY, lease=LONGEST_LEASE))
+    assert (await registry.renew(KEY)).seconds == LONGEST_LEASE
+    assert (await registry.lease(KEY)).seconds == LONGEST_LEASE
 
 
 async def _until_first(registry: Registry) -> AsyncIterator[str]:

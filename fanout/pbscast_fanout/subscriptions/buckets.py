@@ -134,14 +134,14 @@ class Bucket:
         return Entry(key, value, message["seq"], datetime.fromisoformat(message["time"]))
 
     async def put(
-        self, key: str, value: bytes, *, ttl: float | None = None, last: int | None = None
+        self, key: str, value: bytes, *, ttl: int | None = None, last: int | None = None
     ) -> int:
         """Write a value, which lives for `ttl` seconds if given, and return its revision.
 
         `last` is the key's revision that must not have changed meanwhile, 0: there must be none.
         Raises ConflictError if it has, or if it is gone; FullError.
         """
-        headers = {} if ttl is None else {"Nats-TTL": f"{ttl:g}s"}
+        headers = {} if ttl is None else {"Nats-TTL": f"{ttl}s"}
         return await self._write(key, value, headers, last)
 
     async def delete(self, key: str, *, last: int | None = None) -> None:
