@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from harness.fanning import client_of, fanning, published_to, write
+from jsonschema import Draft202012Validator
 from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import ConsumerConfig, DeliverPolicy
@@ -26,6 +28,7 @@ from pbscast.events import (
     Provenance,
     Reason,
 )
+from pbscast_fanout.contract.messages import ENDPOINTS
 from pbscast_store.drafts import Draft
 from pbscast_store.log import Log
 
@@ -158,3 +161,69 @@ async def test_names_are_encoded_as_the_page_says(client: Client, log: Log) -> N
     assert tokens[4] == "al%2Eice%20m%C3%BCller"
     assert re.fullmatch(r"x{200}%%[0-9a-f]{32}", tokens[5])
     assert tokens[6:] == ["-", "submit"]
+
+
+async def test_the_services_are_those_of_the_document(client: Client) -> None:
+    info = json.loads((await client.request("$SRV.INFO.pbscast", b"", timeout=10)).data)
+    served = {endpoint["subject"] for endpoint in info["endpoints"]}
+    assert served == {endpoint.subject for endpoint in ENDPOINTS}
+
+
+async def test_looking_back_as_the_page_says(client: Client) -> None:
+    models = {endpoint.subject: endpoint for endpoint in ENDPOINTS}
+    rows = _told("service")
+    assert set(rows) <= {f"`{subject}`" for subject in models}
+    for service, row in rows.items():
+        endpoint = models[service.strip("`")]
+        asked, answers = (cell.strip(" `") for cell in row.split(" | "))
+        check(endpoint.request.__name__, json.loads(asked))
+        answer = await _ask(client, endpoint.subject, json.loads(asked))
+        check(endpoint.response.__name__, answer)
+        named = re.findall(r"(\w+)`", answers)[0] if "`" in answers else answers
+        assert answer[named]
+
+
+async def test_a_registered_subscription_by_hand(client: Client, log: Log) -> None:
+    asked = {"ids": ["7.siteb", "9.siteb"], "where": 'comment == "x" or state == "F"', "lease": 60}
+    check("SubscribeRequest", asked)
+    made = await _ask(client, "pbscast.v1.subscribe", asked)
+    check("SubscribeResponse", made)
+    stream = client.jetstream()
+    consumer = await stream.pull_subscribe_bind(made["id"], stream="PBS_DELIVERIES")
+    told: list[dict[str, Any]] = []
+    jobs = [_job("9.siteb", "bob", name) for name in (EventName.SUBMIT, EventName.FINALIZE)]
+    while not told or told[-1]["what"] != "complete":
+        with suppress(NatsTimeout):
+            for message in await consumer.fetch(100, timeout=1):
+                told.append(json.loads(message.data))
+                await message.ack_sync()
+        current = {item["site"] for item in told if item["what"] == "boundary"}
+        if current == {"sitea", "siteb"} and jobs:
+            await write(log, "siteb", jobs)
+            jobs = []
+    for item in told:
+        check(f"{item['what'].capitalize()}Message", item)
+    at_siteb = [item for item in told if item.get("site") == "siteb"]
+    assert [item["n"] for item in at_siteb] == list(range(1, len(at_siteb) + 1))
+    assert [item["what"] for item in at_siteb] == ["begin", "object", "boundary", "event", "event"]
+    assert at_siteb[1]["object"]["reason"] == "finished"
+    assert [item["event"]["data"]["event"] for item in at_siteb[3:]] == ["submit", "finalize"]
+    renewed = await _ask(client, "pbscast.v1.renew", {"id": made["id"]})
+    check("RenewResponse", renewed)
+    check("UnsubscribeResponse", await _ask(client, "pbscast.v1.unsubscribe", {"id": made["id"]}))
+    with pytest.raises(AssertionError, match="NotFoundError"):
+        await _ask(client, "pbscast.v1.renew", {"id": made["id"]})
+
+
+async def _ask(client: Client, subject: str, asked: dict[str, Any]) -> dict[str, Any]:
+    answer = await client.request(subject, json.dumps(asked).encode(), timeout=20)
+    refusal = (answer.headers or {}).get("Nats-Service-Error")
+    assert refusal is None, refusal
+    content: dict[str, Any] = json.loads(answer.data)
+    return content
+
+
+def check(model: str, content: object) -> None:
+    """Assert that the published schema of a model allows it."""
+    schema = json.loads((PAGE.parent / "schemas" / f"{model}.json").read_text())
+    Draft202012Validator(schema).validate(content)
