@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pbscast_fanout.subscriptions.progress import DeliveryProgress
     from pbscast_fanout.subscriptions.recovery import Recovered
     from pbscast_fanout.subscriptions.site import SiteDeliveries, Turn
+    from pbscast_store.records import Record
 
 PAGE: Final = 250
 PAGE_BYTES: Final = 2 * 1024 * 1024
@@ -80,6 +81,7 @@ class Session:
         self._notes: asyncio.Queue[tuple[str, Joined]] = asyncio.Queue()
         self._noting = asyncio.create_task(self._keep_notes())
         self._storing: asyncio.Task[None] | None = None
+        self._ahead: asyncio.Task[list[Record]] | None = None
         self._stored = self._core.position
         self._stored_at = monotonic()
         self._has_sent = False
@@ -128,7 +130,8 @@ class Session:
     async def aclose(self) -> None:
         """Give up what is under way."""
         await self._errands.aclose()
-        tasks = [task for task in (self._noting, self._storing) if task is not None]
+        under_way = (self._noting, self._storing, self._ahead)
+        tasks = [task for task in under_way if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -152,17 +155,22 @@ class Session:
                 self._means.completing.consider(key)
 
     async def _read(self) -> None:
+        """Take the next page in; while it is stored the one after it is read."""
         if not self._bell.unread:
             return
         # Before the read starts: what is logged from now on rings again.
         self._bell.unread = False
-        records = await self._means.log.read(
-            self._site, self._core.position, PAGE, max_bytes=PAGE_BYTES
-        )
+        ahead, self._ahead = self._ahead, None
+        records = await (ahead or self._start_reading())
         for record in records:
             self._core.take(record)
-        size = sum(len(record.payload) for record in records)
-        self._bell.unread |= len(records) == PAGE or size >= PAGE_BYTES
+        if len(records) == PAGE or sum(len(record.payload) for record in records) >= PAGE_BYTES:
+            self._ahead = self._start_reading()
+        self._bell.unread |= ahead is not None or self._ahead is not None
+
+    def _start_reading(self) -> asyncio.Task[list[Record]]:
+        reading = self._means.log.read(self._site, self._core.position, PAGE, max_bytes=PAGE_BYTES)
+        return asyncio.create_task(reading)
 
     def _said(self, turn: Turn) -> None:
         """What may be done now that it is stored."""
