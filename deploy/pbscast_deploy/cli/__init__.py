@@ -19,6 +19,7 @@ from pbscast.cli.running import EXIT_STATUS, INTERRUPTED, invoke
 from pbscast.errors import PbscastError
 from pbscast_deploy.cli.archive import archive
 from pbscast_deploy.cli.audit import app as audit
+from pbscast_deploy.cli.auth import app as auth
 from pbscast_deploy.cli.export import export
 from pbscast_deploy.cli.log import app as log
 from pbscast_deploy.cli.options import Config
@@ -44,6 +45,7 @@ app.command()(export)
 app.command()(archive)
 app.add_typer(log, name="log")
 app.add_typer(audit, name="audit")
+app.add_typer(auth, name="auth")
 app.add_typer(simulate, name="simulate")
 
 

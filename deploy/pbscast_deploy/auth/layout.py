@@ -1,0 +1,185 @@
+"""What each role may do, as NATS accounts.
+
+The log's streams, services and workers live in the account PBS. **Every person has an account of
+his own**, whose list of imports is all that joins it to PBS. Whatever a person sends to, and
+wherever he has an answer sent to, therefore stays among his own connections, unless an import takes
+it over; and each import names him. JetStream's API is imported to pull and to acknowledge and for
+nothing else: who may create a consumer may have it deliver to any subject of the account PBS.
+
+A request arrives as ``pbscast.v1.as.<role>.<sites>.<name>.<service>``; what stands before the
+service was put there by the server, and can be relied upon.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from pbscast.consumer import STREAM
+from pbscast.deliveries import DELIVERIES, LIVE
+from pbscast.errors import UsageError
+from pbscast.events import Kind
+from pbscast.subjects import ALL, NONE, ROOT, encode_token
+from pbscast_deploy.auth.keys import keyless_account
+
+SERVICES: Final = "pbscast.v1"
+AS: Final = f"{SERVICES}.as"
+SLOTS: Final = 16
+"""How many consumers a person may have at a time on each stream; the service makes them."""
+
+_PULL: Final = "$JS.API.CONSUMER.MSG.NEXT"
+_ACK: Final = f"$JS.ACK.{DELIVERIES}"
+_MOST_CONNECTIONS: Final = 256
+_MOST_SUBSCRIPTIONS: Final = 512
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_UNLIMITED: Final = -1
+_STREAMS: Final = (STREAM, DELIVERIES)
+_PUBLIC: Final = tuple(kind for kind in Kind if kind is not Kind.JOB)
+
+Json = dict[str, Any]
+
+
+class Role(StrEnum):
+    """What somebody may see."""
+
+    USER = "user"
+    """His own jobs, and all but the jobs of others."""
+    OPERATOR = "operator"
+    """Everything of certain sites."""
+    AUDITOR = "auditor"
+    """Everything, of certain sites if any are named."""
+    SERVICE = "service"
+    """Daemons: everything, and to write it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is let in."""
+
+    name: str
+    role: Role
+    sites: tuple[str, ...] = ()
+    """None: all."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a name that no PBS user has, or sites that do not fit the role."""
+        if _NAME.fullmatch(self.name) is None:
+            raise UsageError(
+                f"{self.name!r} is no name: 1 to 64 of A-Z a-z 0-9 _ . -, not . or - first"
+            )
+        if self.role is Role.OPERATOR and not self.sites:
+            raise UsageError(f"{self.name}: an operator is one of certain sites: name them")
+        if self.role is Role.SERVICE and self.sites:
+            raise UsageError(f"{self.name}: a service is one of all sites: name none")
+
+    @property
+    def account(self) -> str:
+        """The id of his account. That of services is PBS, which has a key of its own."""
+        return keyless_account(self.role, self.name)
+
+    @property
+    def subject(self) -> str:
+        """Where his requests arrive, without the service."""
+        sites = ",".join(sorted(self.sites)) or NONE
+        return f"{AS}.{self.role}.{sites}.{encode_token(self.name)}"
+
+    def slot(self, number: int) -> str:
+        """Return the name of one of his consumers, counted from 1."""
+        # No role has a dash and a slot is a number: nobody else has a consumer of that name.
+        return f"{self.role}-{encode_token(self.name)}-{number}"
+
+
+def system_account() -> Json:
+    """Return what the system account is; it may replace accounts, and see how servers are."""
+    return _account(imports=[], exports=[], keys=[], limits={})
+
+
+def pbs_account(signer: str) -> Json:
+    """Return what the account PBS is, and what others may import from it."""
+    exports = [
+        _export(f"{AS}.>", "service"),
+        *(_export(f"{_PULL}.{stream}.*", "service", response_type="Stream") for stream in _STREAMS),
+        _export(f"{_ACK}.>", "service"),
+        _export(ALL, "stream"),
+        _export(f"{LIVE}.>", "stream"),
+    ]
+    # Without a limit of its own an account may not use JetStream at all.
+    storage = dict.fromkeys(
+        ("mem_storage", "disk_storage", "streams", "consumer", "max_ack_pending"), _UNLIMITED
+    )
+    return _account(imports=[], exports=exports, keys=[signer], limits=storage)
+
+
+def personal_account(principal: Principal, pbs: str, signer: str) -> Json:
+    """Return what the account of a person is. ``signer`` signs his tokens, of this role alone."""
+    name = encode_token(principal.name)
+    slots = [principal.slot(number) for number in range(1, SLOTS + 1)]
+    imports = [
+        _service(pbs, f"{principal.subject}.*", local=f"{SERVICES}.*"),
+        *(_stream(pbs, subject) for subject in _readable(principal, name)),
+        _stream(pbs, f"{LIVE}.*.{principal.role}-{name}.*", local=f"{LIVE}.$1.$2"),
+        *(_service(pbs, f"{_PULL}.{stream}.{slot}") for stream in _STREAMS for slot in slots),
+        *(_service(pbs, f"{_ACK}.{slot}.>") for slot in slots),
+    ]
+    limits = {"conn": _MOST_CONNECTIONS, "subs": _MOST_SUBSCRIPTIONS, "leaf": 0, "exports": 0}
+    return _account(
+        imports=imports, exports=[], keys=[_scope(principal.role, signer)], limits=limits
+    )
+
+
+def _readable(principal: Principal, name: str) -> list[str]:
+    """The subjects of plain events that he may see."""
+    sites = [encode_token(site) for site in sorted(principal.sites)] or ["*"]
+    if principal.role is not Role.USER:
+        return [f"{ROOT}.{site}.>" for site in sites]
+    what = [f"{Kind.JOB}.{name}.>", *(f"{kind}.>" for kind in _PUBLIC), "mark"]
+    return [f"{ROOT}.{site}.{item}" for site in sites for item in what]
+
+
+def _scope(role: Role, signer: str) -> Json:
+    """What a signing key can give: a little more than is imported, so that refusals say so."""
+    publish = [f"{SERVICES}.*", f"{_PULL}.*.*", f"{_ACK}.>"]
+    subscribe = ["_INBOX.>", ALL, f"{LIVE}.>"]
+    template = {
+        "pub": {"allow": publish},
+        "sub": {"allow": subscribe},
+        "subs": _MOST_SUBSCRIPTIONS,
+        "data": _UNLIMITED,
+        "payload": _UNLIMITED,
+    }
+    return {"kind": "user_scope", "key": signer, "role": role.value, "template": template}
+
+
+def _account(
+    *, imports: list[Json], exports: list[Json], keys: list[Any], limits: dict[str, int]
+) -> Json:
+    unlimited = dict.fromkeys(
+        ("subs", "data", "payload", "imports", "exports", "conn", "leaf"), _UNLIMITED
+    )
+    return {
+        "type": "account",
+        "imports": imports,
+        "exports": exports,
+        "signing_keys": keys,
+        "limits": {**unlimited, "wildcards": True, **limits},
+        "default_permissions": {"pub": {}, "sub": {}},
+    }
+
+
+def _export(subject: str, kind: str, **more: str) -> Json:
+    return {"name": subject, "subject": subject, "type": kind, **more}
+
+
+def _service(account: str, subject: str, local: str | None = None) -> Json:
+    return _import(account, subject, "service", local)
+
+
+def _stream(account: str, subject: str, local: str | None = None) -> Json:
+    return _import(account, subject, "stream", local)
+
+
+def _import(account: str, subject: str, kind: str, local: str | None) -> Json:
+    made = {"name": subject, "subject": subject, "account": account, "type": kind}
+    return made if local is None else {**made, "local_subject": local}

@@ -1,0 +1,87 @@
+"""Telling nats-servers of new and changed accounts, which they take up at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from typing import TYPE_CHECKING, Final
+
+import nats
+import nats.errors
+from nats.aio.client import RawCredentials
+
+from pbscast.errors import AccessDeniedError, ConfigError, PbscastError, UnavailableError
+from pbscast.settings import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nats.aio.client import Client
+
+    from pbscast_deploy.auth.realm import Realm
+
+_UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
+_SECONDS: Final = 5.0
+_ANSWER_SECONDS: Final = 2.0
+"""One server's; the others of a cluster have the account from it, at the latest in two minutes."""
+
+
+async def tell(realm: Realm, servers: Sequence[str], accounts: Sequence[str]) -> None:
+    """Give the tokens of accounts to a server, and through it to its cluster.
+
+    Raises UnavailableError, AccessDeniedError, or ConfigError if a server does not keep accounts.
+    """
+    place = ", ".join(redacted(server) for server in servers)
+    client = await _connect(realm, servers, place)
+    try:
+        for token in accounts:
+            await _update(client, token, place)
+    finally:
+        await client.close()
+
+
+async def _connect(realm: Realm, servers: Sequence[str], place: str) -> Client:
+    errors: list[Exception] = []
+
+    async def note(error: Exception) -> None:
+        errors.append(error)
+
+    try:
+        credentials = RawCredentials(realm.system_credentials.read_text())
+        async with asyncio.timeout(_SECONDS):
+            return await nats.connect(
+                list(servers),
+                user_credentials=credentials,
+                tls=ssl.create_default_context(cafile=realm.authority),
+                name="pbscastd auth",
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                error_cb=note,
+            )
+    except (OSError, nats.errors.Error) as error:
+        raise _explain(errors[0] if errors else error, place) from error
+
+
+def _explain(error: Exception, place: str) -> PbscastError:
+    if "authorization" in str(error).lower():
+        return AccessDeniedError(f"{place} does not know this authority: is its auth.conf ours?")
+    return UnavailableError(
+        f"{place}: {str(error) or type(error).__name__}: nothing is lost, later: pbscastd auth push"
+    )
+
+
+async def _update(client: Client, token: str, place: str) -> None:
+    try:
+        answer = await client.request(_UPDATE, token.encode(), timeout=_ANSWER_SECONDS)
+    except nats.errors.NoRespondersError as error:
+        raise ConfigError(
+            f"{place} keeps no accounts: it needs the resolver of auth.conf"
+        ) from error
+    except (OSError, nats.errors.Error) as error:
+        raise _explain(error, place) from error
+    content = json.loads(answer.data)
+    if "error" in content:
+        refusal = content["error"].get("description", "no reason given")
+        raise AccessDeniedError(f"{place} refuses an account: {refusal}")

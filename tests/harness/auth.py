@@ -1,0 +1,80 @@
+"""A realm with a nats-server of its own, and who connects to it."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import nats
+from nats.aio.client import RawCredentials
+
+from pbscast_deploy.auth.layout import Principal, Role
+from pbscast_deploy.auth.realm import STORE, Realm
+from pbscast_deploy.auth.telling import tell
+from pbscast_deploy.embedded import NatsServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from nats.aio.client import Client
+
+
+def secured(directory: Path) -> NatsServer:
+    """The nats-server of a realm, with its authority and TLS; not started."""
+    server = directory / "server"
+    store = directory.parent / f"{directory.name}.store"
+    tls = server / "tls"
+    config = (
+        (server / "auth.conf").read_text().replace(str(STORE), str(store)),
+        f"tls {{ cert_file: '{tls}/server.pem', key_file: '{tls}/server.key' }}",
+    )
+    return NatsServer(durable=False, config="\n".join(config))
+
+
+class Gate:
+    """Lets principals in."""
+
+    def __init__(self, directory: Path, server: NatsServer) -> None:
+        self.realm = Realm(directory)
+        self.server = server
+
+    async def creds(
+        self,
+        name: str,
+        role: Role = Role.USER,
+        sites: tuple[str, ...] = (),
+        ttl: timedelta = timedelta(hours=1),
+    ) -> str:
+        """Issue a credentials file's content and tell the server."""
+        issued = self.realm.issue(Principal(name, role, sites), ttl)
+        await tell(self.realm, [self.server.url], [issued.account])
+        return issued.content
+
+    async def connect(self, creds: str, refusals: list[str] | None = None) -> Client:
+        """A connection that does not come back; what the server refuses is noted."""
+
+        async def note(error: Exception) -> None:
+            if refusals is not None:
+                refusals.append(str(error) or type(error).__name__)
+
+        return await nats.connect(
+            self.server.url,
+            user_credentials=RawCredentials(creds),
+            tls=ssl.create_default_context(cafile=self.realm.authority),
+            allow_reconnect=False,
+            error_cb=note,
+        )
+
+    @asynccontextmanager
+    async def enter(
+        self, name: str, role: Role = Role.USER, sites: tuple[str, ...] = ()
+    ) -> AsyncIterator[Client]:
+        """A connection of a principal, closed at the end."""
+        client = await self.connect(await self.creds(name, role, sites))
+        try:
+            yield client
+        finally:
+            await client.close()
