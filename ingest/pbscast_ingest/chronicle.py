@@ -14,11 +14,13 @@ from pbscast_ingest.pending import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
 
     from pbscast.events import ResyncPayload
     from pbscast_ingest.condition import Word
     from pbscast_store.drafts import Draft
+    from pbscast_store.heads import Head, ObjectKey
     from pbscast_store.writer import AppendResult, SiteWriter
 
 
@@ -37,10 +39,6 @@ class Chronicle:
         self.site = writer.site
         self.cursor = Cursor.load(writer.cursor)
         self.pending = Pending(self.cursor.waiting)
-        self.is_new = writer.position == 0
-        """Whether the log knows of no object but by the journal, of which nothing was missed."""
-        self.doubts = 0
-        """How often there was a sign that objects may have come and gone unseen."""
         self.durable = self.cursor
         """The cursor as the log has it: what lies before its floor may be trimmed."""
         self._writer = writer
@@ -87,6 +85,11 @@ class Chronicle:
         metrics.EVENTS.labels(self.site).inc(running.drafts - result.dropped)
         metrics.DROPPED.labels(self.site).inc(result.dropped)
 
+    async def heads(self, keys: AbstractSet[ObjectKey]) -> dict[ObjectKey, Head]:
+        """Where objects stand after all that was appended; those never seen are left out."""
+        # Tasks begin in the order in which they are made: after the append that is under way.
+        return await asyncio.create_task(self._writer.heads(keys))
+
     async def abandon(self) -> None:
         """Wait for what is under way, however it ends."""
         running, self._running = self._running, None
@@ -97,9 +100,6 @@ class Chronicle:
 
     async def say(self, word: Word) -> None:
         """Log what is to be said of the site; a cursor without events waits for the next append."""
-        if word.is_doubt:
-            self.is_new = False
-            self.doubts += 1
         metrics.GAPS.labels(self.site).inc(_count(word.drafts, EventName.GAP))
         if word.drafts:
             await self.append(word.drafts, word.cursor)
@@ -126,7 +126,6 @@ class Chronicle:
     ) -> None:
         """Log that the projection agrees with the datastore again; a newer gap is still due."""
         metrics.RESYNCS.labels(self.site).inc()
-        self.is_new = False
         draft = tell(self.site, EventName.RESYNC, payload, now)
         due = None if self.cursor.due is answered else self.cursor.due
         await self.append([draft], replace(self.cursor, due=due))

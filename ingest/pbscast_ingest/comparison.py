@@ -122,6 +122,16 @@ def changed(row: TableRow, state: ObjectState, now: datetime) -> list[Draft]:
     return drafts + ([] if state.finalized else _ending(row, now))
 
 
+def remade(row: TableRow, state: ObjectState, now: datetime) -> list[Draft]:
+    """Return the events of a row that was deleted and made anew and goes on.
+
+    At least one: what comes next is told apart from other incarnations by when its row was made.
+    """
+    return changed(row, state, now) or [
+        _draft(row, EventName.MODIFY, ChangePayload(**row.standing), now)
+    ]
+
+
 def _name(kind: Kind, values: Mapping[str, str], *, moved: bool) -> EventName:
     if kind is not Kind.JOB:
         return EventName.MODIFY

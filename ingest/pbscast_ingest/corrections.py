@@ -1,8 +1,9 @@
 """What a gap did to single objects: pure.
 
-While a resync is due the log may not know an object that the journal speaks of, or know an earlier
-incarnation whose end was missed. Then what is missing is put before the object's first row, so that
-every incarnation begins and ends, in order, before the resync compares everything.
+Capture may have been off, told already or not before the next look at it. Then the log may not know
+an object that the journal speaks of, or know an earlier incarnation whose end was missed. What is
+missing is put before the object's first row, so that every incarnation begins and ends, in order,
+before the resync compares everything.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from pbscast_ingest.translation import KINDS, stand
 from pbscast_store.drafts import Draft
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pbscast_ingest.rows import JournalRow
+    from pbscast_store.heads import Head
     from pbscast_store.records import ObjectState
 
 
@@ -26,11 +28,31 @@ def correct(row: JournalRow, state: ObjectState | None, object_id: str) -> list[
     """Return what belongs before the first row of an object, given what the log knows of it."""
     known = state is not None and not state.gone
     if state is not None and known and not _is_same_life(row, state):
-        return [vanished(state, row.at), *_introduce(row, object_id)]
-    return [] if known else _introduce(row, object_id)
+        return [vanished(state, row.at), *introduce(row, object_id)]
+    return [] if known else introduce(row, object_id)
 
 
-def breaks(rows: Sequence[JournalRow]) -> list[int]:
+def is_at_odds(row: JournalRow, head: Head | None) -> bool:
+    """Whether the first row of an object cannot follow where the log says that it stands."""
+    known = head is not None and not head.gone
+    if head is not None and known and not _is_same_life(row, head):
+        return True
+    return row.op != "I" and not known
+
+
+def split(rows: Sequence[JournalRow]) -> Iterator[Sequence[JournalRow]]:
+    """Cut where a row does not follow from the one before it: what was missed was between.
+
+    Only what came before it in the log tells then what belongs before it.
+    """
+    begin = 0
+    for place in _breaks(rows):
+        yield rows[begin:place]
+        begin = place
+    yield rows[begin:]
+
+
+def _breaks(rows: Sequence[JournalRow]) -> list[int]:
     """Return the places of rows that cannot follow the row before them on the same object."""
     found: list[int] = []
     lives: dict[tuple[str, str], str | None] = {}
@@ -44,11 +66,11 @@ def breaks(rows: Sequence[JournalRow]) -> list[int]:
     return found
 
 
-def _is_same_life(row: JournalRow, state: ObjectState) -> bool:
+def _is_same_life(row: JournalRow, state: ObjectState | Head) -> bool:
     return not (state.born and row.created) or state.born == row.created
 
 
-def _introduce(row: JournalRow, object_id: str) -> list[Draft]:
+def introduce(row: JournalRow, object_id: str) -> list[Draft]:
     """Begin an object that is first heard of by a change, as it stood before, as far as known."""
     if row.op == "I":
         return []

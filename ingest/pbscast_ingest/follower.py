@@ -9,15 +9,16 @@ import structlog
 
 from pbscast.events import Kind
 from pbscast_ingest import metrics
-from pbscast_ingest.comparison import TableRow, changed
+from pbscast_ingest.comparison import TableRow, remade
 from pbscast_ingest.condition import DELETED, moment
-from pbscast_ingest.corrections import breaks, correct
+from pbscast_ingest.corrections import correct, introduce, is_at_odds, split
 from pbscast_ingest.cursor import witness
-from pbscast_ingest.segments import GAP_OPS, Segment, cut
+from pbscast_ingest.segments import Segment, cut
 from pbscast_ingest.translation import KINDS, object_id, translate
+from pbscast_store.heads import ObjectKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from pbscast_ingest.chronicle import Chronicle
@@ -43,30 +44,15 @@ class Follower:
         self._condition = condition
         self._watchdog = watchdog
         self._site = chronicle.site
-        self._met: set[tuple[str, str]] = set()
-        self._doubts = 0
         self._beat_at: datetime | None = None
 
     async def take(self, page: Page) -> None:
         """Log what a page says and move the cursor past it."""
         await self._note(page)
-        for rows in self._parts(await self._skip(page)):
+        for rows in split(await self._skip(page)):
             await self._log_rows(rows, page)
         await self._close(page)
         metrics.ROWS.labels(self._site).inc(len(page.rows))
-
-    def _parts(self, rows: Sequence[JournalRow]) -> Iterator[Sequence[JournalRow]]:
-        """Cut where a row does not follow from the one before it: what was missed was between.
-
-        Only what came before it in the log tells then what belongs before it.
-        """
-        cursor, begin = self._chronicle.cursor, 0
-        if cursor.due or cursor.blind or any(row.op in GAP_OPS for row in rows):
-            for place in breaks(rows):
-                yield rows[begin:place]
-                begin = place
-                self._met.discard((rows[place].kind, object_id(rows[place], self._site)))
-        yield rows[begin:]
 
     async def _log_rows(self, rows: Sequence[JournalRow], page: Page) -> None:
         prefix: list[Draft] = []
@@ -74,8 +60,8 @@ class Follower:
         for segment in cut(rows, self._chronicle.pending, self._site, page.now, corrections):
             await self._append(prefix + segment.drafts, segment, page.bound)
             prefix = await self._resolve(segment, page.bound)
-            if segment.stop and self._chronicle.doubts != self._doubts:
-                # The rest of the page follows what was missed.
+            if segment.error and segment.stop:
+                # What the row did is not in the log: the next of its object may not follow.
                 rest = [row for row in rows if row.seq > segment.stop.seq]
                 corrections.clear()
                 corrections.update(await self._corrections(rest))
@@ -147,7 +133,7 @@ class Follower:
         if state is None:
             return translate(row, self._site)
         table_row = TableRow(Kind.JOB, row.key, row.created, row.changed, row.columns, row.escaped)
-        drafts = changed(table_row, state, row.at)
+        drafts = remade(table_row, state, row.at)
         return [replace(draft, provenance=draft.provenance.JOURNAL) for draft in drafts]
 
     async def _close(self, page: Page) -> None:
@@ -163,31 +149,30 @@ class Follower:
         await chronicle.catch_up()
 
     async def _corrections(self, rows: Sequence[JournalRow]) -> dict[int, list[Draft]]:
-        """Return what belongs before rows, by seq, where changes may have been missed."""
-        cursor, found = self._chronicle.cursor, dict[int, "list[Draft]"]()
-        if self._chronicle.doubts != self._doubts:
-            self._doubts = self._chronicle.doubts
-            self._met.clear()
-        if cursor.due is None and not cursor.blind:
-            return found
-        for row in rows:
-            if row.kind not in KINDS or row.op not in "IUD":
-                continue
-            name = object_id(row, self._site)
-            if (row.kind, name) in self._met or name in self._chronicle.pending:
-                continue
-            self._met.add((row.kind, name))
-            if row.op == "I" and self._chronicle.is_new:
-                continue
-            await self._chronicle.flush()
-            state = await self._log.object(self._site, KINDS[row.kind], name)
-            if drafts := correct(row, state, name):
-                found[row.seq] = drafts
+        """Return what belongs before rows, by seq, where changes were missed.
+
+        Always asked: capture may have been off without a sign until the next look at it.
+        """
+        firsts = self._firsts(rows)
+        heads = await self._chronicle.heads(firsts.keys()) if firsts else {}
+        found: dict[int, list[Draft]] = {}
+        for key, row in firsts.items():
+            if row.kind == Kind.JOB and key.id in self._chronicle.pending:
+                # Its DELETE is told before; only an INSERT can follow that.
+                found[row.seq] = introduce(row, key.id)
+            elif is_at_odds(row, heads.get(key)):
+                await self._chronicle.flush()
+                state = await self._log.object(self._site, key.kind, key.id)
+                found[row.seq] = correct(row, state, key.id)
         return found
 
-    def forget(self) -> None:
-        """Drop what was remembered while a resync was due."""
-        self._met.clear()
+    def _firsts(self, rows: Sequence[JournalRow]) -> dict[ObjectKey, JournalRow]:
+        """Return the first row of each object: the others follow from it."""
+        firsts: dict[ObjectKey, JournalRow] = {}
+        for row in rows:
+            if row.kind in KINDS and row.op in "IUD":
+                firsts.setdefault(ObjectKey(row.kind, object_id(row, self._site)), row)
+        return firsts
 
 
 def _past(

@@ -57,11 +57,14 @@ class Pending:
     def pass_row(self, row: JournalRow) -> list[Draft]:
         """Return, oldest first, the finalizes that a row leaves no hope."""
         window = WINDOW if row.op in "IUD" else LAST_WINDOW
+        is_change = row.op in "UD" and row.kind == Kind.JOB
         return self._release(
             name
             for name, item in self._waiting.items()
             if row.at - item.finalize.time
             > (LAST_WINDOW if self.continues(row) and row.key == name else window)
+            # Its INSERT was missed: who knows when it was.
+            or (is_change and row.key == name)
         )
 
     def pass_time(self, now: datetime) -> list[Draft]:

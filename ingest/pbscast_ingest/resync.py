@@ -177,5 +177,4 @@ class Resync:
             vanished=self._vanished,
         )
         await self._chronicle.finish_resync(payload, now, self._due)
-        self._follower.forget()
         _log.info("resync done", site=self._site, **payload.model_dump())

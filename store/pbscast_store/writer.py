@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -91,6 +92,15 @@ class SiteWriter:
             self._connection.terminate()
             raise
 
+    async def heads(self, keys: AbstractSet[ObjectKey]) -> dict[ObjectKey, Head]:
+        """Where objects stand after all appends so far, also those that are not written yet.
+
+        Those that the log never saw are left out. Raises UnavailableError.
+        """
+        with translated(self._place):
+            async with self._planning:
+                return await self._heads_of(keys)
+
     async def renew(self) -> None:
         """Keeps the lease for another term. Raises FencedError if another worker has the site."""
         await self._lease.renew()
@@ -104,7 +114,7 @@ class SiteWriter:
 
     async def _plan(self, drafts: Sequence[Draft]) -> Parcel:
         """After all that was planned before, whether or not it has been written by now."""
-        heads = await self._heads_of(drafts)
+        heads = await self._heads_of({ObjectKey(draft.kind, draft.id) for draft in drafts})
         planning = Planning(heads, self._tail, max(self._logged, self._lease.clock.now()))
         for begin in range(0, len(drafts), _SLICE):
             if begin:
@@ -119,14 +129,14 @@ class SiteWriter:
         self._heads.update(planned.heads, planned.tail.position)
         return pack(planned, self._types)
 
-    async def _heads_of(self, drafts: Sequence[Draft]) -> dict[ObjectKey, Head]:
+    async def _heads_of(self, keys: AbstractSet[ObjectKey]) -> dict[ObjectKey, Head]:
         """Read before the append's transaction: its fence finds out if somebody wrote since."""
-        named = {(draft.kind, draft.id) for draft in drafts}
-        keys = {ObjectKey(*name) for name in named}
         known = {key: head for key in keys if (head := self._heads.get(key))}
         missing = keys - known.keys()
         if missing:
-            known |= await queries.heads(self._lease.pool, self.site, missing)
+            found = await queries.heads(self._lease.pool, self.site, missing)
+            self._heads.update(found, 0)
+            known |= found
         return known
 
     async def _write(self, parcel: Parcel, cursor: Mapping[str, object]) -> AppendResult:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pbscast.errors import UnavailableError
 from pbscast.events import ChangePayload, EventName, FinalizePayload, Kind
 from pbscast_store.drafts import Draft
+from pbscast_store.heads import Head, ObjectKey
 from pbscast_store.records import ObjectState
 from pbscast_store.writer import AppendResult
 
@@ -50,8 +52,10 @@ class MemoryLog:
         key = (draft.kind.value, draft.id)
         before = self.states.get(key)
         if before is None or draft.begins:
+            assert before is None or before.gone, "each incarnation ends before another begins"
             before = _unborn(self.site, draft, before.incarnation + 1 if before else 1)
         assert not before.gone, draft
+        assert draft.event is not EventName.FINALIZE or not before.finalized, draft
         payload = draft.payload
         assert isinstance(payload, ChangePayload | FinalizePayload)
         attributes = before.attributes
@@ -62,6 +66,7 @@ class MemoryLog:
             before,
             revision=before.revision + 1,
             position=len(self.told),
+            born=draft.born or before.born,
             finalized=before.finalized or draft.event is EventName.FINALIZE,
             gone=draft.ends,
             state=payload.state,
@@ -113,6 +118,13 @@ class MemoryWriter:
     @property
     def position(self) -> int:
         return len(self.log.told)
+
+    async def heads(self, keys: AbstractSet[ObjectKey]) -> dict[ObjectKey, Head]:
+        return {
+            key: Head(state.incarnation, state.revision, state.finalized, state.gone, state.born)
+            for key in keys
+            if (state := self.log.states.get((key.kind, key.id)))
+        }
 
     async def append(self, drafts: Sequence[Draft], cursor: Mapping[str, Any]) -> AppendResult:
         if self.fuse is not None:

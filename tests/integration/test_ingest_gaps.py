@@ -361,6 +361,41 @@ async def test_a_subjob_that_runs_again_lives_on(
     assert _last_end(records, "1[2].s").reason is Reason.DELETED
 
 
+async def test_lives_that_ended_without_a_sign(
+    log: Log, pbs: PbsServer, worker: SiteWorker
+) -> None:
+    """Told before the gap is, with the first row of the next life."""
+    for job in ("1[2].s", "1[3].s"):
+        pbs.submit(job, "R/42")
+    await wait_for(log, _told("1[3].s", EventName.SUBMIT))
+    pbs.connection.execute("ALTER TABLE pbs.job DISABLE TRIGGER pbscast_row")
+    pbs.delete("1[2].s")
+    pbs.delete("1[3].s")
+    pbs.submit("1[3].s")
+    pbs.connection.execute("ALTER TABLE pbs.job ENABLE ALWAYS TRIGGER pbscast_row")
+    pbs.submit("1[2].s")
+    pbs.save("1[3].s", "R/41")
+    records = await wait_for(log, _told("1[3].s", EventName.STATE))
+    for job, after in (("1[2].s", ["submit"]), ("1[3].s", ["submit", "state"])):
+        lives = [(r.incarnation, r.event) for r in records if r.id == job]
+        assert lives == [(1, "submit"), (1, "finalize"), *((2, event) for event in after)]
+        end = _last_end(records, job)
+        assert (end.reason, end.provenance) == (Reason.VANISHED, Provenance.RESYNC)
+
+
+async def test_a_subjob_that_goes_on_as_it_was(
+    log: Log, pbs: PbsServer, worker: SiteWorker
+) -> None:
+    """Nothing tells the rows apart but when they were made."""
+    pbs.submit("1[2].s", "R/42")
+    pbs.delete("1[2].s")
+    pbs.submit("1[2].s", "R/42")
+    pbs.save("1[2].s", "E/50")
+    records = await wait_for(log, _told("1[2].s", EventName.STATE))
+    assert {r.incarnation for r in records if r.id == "1[2].s"} == {1}
+    assert _names(records, "1[2].s") == ["submit", "modify", "state"]
+
+
 async def test_a_resync_of_a_projection_that_takes_longer_than_a_transaction_may_idle(
     log: Log, captured: str, pbs: PbsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,12 +170,12 @@ def test_who_is_deleted_in_a_pause_may_have_vanished() -> None:
     assert judged(STATES[:3], commits=commits, pauses=[pause(4, 4)]).lost
 
 
-def test_who_was_deleted_and_came_again_in_a_pause_may_have_no_end() -> None:
+def test_who_was_deleted_and_came_again_in_a_pause_has_an_end() -> None:
     commits = [*COMMITS[:3], saved("DELETE"), saved("INSERT", "Q/10")]
-    for pauses, is_lost in (([pause(4, 4)], False), ([], True)):
+    for ends, is_lost in (([("vanished", None)], False), ([], True)):
         found = Findings()
-        heard = {"1.s": [Heard([*STATES[:3]]), Heard([*STATES[:1]])]}
-        check_lives(found, "s", commits, heard, pauses)
+        heard = {"1.s": [Heard([*STATES[:3]], [*ends]), Heard([*STATES[:1]])]}
+        check_lives(found, "s", commits, heard, [pause(4, 4)])
         assert bool(found.lines) is is_lost
 
 

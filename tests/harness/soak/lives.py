@@ -69,26 +69,24 @@ class _Told:
     """Whether all were."""
     deleted_unseen: bool
 
-    def allows(self, heard: Heard, *, followed: bool) -> bool:
+    def allows(self, heard: Heard) -> bool:
         if self.whole:
             return heard.states == self.life.visible and heard.ends == self._ends
         return (
             _is_within(self.must, heard.states)
             and _is_within(heard.states, self.life.visible)
-            and self._allows_end(heard, followed=followed)
+            and self._allows_end(heard)
         )
 
     @property
     def _ends(self) -> list[tuple[str, int | None]]:
         return [(end.reason, end.exit_status)] if (end := self.life.end) else []
 
-    def _allows_end(self, heard: Heard, *, followed: bool) -> bool:
+    def _allows_end(self, heard: Heard) -> bool:
         last = heard.states[-1:] == self.life.visible[-1:]
         if heard.ends == self._ends and (last or not self.life.present):
             return True
-        # No end at all: capture was off without a mark, and the id came again before a look told.
-        reasons = [reason for reason, _ in heard.ends]
-        return self.deleted_unseen and (reasons == ["vanished"] or (followed and not reasons))
+        return self.deleted_unseen and [reason for reason, _ in heard.ends] == ["vanished"]
 
 
 def _agree(lives: Sequence[_Told], heard: Sequence[Heard]) -> bool:
@@ -96,10 +94,7 @@ def _agree(lives: Sequence[_Told], heard: Sequence[Heard]) -> bool:
     needed = {n for n, told in enumerate(lives) if told.seen or told.life.present}
     return any(
         needed.issubset(kept)
-        and all(
-            lives[n].allows(life, followed=life is not heard[-1])
-            for n, life in zip(kept, heard, strict=True)
-        )
+        and all(lives[n].allows(life) for n, life in zip(kept, heard, strict=True))
         for kept in combinations(range(len(lives)), len(heard))
     )
 
