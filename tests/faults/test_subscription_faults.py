@@ -44,7 +44,7 @@ from pbscast.events import (
     Provenance,
     Reason,
 )
-from pbscast_deploy.embedded import NatsServer
+from pbscast_deploy.embedded import NatsServer, PostgresServer
 from pbscast_store.drafts import Draft
 from pbscast_store.log import Log
 
@@ -212,11 +212,30 @@ async def test_a_worker_killed_while_it_delivers(log: Log, log_dsn: str, nats_ur
         await scene.check()
 
 
+async def test_the_log_killed_while_it_delivers(
+    own_postgres: PostgresServer, nats_url: str
+) -> None:
+    await Log.migrate_at(own_postgres.dsn())
+    async with (
+        Log.open(own_postgres.dsn()) as log,
+        client_of(nats_url) as client,
+        fanning(log, nats_url),
+    ):
+        scene = Scene(log, client)
+        await scene.open()
+        await scene.go_on(10)
+        own_postgres.kill()
+        await asyncio.to_thread(own_postgres.start)
+        await scene.go_on(10)
+        await scene.finish()
+        await scene.check()
+
+
 async def test_nats_killed_while_it_delivers(log: Log, own_nats: NatsServer) -> None:
     async with client_of(own_nats.url) as client, fanning(log, own_nats.url):
         scene = Scene(log, client)
         await scene.open()
-        for _ in range(3):
+        for _ in range(2):
             writing = asyncio.create_task(scene.go_on(30))
             await asyncio.sleep(0.1)
             own_nats.kill()
@@ -238,7 +257,7 @@ async def test_the_way_to_nats_cut_while_it_delivers(log: Log, nats_url: str) ->
     ):
         scene = Scene(log, client)
         await scene.open()
-        for number in range(6):
+        for number in range(4):
             if number % 2:
                 proxy.cut_after(choose.randrange(60_000), "up")
             else:

@@ -85,9 +85,8 @@ async def arrived(log: Log, site: Site, arrivals: Collection[Arrival]) -> Mappin
         if standing is not None:
             found[arrival.kind, arrival.id, arrival.position] = standing
 
-    async with asyncio.TaskGroup() as tasks:
-        for arrival in missing:
-            tasks.create_task(look_up(arrival))
+    # No task group: it would wrap what the log raises.
+    await asyncio.gather(*map(look_up, missing))
     return found
 
 
