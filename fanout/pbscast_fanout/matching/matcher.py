@@ -43,7 +43,7 @@ class Life(NamedTuple):
 
 
 class Matcher:
-    """Every registered subscription of a worker.
+    """Every registered subscription that covers a site, or several.
 
     An event costs a look-up for each criterion that can be looked up, and a check of those filters
     that share with its object the value under which they stand; others cost nothing. Adding and
@@ -176,12 +176,6 @@ class Matcher:
         entry = self._entry(key)
         for life in [life for life, entries in self._departed.items() if entry in entries]:
             self._readmit(life, entry)
-
-    def forget(self, site: str) -> None:
-        """Another worker has the site now."""
-        self._departed = {
-            life: entries for life, entries in self._departed.items() if life.site != site
-        }
 
     def _match_capture(self, event: AnyEvent) -> list[Match]:
         found: set[Entry] = set()

@@ -108,10 +108,6 @@ class Objects:
             name: text for name, text in past.attributes.items() if name not in self._expected
         } or _NOTHING
 
-    def forget(self, site: str) -> None:
-        """Another worker has the site now."""
-        self._pasts = {key: past for key, past in self._pasts.items() if key.site != site}
-
     def take(self, event: AnyEvent) -> Past | None:
         """Return how the event's object stood before it, and take the event in.
 
