@@ -1,0 +1,276 @@
+"""What somebody may try who wants to see, or to say, more than he is allowed to.
+
+``{me}`` is the attacker, ``{victim}`` somebody else, both of role user.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+PULL: Final = '{"batch":10,"no_wait":true}'
+VICTIMS_EVENT: Final = "pbs.v1.sitea.job.{victim}.1/sitea.-.state"
+VICTIMS_JOBS: Final = "pbs.v1.*.job.{victim}.>"
+OUTLET: Final = "cmd.admin.reboot"
+VICTIMS_INBOX: Final = "_INBOX.{victim}.answers"
+
+
+@dataclass(frozen=True)
+class Send:
+    """A message; without a reply subject of its own the answer goes to the attacker's inbox."""
+
+    subject: str
+    body: str = ""
+    reply: str | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One thing that is tried."""
+
+    what: str
+    sends: tuple[Send, ...] = ()
+    listens: tuple[str, ...] = ()
+
+
+def _create(subject: str, **config: Any) -> Send:
+    """A request for a consumer of the stream of events."""
+    full = {"ack_policy": "none", "deliver_policy": "all", **config}
+    body = json.dumps({"stream_name": "PBS", "config": full})
+    return Send(f"$JS.API.CONSUMER.{subject}", body)
+
+
+def _ask(subject: str, **body: Any) -> Send:
+    return Send(f"$JS.API.{subject}", json.dumps(body) if body else "")
+
+
+def _redirected(reply: str) -> tuple[Send, ...]:
+    """Everything that answers, with the answer sent elsewhere."""
+    return (
+        Send("pbscast.v1.list", "{}", reply),
+        Send("$JS.API.CONSUMER.MSG.NEXT.PBS.user-{me}-1", PULL, reply),
+        Send("$JS.API.CONSUMER.MSG.NEXT.PBS_DELIVERIES.user-{me}-1", PULL, reply),
+        Send("$JS.ACK.PBS_DELIVERIES.user-{me}-1.1.1.1.1.0", "+NXT", reply),
+        _create("CREATE.PBS.mine", name="mine", deliver_subject=reply),
+    )
+
+
+SEEING: Final = (
+    Attempt("another's events, by subject", listens=(VICTIMS_JOBS, VICTIMS_EVENT)),
+    Attempt(
+        "by wildcards",
+        listens=(">", "pbs.>", "pbs.v1.>", "pbs.v1.*.job.>", "pbs.v1.*.*.*.*.*.*", "*.*.*.job.>"),
+    ),
+    Attempt(
+        "by a consumer with a filter",
+        (
+            _create(f"CREATE.PBS.mine.{VICTIMS_JOBS}", name="mine", filter_subject=VICTIMS_JOBS),
+            Send("$JS.API.CONSUMER.MSG.NEXT.PBS.mine", PULL),
+        ),
+    ),
+    Attempt(
+        "by a consumer whose request names another filter than its subject",
+        (
+            _create(
+                "CREATE.PBS.user-{me}-2.pbs.v1.*.job.{me}.>",
+                name="user-{me}-2",
+                filter_subject=VICTIMS_JOBS,
+            ),
+            _create(
+                "CREATE.PBS.user-{me}-2.pbs.v1.*.job.{me}.>",
+                name="user-{me}-2",
+                filter_subject="pbs.v1.*.job.{me}.>",
+            ),
+        ),
+    ),
+    Attempt(
+        "by a consumer with several filters",
+        (
+            _create(
+                "CREATE.PBS.mine",
+                name="mine",
+                filter_subjects=["pbs.v1.*.job.{me}.>", VICTIMS_JOBS],
+            ),
+            Send("$JS.API.CONSUMER.MSG.NEXT.PBS.mine", PULL),
+        ),
+    ),
+    Attempt(
+        "by a consumer without a filter, of any kind",
+        (
+            _create("CREATE.PBS"),
+            _create("CREATE.PBS.mine", name="mine"),
+            _create("DURABLE.CREATE.PBS.mine", durable_name="mine"),
+            Send("$JS.API.CONSUMER.MSG.NEXT.PBS.mine", PULL),
+        ),
+    ),
+    Attempt(
+        "by changing one's own consumer",
+        (
+            _create(
+                f"CREATE.PBS.user-{{me}}-1.{VICTIMS_JOBS}",
+                durable_name="user-{me}-1",
+                filter_subject=VICTIMS_JOBS,
+            ),
+            _ask("CONSUMER.DELETE.PBS.user-{me}-1"),
+            _ask("CONSUMER.RESET.PBS.user-{me}-1"),
+            Send("$JS.API.CONSUMER.MSG.NEXT.PBS.user-{me}-1", PULL),
+        ),
+    ),
+    Attempt(
+        "by another's consumer",
+        (
+            Send("$JS.API.CONSUMER.MSG.NEXT.PBS.user-{victim}-1", PULL),
+            Send("$JS.API.CONSUMER.MSG.NEXT.PBS_DELIVERIES.user-{victim}-1", PULL),
+            Send("$JS.API.CONSUMER.MSG.NEXT.PBS_DELIVERIES.auditor-{victim}-1", PULL),
+        ),
+    ),
+    Attempt(
+        "what consumers there are",
+        (
+            _ask("CONSUMER.NAMES.PBS"),
+            _ask("CONSUMER.LIST.PBS_DELIVERIES"),
+            _ask("CONSUMER.INFO.PBS.user-{victim}-1"),
+            _ask("CONSUMER.INFO.PBS.user-{me}-1"),
+        ),
+    ),
+    Attempt(
+        "by direct get",
+        (
+            _ask(f"DIRECT.GET.PBS.{VICTIMS_EVENT}"),
+            _ask("DIRECT.GET.PBS", seq=1),
+            _ask("DIRECT.GET.PBS", multi_last=["pbs.v1.>"]),
+            _ask("DIRECT.GET.PBS", last_by_subj=VICTIMS_EVENT),
+            _ask("DIRECT.GET.PBS.pbs.v1.sitea.job.{me}.1/sitea.-.state", seq=1),
+            _ask("STREAM.MSG.GET.PBS", seq=1),
+            _ask("STREAM.MSG.GET.PBS", last_by_subj=VICTIMS_EVENT),
+        ),
+    ),
+    Attempt(
+        "which jobs there are, by stream info",
+        (
+            _ask("STREAM.INFO.PBS", subjects_filter="pbs.v1.>"),
+            _ask("STREAM.NAMES"),
+            _ask("STREAM.LIST"),
+            _ask("INFO"),
+        ),
+    ),
+    Attempt(
+        "by a stream of one's own that copies",
+        (
+            _ask("STREAM.CREATE.MINE", name="MINE", sources=[{"name": "PBS"}]),
+            _ask("STREAM.CREATE.MINE", name="MINE", mirror={"name": "PBS"}),
+            _ask("STREAM.CREATE.MINE", name="MINE", subjects=["mine.>"]),
+            _ask("STREAM.SNAPSHOT.PBS", deliver_subject="_INBOX.snapshot"),
+        ),
+    ),
+    Attempt(
+        "subscriptions in their bucket",
+        (
+            _ask("DIRECT.GET.KV_PBS_SUBSCRIPTIONS.$KV.PBS_SUBSCRIPTIONS.one"),
+            _ask("STREAM.MSG.GET.KV_PBS_SUBSCRIPTIONS", last_by_subj="$KV.PBS_SUBSCRIPTIONS.one"),
+            _ask("CONSUMER.CREATE.KV_PBS_SUBSCRIPTIONS", stream_name="KV_PBS_SUBSCRIPTIONS"),
+        ),
+        listens=("$KV.>",),
+    ),
+    Attempt(
+        "what another's subscription is told",
+        listens=(
+            "pbscast.live.v1.>",
+            "pbscast.live.v1.*.user-{victim}.*",
+            "pbscast.live.v1.*.*.*",
+            "pbscast.deliver.v1.>",
+        ),
+    ),
+    Attempt(
+        "what another asks and is answered",
+        listens=("_INBOX.>", VICTIMS_INBOX, "_R_.>", "pbscast.v1.>", "$SRV.>"),
+    ),
+    Attempt("what the servers say of accounts", listens=("$SYS.>", "$JS.EVENT.>", "$JS.API.>")),
+)
+
+SAYING: Final = (
+    Attempt(
+        "forging events",
+        (
+            Send("pbs.v1.sitea.job.{victim}.1/sitea.-.finalize", "forged"),
+            Send("pbs.v1.sitea.job.{me}.1/sitea.-.finalize", "forged"),
+            Send("pbs.v1.sitea.queue.workq.modify", "forged"),
+        ),
+    ),
+    Attempt("forging marks", (Send("pbs.v1.sitea.mark", '{"position":9}'),)),
+    Attempt(
+        "forging what a subscription is told",
+        (
+            Send("pbscast.deliver.v1.sitea.two", "forged"),
+            Send("pbscast.deliver.v1.sitea.mark", "forged"),
+            Send("pbscast.live.v1.sitea.two", "forged"),
+            Send("pbscast.live.v1.sitea.user-{victim}.two", "forged"),
+        ),
+    ),
+    Attempt("forging an answer", (Send(VICTIMS_INBOX, "forged"), Send("_R_.x.y", "forged"))),
+    Attempt(
+        "asking as another, or in another role",
+        (
+            Send("pbscast.v1.as.user.-.{victim}.list", "{}"),
+            Send("pbscast.v1.as.auditor.-.{me}.list", "{}"),
+            Send("pbscast.v1.as.user.-.{me}.list", "{}"),
+            Send("pbscast.v1.list.as.{victim}", "{}"),
+        ),
+    ),
+    Attempt(
+        "writing to buckets",
+        (
+            Send("$KV.PBS_SUBSCRIPTIONS.one", "forged"),
+            Send("$JS.API.$KV.PBS_SUBSCRIPTIONS.one", "forged"),
+        ),
+    ),
+    Attempt("commanding other programs", (Send(OUTLET, "now"),)),
+    Attempt(
+        "acknowledging for another",
+        (
+            Send("$JS.ACK.PBS_DELIVERIES.user-{victim}-1.1.1.1.1.0", "+ACK"),
+            Send("$JS.ACK.PBS_DELIVERIES.user-{victim}-1.1.1.1.1.0", "+TERM"),
+            Send("$JS.ACK.PBS.user-{victim}-1.1.1.1.1.0", "+ACK"),
+        ),
+    ),
+    Attempt(
+        "changing streams",
+        (
+            _ask("STREAM.PURGE.PBS"),
+            _ask("STREAM.MSG.DELETE.PBS", seq=1),
+            _ask("STREAM.DELETE.PBS_DELIVERIES"),
+            _ask("STREAM.UPDATE.PBS", name="PBS", subjects=["other"]),
+            _ask("CONSUMER.DELETE.PBS_DELIVERIES.user-{victim}-1"),
+        ),
+    ),
+    Attempt(
+        "giving oneself another account",
+        (
+            Send("$SYS.REQ.CLAIMS.UPDATE", "{token}"),
+            Send("$SYS.REQ.CLAIMS.DELETE", "{token}"),
+            Send("$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP"),
+            Send("$SYS.REQ.SERVER.PING.CONNZ"),
+            Send("$SYS.REQ.SERVER.PING.ACCOUNTZ"),
+        ),
+    ),
+)
+
+REDIRECTING: Final = tuple(
+    Attempt(f"having answers or deliveries sent {where}", _redirected(reply))
+    for where, reply in {
+        "to a command": OUTLET,
+        "to another's events": "pbs.v1.sitea.job.{victim}.1/sitea.-.finalize",
+        "to the marks": "pbs.v1.sitea.mark",
+        "to another's inbox": VICTIMS_INBOX,
+        "to another's subscription": "pbscast.live.v1.sitea.two",
+        "to what is kept for a subscription": "pbscast.deliver.v1.sitea.two",
+        "to the services, as another": "pbscast.v1.as.user.-.{victim}.unsubscribe",
+        "to JetStream": "$JS.API.STREAM.PURGE.PBS",
+        "to another's acknowledgements": "$JS.ACK.PBS_DELIVERIES.user-{victim}-1.1.1.1.1.0",
+        "to another's pulls": "$JS.API.CONSUMER.MSG.NEXT.PBS.user-{victim}-1",
+        "to a bucket": "$KV.PBS_SUBSCRIPTIONS.one",
+    }.items()
+)
+
+ATTEMPTS: Final = (*SEEING, *SAYING, *REDIRECTING)
