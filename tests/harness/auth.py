@@ -34,6 +34,15 @@ def secured(directory: Path) -> NatsServer:
     return NatsServer(durable=False, config="\n".join(config))
 
 
+async def reach(client: Client) -> None:
+    """Wait until the server has all that was sent.
+
+    nats-py's ``flush`` may send its PING before what is waiting to be sent; not a second time.
+    """
+    await client.flush()
+    await client.flush()
+
+
 class Gate:
     """Lets principals in."""
 

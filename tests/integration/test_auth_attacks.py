@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from harness.auth import Gate, secured
+from harness.auth import Gate, reach, secured
 from harness.auth_attempts import ATTEMPTS, VICTIMS_INBOX, Attempt
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -90,7 +90,7 @@ class Stage:
         await self.service.subscribe(">", cb=self._see)
         for subject in ("pbs.v1.>", "pbscast.live.>", VICTIMS_INBOX.replace("{victim}", "bob")):
             await self.bob.subscribe(subject, cb=self._to_bob)
-        await self.bob.flush()
+        await reach(self.bob)
 
     async def renew(self) -> None:
         """Make the streams, and what is in them, anew."""
@@ -115,8 +115,8 @@ class Stage:
 
     async def settle(self) -> None:
         """Let what is under way arrive, and forget it."""
-        await self.service.flush()
-        await self.bob.flush()
+        await reach(self.service)
+        await reach(self.bob)
         self.seen.clear()
         self.bobs.clear()
 
@@ -233,14 +233,14 @@ async def play(stage: Stage, attacker: Client, me: str, attempt: Attempt) -> lis
         sent.add(body)
         reply = fill(send.reply) if send.reply else f"_INBOX.{me}.{number}"
         await attacker.publish(fill(send.subject), body, reply=reply)
-    await attacker.flush()
+    await reach(attacker)
     for subject, body in HONEST_LIVE:
         await stage.service.publish(subject, body)
     await stage.bob.request("pbscast.v1.honest", timeout=5)
     # Of what does not happen nobody is told: JetStream's own threads get a moment.
     await asyncio.sleep(0.01)
     found = await stage.breaches(me)
-    await attacker.flush()
+    await reach(attacker)
     for subscription in listening:
         await subscription.unsubscribe()
     return [*found, *(f"heard {show(one)}" for one in heard if is_leak(me, one, sent))]
