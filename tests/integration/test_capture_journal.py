@@ -244,6 +244,36 @@ def test_a_hostile_search_path_changes_nothing(dsn: str, db: Connection) -> None
     assert [row["op"] for row in journal(db)] == ["I", "U", "D"]
     assert gaps(db) == []
 
+TYPES = ("record", "text", "_text", "int4", "int8", "bool", "numeric", "timestamptz", "trigger")
+IMPOSTORS = {
+    "shells": "CREATE TYPE evil.{}",
+    "domains": "CREATE DOMAIN evil.{} AS pg_catalog.float4",
+    "of the session": "CREATE TYPE pg_temp.{} AS (a pg_catalog.float4)",
+}
+
+
+@pytest.mark.parametrize("impostor", IMPOSTORS)
+def test_a_hostile_path_changes_nothing_where_functions_are_read_first(
+    dsn: str, db: Connection, impostor: str
+) -> None:
+    """What PL/pgSQL resolves when it first meets a function stands outside its every block."""
+    db.execute(SHADOWS)
+    path = "evil,pg_catalog,public" if impostor != "of the session" else "public"
+    with connect(dsn, options=f"-c search_path={path}") as other:
+        for name in TYPES:
+            other.execute(IMPOSTORS[impostor].format(name).encode())
+        other.execute(
+            "INSERT INTO pbs.job VALUES ('1.s', 1, 10, 33, 0, 'workq', '', 1, 0, 0, 0, 0, 0, '', 0,"
+            " 7, localtimestamp, localtimestamp, 'job_state=>11.Q')"
+        )
+        other.execute("UPDATE pbs.job SET ji_svrflags = 1, attributes = 'job_state=>11.R'")
+        other.execute("UPDATE pbs.job SET attributes = 'job_state=>11.E'")
+        other.execute("DELETE FROM pbs.job")
+        other.execute("TRUNCATE pbs.queue")
+
+    assert [row["op"] for row in journal(db)] == ["I", "U", "U", "D", "T"]
+    assert gaps(db) == []
+
 
 def test_the_doorbell_rings_for_a_change_and_only_for_one(dsn: str, pbs: Pbs) -> None:
     with connect(dsn) as listener:

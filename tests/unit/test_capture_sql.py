@@ -79,6 +79,21 @@ def test_the_row_triggers_leave_no_name_to_the_search_path() -> None:
         assert not re.search(r"[=<>|%+*/@]", code), line
 
 
+def test_the_row_triggers_leave_no_type_to_the_search_path() -> None:
+    (text,) = (text for text in capture_script("install") if "$row_triggers$" in text)
+    own = r"(?:pg_catalog\.\w+|<hstore>\.hstore)\b"
+    declared = text.split("$template$")[1].partition("DECLARE")[2].partition("BEGIN")[0]
+    lines = [line.strip() for line in declared.splitlines() if line.strip()]
+    assert len(lines) > 2
+    for line in lines:
+        assert re.fullmatch(rf"\w+\s+{own};", line), line
+    casts = re.findall(r"::\s*[\w<>.]+", text.replace("::boolean", ""))
+    assert len(casts) > 10
+    for cast in casts:
+        assert re.fullmatch(rf"::{own}", cast), cast
+    assert "CAST(" not in text.upper()
+
+
 def _arguments(text: str) -> list[str]:
     """Those of the call whose opening parenthesis the text follows."""
     found, depth = [""], 1

@@ -4,7 +4,7 @@
 --
 -- It runs inside each of PBS's saves, so: nothing leaves the block; no variable is of type hstore
 -- (an unknown type would be an error outside the block); every name is qualified instead of setting
--- search_path; every argument of an hstore function has exactly its type, because an overload that
+-- search_path, those of types too: the declarations are read outside the block, along PBS's path; every argument of an hstore function has exactly its type, because an overload that
 -- somebody else put into that schema would win over a conversion (the array makes a mere record of a
 -- row, whose own type would fit better); and the hot way is few expressions, because each costs at
 -- first use in a transaction.
@@ -12,9 +12,9 @@ DO $row_triggers$
 DECLARE
     body constant text := $template$
 DECLARE
-    fresh record;
-    stale record;
-    rung  text;
+    fresh pg_catalog.record;
+    stale pg_catalog.record;
+    rung  pg_catalog.text;
 BEGIN
     -- Two steps: to call a function costs something even where it is not reached.
     IF pg_catalog.current_setting('pbscast.owed', true) OPERATOR(pg_catalog.<>) ''
