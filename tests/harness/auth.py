@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import nats
 from nats.aio.client import RawCredentials
 
-from pbscast_deploy.auth.layout import Principal, Role
+from pbscast_deploy.auth.layout import DOMAIN, Principal, Role
 from pbscast_deploy.auth.realm import STORE, Realm
 from pbscast_deploy.auth.telling import tell
 from pbscast_deploy.embedded import NatsServer
@@ -31,7 +31,7 @@ def secured(directory: Path) -> NatsServer:
         (server / "auth.conf").read_text().replace(str(STORE), str(store)),
         f"tls {{ cert_file: '{tls}/server.pem', key_file: '{tls}/server.key' }}",
     )
-    return NatsServer(durable=False, config="\n".join(config))
+    return NatsServer(durable=False, config="\n".join(config), jetstream=f"domain: {DOMAIN}")
 
 
 async def reach(client: Client) -> None:

@@ -156,6 +156,15 @@ SEEING: Final = (
         ),
     ),
     Attempt(
+        "by all that, by the name of the JetStream domain",
+        (
+            Send("$JS.hub.API.CONSUMER.MSG.NEXT.PBS.user-{victim}-1", PULL),
+            Send("$JS.hub.API.STREAM.INFO.PBS"),
+            Send("$JS.hub.API.DIRECT.GET.PBS", '{"seq":1}'),
+            Send("$JS.hub.API.CONSUMER.NAMES.PBS"),
+        ),
+    ),
+    Attempt(
         "by a stream of one's own that copies",
         (
             _ask("STREAM.CREATE.MINE", name="MINE", sources=[{"name": "PBS"}]),
@@ -265,6 +274,7 @@ REDIRECTING: Final = tuple(
         "to another's inbox": VICTIMS_INBOX,
         "to another's subscription": "pbscast.live.v1.sitea.two",
         "to what is kept for a subscription": "pbscast.deliver.v1.sitea.two",
+        "to JetStream by its domain": "$JS.hub.API.STREAM.DELETE.PBS",
         "to the services, as another": "pbscast.v1.as.user.-.{victim}.unsubscribe",
         "to JetStream": "$JS.API.STREAM.PURGE.PBS",
         "to another's acknowledgements": "$JS.ACK.PBS_DELIVERIES.user-{victim}-1.1.1.1.1.0",

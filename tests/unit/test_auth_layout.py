@@ -69,8 +69,9 @@ def test_a_user_sees_no_job_of_another(one: str, other: str, chosen: list[str]) 
 
 
 @given(principals())
+@settings(max_examples=25)
 def test_of_jetstream_persons_can_pull_and_acknowledge_alone(principal: Principal) -> None:
-    allowed = ("$JS.API.CONSUMER.MSG.NEXT.", "$JS.ACK.PBS_DELIVERIES.", "pbscast.v1.as.")
+    allowed = ("$JS.hub.API.CONSUMER.MSG.NEXT.", "$JS.ACK.PBS_DELIVERIES.", "pbscast.v1.as.")
     account = personal_account(principal, PBS, SIGNER)
     for item in account["imports"]:
         if item["type"] == "service":
@@ -84,6 +85,7 @@ def test_of_jetstream_persons_can_pull_and_acknowledge_alone(principal: Principa
 
 
 @given(principals())
+@settings(max_examples=25)
 def test_imports_are_of_what_is_exported(principal: Principal) -> None:
     exports = [(item["subject"], item["type"]) for item in pbs_account(SIGNER)["exports"]]
     for item in imports(principal):

@@ -27,6 +27,8 @@ tls {
 
 jetstream {
   store_dir: "/var/lib/nats"
+  # Credentials name it: all servers that hold the streams have it, those at the sites have others.
+  domain: hub
   # An acknowledged write is on disk.
   sync_interval: always
   max_file_store: 50GB

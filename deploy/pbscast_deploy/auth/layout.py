@@ -29,7 +29,12 @@ AS: Final = f"{SERVICES}.as"
 SLOTS: Final = 16
 """How many consumers a person may have at a time on each stream; the service makes them."""
 
+DOMAIN: Final = "hub"
+"""The JetStream domain of the servers that hold the streams. Pulls name it, unseen by who pulls, so
+that they reach the hub from a site's leaf node as well."""
+
 _PULL: Final = "$JS.API.CONSUMER.MSG.NEXT"
+_HUB_PULL: Final = f"$JS.{DOMAIN}.API.CONSUMER.MSG.NEXT"
 _ACK: Final = f"$JS.ACK.{DELIVERIES}"
 _MOST_CONNECTIONS: Final = 256
 _MOST_SUBSCRIPTIONS: Final = 512
@@ -100,7 +105,10 @@ def pbs_account(signer: str) -> Json:
     """Return what the account PBS is, and what others may import from it."""
     exports = [
         _export(f"{AS}.>", "service"),
-        *(_export(f"{_PULL}.{stream}.*", "service", response_type="Stream") for stream in _STREAMS),
+        *(
+            _export(f"{_HUB_PULL}.{stream}.*", "service", response_type="Stream")
+            for stream in _STREAMS
+        ),
         _export(f"{_ACK}.>", "service"),
         _export(ALL, "stream"),
         _export(f"{LIVE}.>", "stream"),
@@ -120,7 +128,11 @@ def personal_account(principal: Principal, pbs: str, signer: str) -> Json:
         _service(pbs, f"{principal.subject}.*", local=f"{SERVICES}.*"),
         *(_stream(pbs, subject) for subject in _readable(principal, name)),
         _stream(pbs, f"{LIVE}.*.{principal.role}-{name}.*", local=f"{LIVE}.$1.$2"),
-        *(_service(pbs, f"{_PULL}.{stream}.{slot}") for stream in _STREAMS for slot in slots),
+        *(
+            _service(pbs, f"{_HUB_PULL}.{stream}.{slot}", local=f"{_PULL}.{stream}.{slot}")
+            for stream in _STREAMS
+            for slot in slots
+        ),
         *(_service(pbs, f"{_ACK}.{slot}.>") for slot in slots),
     ]
     limits = {"conn": _MOST_CONNECTIONS, "subs": _MOST_SUBSCRIPTIONS, "leaf": 0, "exports": 0}
