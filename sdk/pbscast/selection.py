@@ -22,7 +22,12 @@ _Request = TypeVar("_Request", bound="Selection")
 
 
 class Selection(Request):
-    """Every criterion that is given must hold; one that lists nothing is not given."""
+    """Every criterion that is given must hold; one that lists nothing is not given.
+
+    Names, owners, projects, queues and states are about where the object stands at the moment that
+    is asked about; of a difference, at one of both. In history and jobs: where it stood last, so a
+    job that was routed on is not found by the queue that it left.
+    """
 
     kind: Kind = Kind.JOB
     ids: tuple[Text, ...] = Field(default=(), max_length=MOST_VALUES)
@@ -34,7 +39,6 @@ class Selection(Request):
     projects: tuple[Text, ...] = Field(default=(), max_length=MOST_VALUES)
     queues: tuple[Text, ...] = Field(default=(), max_length=MOST_VALUES)
     states: tuple[Text, ...] = Field(default=(), max_length=MOST_VALUES)
-    """Where the object stands at the moment that is asked about; in history and jobs: last."""
     reached: tuple[Text, ...] = Field(default=(), max_length=MOST_VALUES)
     """States of which its life has had at least one by now."""
     reasons: tuple[Reason, ...] = ()

@@ -83,7 +83,7 @@ class _Reader(LivesReader[Difference]):
         return await self.fetch("changed_between", site, *times, *positions, after, self.chunk)
 
     async def _changed(self, site: str, lives: Sequence[LivedLife]) -> list[_Pair]:
-        """Those lives that had not ended at the first moment and had events since."""
+        """Those lives that had not ended at the first moment, and had events or ended since."""
         begin, end = self._question.moments[site]
         before = await stood_at(self.source, site, self.kind, lives, begin)
         after = await stood_at(self.source, site, self.kind, lives, end)
@@ -91,12 +91,12 @@ class _Reader(LivesReader[Difference]):
         return [pair for pair in pairs if self._is_wanted(pair)]
 
     def _is_wanted(self, pair: _Pair) -> bool:
-        if pair.before is not None and (
-            pair.before.ended or pair.before.last.position == pair.after.last.position
-        ):
+        before, after = pair.before, pair.after
+        if before is not None and before.ended:
             return False
-        states = {stood.values.get("state") for stood in (pair.before, pair.after) if stood}
-        return not self.states or not states.isdisjoint(self.states)
+        if before is not None and before.last.position == after.last.position and not after.ended:
+            return False
+        return any(self.choice.includes(stood.values) for stood in (before, after) if stood)
 
     async def tell(self, site: str, lives: list[LivedLife]) -> Spot | None:
         pairs = await self._changed(site, lives)

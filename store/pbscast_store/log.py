@@ -201,9 +201,10 @@ class Log:
     ) -> EventPage:
         """The events, from `begin` to before `end`, of objects whose lives match.
 
-        One site's events stand in the order of their positions, those of several sites by time; but
-        what a job did after a move comes after its finalize at the site it left. A page ends as
-        that of `read` does, or after about two seconds of search. To go on, give its `positions`.
+        Lives match by where they stood last. One site's events stand in the order of their
+        positions, those of several sites by time; but what a job did after a move comes after its
+        finalize at the site it left. A page ends as that of `read` does, or after about two seconds
+        of search. To go on, give its `positions`.
         Raises NotFoundError for an id or a site of which the log knows nothing.
         """
         with translated(self._place):
@@ -223,7 +224,7 @@ class Log:
         positions: Mapping[str, int] | None = None,
         limit: int = 1000,
     ) -> LifePage:
-        """The lives that match and lasted into the time from `begin` to before `end`.
+        """The lives that match, as they stood last, and lasted into `begin` to before `end`.
 
         They stand in the order of their first events. To go on, give the page's `positions`.
         Raises as `events`.
@@ -280,8 +281,9 @@ class Log:
     ) -> Page[Standing]:
         """How matching objects stood at a time, or at a position of each site given.
 
-        An object stood as its last event up to then left it. Those are told that were live then;
-        objects asked for by id even if they had ended, in their latest life that had begun.
+        An object stood as its last event up to then left it, and matches by that. Those are told
+        that were live then; objects asked for by id even if they had ended, in their latest life
+        that had begun.
         Ordered and paged as `snapshot`, or after about two seconds of search. Raises as `snapshot`,
         and UsageError or NotFoundError for a moment that the log cannot know.
         """
@@ -303,7 +305,7 @@ class Log:
         limit: int = 1000,
         max_bytes: int = PAGE_BYTES,
     ) -> Page[Difference]:
-        """What the events after one moment, up to another, changed of matching objects.
+        """What the events after one moment, up to another, changed of objects that match at either.
 
         Both are times, or positions of the same sites. Ordered and paged as `at`; raises as that.
         """

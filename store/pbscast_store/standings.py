@@ -12,8 +12,9 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import asyncpg
 
-from pbscast.events import Incarnation, Kind, Position, Revision, Site
+from pbscast.events import EventName, Incarnation, Kind, Position, Revision, Site
 from pbscast.lives import Standing
+from pbscast_store.choice import Choice, at_any_time
 from pbscast_store.folding import Fold, fold_lives, standing_of
 from pbscast_store.search import Scope, searching
 from pbscast_store.source import EventSource, LastEvent, LifeSpan
@@ -30,6 +31,7 @@ _LIVES: Final = 5_000
 _FOLDED: Final = 200
 """Lives that are looked up at once; fewer where all their events are read."""
 _WHOLE: Final = 2**31 - 1
+_ENDS: Final = frozenset({EventName.FINALIZE, EventName.PURGE, EventName.DELETE})
 
 Row = TypeVar("Row")
 
@@ -59,6 +61,8 @@ class LivedLife:
     ended: datetime | None
     reason: str | None
     exit_status: int | None
+    superseded: int | None
+    """The first position of the incarnation after it, if it ended without a finalize."""
 
     @classmethod
     def of(cls, row: asyncpg.Record) -> LivedLife:
@@ -66,11 +70,22 @@ class LivedLife:
         return cls(LifeSpan(id_, incarnation, first, last), *rest)
 
     def has_ended(self, moment: Moment, last: LastEvent) -> bool:
-        """Whether it had by then, `last` being its last event up to then."""
+        """Whether it had by then, `last` being its last event up to then.
+
+        One that may have been superseded only later is said to have ended: see `is_in_doubt`.
+        """
         if isinstance(moment, datetime):
             return self.ended is not None and self.ended <= moment
         is_over = self.ended is not None and self.reason is None
         return last.finalized or (is_over and last.position >= self.span.last)
+
+    def is_in_doubt(self, moment: Moment, last: LastEvent) -> bool:
+        """Whether its last event decides: if that is no end, the life went on until superseded."""
+        return (
+            isinstance(moment, int)
+            and self.superseded is not None
+            and self.span.last <= last.position <= moment < self.superseded
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +156,11 @@ async def stood_at(
             [whole] = await source.last_events(site, kind, [spans[last.life]], moment, _WHOLE)
             values = standing_of(whole.beginning, is_whole=True) or {}
         life = lives[last.life]
-        stood[last.life] = Stood(life, last, values, life.has_ended(moment, last))
+        ended = life.has_ended(moment, last)
+        if life.is_in_doubt(moment, last):
+            [event] = await source.read(site, last.position - 1, 1, 1)
+            ended = event.event in _ENDS
+        stood[last.life] = Stood(life, last, values, ended)
     return stood
 
 
@@ -154,7 +173,7 @@ class LivesReader(ABC, Generic[Row]):
         self.rows: list[tuple[Spot, Row]] = []
         self.source = source
         self.scope = scope
-        self.states = scope.selection.states
+        self.choice = Choice(scope.selection)
         self.kind = scope.selection.kind
         self.room = max_bytes
         self._pool = pool
@@ -185,9 +204,8 @@ class LivesReader(ABC, Generic[Row]):
                 return Spot(site, after)
 
     async def fetch(self, name: str, site: str, *asked: object) -> list[LivedLife]:
-        """Lives by a query whose parameters begin with the criteria, those of states left out."""
-        anystate = self.scope.selection.model_copy(update={"states": ()})
-        criteria = replace(self.scope, selection=anystate).criteria
+        """Lives by a query whose parameters begin with the criteria that hold at any time."""
+        criteria = replace(self.scope, selection=at_any_time(self.scope.selection)).criteria
         async with searching(self._pool) as connection:
             rows = await connection.fetch(query(name), *criteria, site, *asked)
         return [LivedLife.of(row) for row in rows]
@@ -262,4 +280,4 @@ class _Reader(LivesReader[Standing]):
     def _is_wanted(self, item: Stood) -> bool:
         if item.ended and self.scope.ids is None:
             return False
-        return not self.states or item.values.get("state") in self.states
+        return self.choice.includes(item.values)

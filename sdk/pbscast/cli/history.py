@@ -95,6 +95,7 @@ def history_command(  # noqa: PLR0913 - one parameter for each option of the com
 
     Without a JOBID: of all jobs for which every given filter holds, a bar each; where they are more
     than a hundred, a bar for several. Of --kind node, queue, resv … the events, a line each.
+    --queue, --project and --name go by where a job stood last, not by what it has left.
     """
     selection = of_kind(kind) | selected(
         sites=site,

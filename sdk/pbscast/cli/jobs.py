@@ -75,7 +75,8 @@ def jobs_command(  # noqa: PLR0913 - one parameter for each option of the comman
 ) -> None:
     """List jobs, one row for each life, ended or not; the latest begun first.
 
-    --since and --until: those that lasted into that time.
+    --since and --until: those that lasted into that time. --queue, --project, --name and --state
+    go by where a job stood last, not by what it has left.
     """
     selection = selected(
         sites=site,

@@ -65,7 +65,7 @@ def at_command(  # noqa: PLR0913 - one parameter for each option of the command
 ) -> None:
     """Tell how jobs stood at a moment: one in full, or a table of all that lived then.
 
-    With --kind nodes, queues, reservations …
+    Filters go by where a job stood then. With --kind nodes, queues, reservations …
     """
     filters = selected(
         sites=site, owners=owner, queues=queue, projects=project, names=name, states=state
@@ -111,7 +111,10 @@ def diff_command(  # noqa: PLR0913 - one parameter for each option of the comman
     servers: Servers = None,
     creds: Creds = None,
 ) -> None:
-    """Tell what two moments differ in: + appeared, - ended, * both, ~ changed."""
+    """Tell what two moments differ in: + appeared, - ended, * both, ~ changed.
+
+    Filters go by where a job stood at either moment.
+    """
     selection = of_kind(kind) | selected(
         sites=site, owners=owner, queues=queue, projects=project, names=name, states=state
     )
