@@ -287,16 +287,26 @@ async def test_it_survives_the_servers_crash(own_nats: NatsServer) -> None:
 
 async def test_boundaries_are_kept_by_site(joined: JoinedSites) -> None:
     await joined.put("sitea", KEY, Joined(position=7, revision=3))
-    await joined.put("sitea", KEY, Joined(position=9, revision=4))
-    await joined.put("site b.>", KEY, Joined(position=1, revision=1))
+    noted = await joined.put("sitea", KEY, Joined(position=9, revision=4))
+    other = await joined.put("site b.>", KEY, Joined(position=1, revision=1))
     await joined.put("sitea", OTHER, Joined(position=2, revision=2))
-    assert await joined.get("sitea", KEY) == Joined(position=9, revision=4)
+    assert await joined.get("sitea", KEY) == Joined(position=9, revision=4, noted=noted)
     assert await joined.get("sitea", "e" * 32) is None
-    assert await joined.load("site b.>") == {KEY: Joined(position=1, revision=1)}
+    assert await joined.load("site b.>") == {KEY: Joined(position=1, revision=1, noted=other)}
     assert (await joined.load("sitea")).keys() == {KEY, OTHER}
     assert await joined.keys() == {KEY, OTHER}
     await joined.drop(KEY)
     assert await joined.keys() == {OTHER}
+
+
+async def test_a_boundary_takes_the_place_of_that_which_was_read(joined: JoinedSites) -> None:
+    first = await joined.put("sitea", KEY, Joined(position=7, revision=3), last=0)
+    await joined.put("sitea", OTHER, Joined(position=1, revision=1))
+    second = await joined.put("sitea", KEY, Joined(position=0, revision=0), last=first)
+    for last in (0, first):
+        with pytest.raises(ConflictError, match="was written meanwhile"):
+            await joined.put("sitea", KEY, Joined(position=9, revision=3), last=last)
+    assert await joined.get("sitea", KEY) == Joined(position=0, revision=0, noted=second)
 
 
 async def read(url: str, count: int) -> list[str]:

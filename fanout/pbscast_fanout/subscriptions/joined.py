@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pbscast.errors import DecodeError
 from pbscast.selection import first_fault
@@ -26,6 +26,8 @@ class Joined(BaseModel):
     position: int
     revision: int
     """Of the definition that it was joined with."""
+    noted: int = Field(default=0, exclude=True)
+    """Which note of the bucket this is, each later one has a higher number; 0: none yet."""
 
 
 class JoinedSites:
@@ -48,9 +50,14 @@ class JoinedSites:
         entry = await self._bucket.get(f"{key}.{encode_token(site)}")
         return None if entry is None else _decode(entry)
 
-    async def put(self, site: str, key: str, joined: Joined) -> None:
-        """Note what has been told."""
-        await self._bucket.put(f"{key}.{encode_token(site)}", joined.model_dump_json().encode())
+    async def put(self, site: str, key: str, joined: Joined, *, last: int | None = None) -> int:
+        """Note what has been told, and return the note's number.
+
+        `last` is that of the note that must still be there, 0: there must be none. Raises
+        ConflictError if there is another. After UnavailableError it may be there, or come late.
+        """
+        body = joined.model_dump_json().encode()
+        return await self._bucket.put(f"{key}.{encode_token(site)}", body, last=last)
 
     async def drop(self, key: str) -> None:
         """Forget a subscription."""
@@ -67,6 +74,7 @@ def _subscription(key: str) -> str:
 
 def _decode(entry: Entry) -> Joined:
     try:
-        return Joined.model_validate_json(entry.value)
+        joined = Joined.model_validate_json(entry.value)
     except ValidationError as error:
         raise DecodeError(f"{entry.key} in {JOINED}: {first_fault(error)}") from error
+    return joined.model_copy(update={"noted": entry.revision})
