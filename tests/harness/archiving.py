@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 
 import asyncpg
+import pyarrow as pa
 from harness.jobs import interleaved_lives
+from pyarrow import parquet
 
 from pbscast.events import ChangePayload, EventName, Kind, Provenance
+from pbscast_store.archive.files import sha256
 from pbscast_store.archive.keeping import Kept, keep
 from pbscast_store.archive.retention import Policy, Retention
+from pbscast_store.archive.tables import EVENTS, OBJECTS
 from pbscast_store.drafts import Draft
 from pbscast_store.log import Log
 from pbscast_store.records import Record
@@ -115,3 +121,52 @@ async def kept_in_database(dsn: str) -> list[tuple[str, int]]:
     finally:
         await connection.close()
     return [(row["site"], row["position"]) for row in rows]
+
+
+class Archived:
+    """One archive, for who may write its directory: sizes and hashes are made to fit."""
+
+    def __init__(self, path: Path) -> None:
+        """`path` is the manifest's."""
+        self.path = path
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The manifest."""
+        return cast("dict[str, Any]", json.loads(self.path.read_text()))
+
+    def file(self, what: str) -> Path:
+        """That with the `events` or the `objects`."""
+        return self.path.with_name(self.said[what]["name"])
+
+    def rows(self, what: str) -> list[dict[str, Any]]:
+        return cast("list[dict[str, Any]]", parquet.read_table(self.file(what)).to_pylist())
+
+    def write(self, what: str, rows: list[dict[str, Any]]) -> None:
+        file = self.file(what)
+        schema = {"events": EVENTS, "objects": OBJECTS}[what]
+        parquet.write_table(pa.Table.from_pylist(rows, schema=schema), file)
+        self.say(what, bytes=file.stat().st_size, sha256=sha256(file))
+
+    def change(self, what: str, index: int, values: dict[str, Any]) -> None:
+        """One row."""
+        rows = self.rows(what)
+        rows[index] |= values
+        self.write(what, rows)
+
+    def remove(self, what: str, is_removed: Callable[[dict[str, Any]], bool]) -> None:
+        self.write(what, [row for row in self.rows(what) if not is_removed(row)])
+
+    def say(self, part: str | None = None, **values: object) -> None:
+        """Other values in the manifest, or in a part of it."""
+        said = self.said
+        (said[part] if part else said).update(values)
+        self.path.write_text(json.dumps(said))
+
+    def rename(self) -> None:
+        """The files, as the manifest's `usage` wants them named."""
+        for what in ("events", "objects"):
+            file, usage = self.file(what), self.said["usage"]
+            named = file.with_name(f"{self.said['partition']}.{usage}.{what}.parquet")
+            file.rename(named)
+            self.say(what, name=named.name)

@@ -51,7 +51,7 @@ from pbscast_store.archive.keeping import keep
 from pbscast_store.archive.manifest import read_manifest
 from pbscast_store.archive.mentions import Mention
 from pbscast_store.archive.retention import Policy, Retention
-from pbscast_store.archive.thinning import Thinned, leaf_of
+from pbscast_store.archive.thinning import Entry, Thinned, leaf_of
 from pbscast_store.audit.verify import verify
 from pbscast_store.log import Log
 from pbscast_store.records import Record
@@ -124,6 +124,14 @@ async def mentioned(
 ) -> list[Mention]:
     async with aclosing(archives.mentions("sitea", kind, ids, window)) as pages:
         return [mention async for page in pages for mention in page]
+
+
+async def scanned(archives: Archives) -> AsyncIterator[Entry]:
+    for row in archives.rows("sitea"):
+        async with aclosing(archives.scan(row)) as pages:
+            async for page in pages:
+                for entry in page:
+                    yield entry
 
 
 async def test_what_was_archived_is_read_as_before(past_log: str, tmp_path: Path) -> None:
@@ -268,10 +276,9 @@ async def test_thinned_events_keep_their_place_in_the_chain(past_log: str, tmp_p
         left = [record for record in before if record.position not in thinned]
         assert await whole(log, "sitea") == left
         digest = chain.GENESIS
-        async for page in archives.scan("sitea", 0, PAST):
-            for entry in page:
-                assert isinstance(entry, Thinned) == (entry.position in thinned)
-                digest = chain.link(digest, leaf_of(entry))
+        async for entry in scanned(archives):
+            assert isinstance(entry, Thinned) == (entry.position in thinned)
+            digest = chain.link(digest, leaf_of(entry))
         assert digest == before[PAST - 1].digest
         found = await mentioned(archives, {"7.sitea"}, Window())
         assert not {one.position for one in found} & thinned
@@ -546,9 +553,8 @@ async def test_thinning_that_is_killed_goes_on(
     _only_named_files(tmp_path)
     async with archived(past_log, tmp_path) as (_, archives):
         digest = chain.GENESIS
-        async for page in archives.scan("sitea", 0, PAST):
-            for entry in page:
-                digest = chain.link(digest, leaf_of(entry))
+        async for entry in scanned(archives):
+            digest = chain.link(digest, leaf_of(entry))
     assert digest == before[PAST - 1].digest
 
 

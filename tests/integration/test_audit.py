@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,11 +12,12 @@ from pathlib import Path
 from random import Random
 
 import asyncpg
-import pyarrow as pa
 import pytest
 from harness.archiving import (
     DAY,
+    KEEP_NOTHING,
     THIN_ALL,
+    Archived,
     archive,
     commented_usage,
     give_past,
@@ -27,11 +29,10 @@ from harness.histories import History
 from harness.ingesting import as_reader, ingesting, is_resynced, wait_for
 from harness.older_log import OlderLog
 from harness.servers import Databases
-from pyarrow import parquet
 from structlog.testing import capture_logs
 
 from pbscast.errors import ConfigError, NotFoundError
-from pbscast.events import EventName, FinalizePayload, Kind, Provenance, Reason
+from pbscast.events import ChangePayload, EventName, FinalizePayload, Kind, Provenance, Reason
 from pbscast_deploy.oracle import expect
 from pbscast_deploy.signing import sign_regularly
 from pbscast_deploy.simulator.record import commits_of
@@ -41,13 +42,8 @@ from pbscast_ingest.capture import install
 from pbscast_store import chain
 from pbscast_store.archive import keeping
 from pbscast_store.archive.archives import Archives
-from pbscast_store.archive.manifest import (
-    ArchivedFile,
-    manifest_name,
-    read_manifest,
-    write_manifest,
-)
-from pbscast_store.archive.tables import EVENTS
+from pbscast_store.archive.manifest import manifest_name
+from pbscast_store.archive.retention import Policy
 from pbscast_store.audit import narrator
 from pbscast_store.audit.checkpoints import read_file, read_stored, sign, write_file
 from pbscast_store.audit.keys import SigningKey, load_private_key, make_key
@@ -282,22 +278,83 @@ async def test_nothing_can_be_hidden_by_thinning_it(
     (verdict,) = await verify(log_dsn, archives=tmp_path)
     assert verdict.finding is None
 
-    path = tmp_path / manifest_name("sitea", f"event_p{months_ago(1):%Y%m}")
-    manifest = read_manifest(path)
-    file = path.with_name(manifest.events.name)
-    rows = parquet.read_table(file).to_pylist()
-    payload_sha256 = chain.hash_payload(rows[2]["payload"])
+    archived = Archived(tmp_path / manifest_name("sitea", f"event_p{months_ago(1):%Y%m}"))
+    row = archived.rows("events")[2]
+    payload_sha256 = chain.hash_payload(row["payload"])
     thin = {"event": "usage", "payload": None, "digest": None, "payload_sha256": payload_sha256}
-    rows[2] |= thin
-    parquet.write_table(pa.Table.from_pylist(rows, schema=EVENTS), file)
-    write_manifest(path, manifest.model_copy(update={"events": ArchivedFile.of(file)}))
-
+    archived.change("events", 2, thin)
     (verdict,) = await verify(log_dsn, archives=tmp_path)
     assert "other events have lost their payload" in str(verdict.finding)
+    archived.remove("objects", lambda one: one["position"] == 3)
+    thinnable = hashlib.sha256(b"3\n")
+    archived.say("contents", thinnable=thinnable.hexdigest())
+    archived.say(usage="thinned", thinned=1)
+    archived.rename()
+    (verdict,) = await verify(log_dsn, archives=tmp_path)
+    assert "says that thinnable is" in str(verdict.finding)
     await tamper(log_dsn, "UPDATE pbscast_log.archive SET thinnable = sha256('3\n')")
     (verdict,) = await verify(log_dsn, archives=tmp_path)
     # Who writes the database as well can hide what a usage event said, but no other event.
-    assert ("the site's row does not fit" in str(verdict.finding)) == (hidden == "modify")
+    assert (verdict.finding is not None) == (hidden == "modify")
+
+
+@pytest.mark.parametrize("policy", [KEEP_NOTHING, THIN_ALL])
+async def test_a_payload_that_says_it_was_thinned_was_not(
+    log_dsn: str, tmp_path: Path, policy: Policy
+) -> None:
+    moment = months_ago(1) + DAY
+    plain = ChangePayload(owner="alice", state="R", changed={"resources_used.mem": "1kb"})
+    async with Log.open(log_dsn) as log:
+        await give_past(log_dsn, 1)
+        said = commented_usage("1.sitea", moment)
+        drafts = [replace(said, begins=True), said, replace(said, payload=plain), said]
+        await write_at(log, "sitea", moment, drafts)
+    await archive(log_dsn, tmp_path, policy)
+    archived = Archived(tmp_path / manifest_name("sitea", f"event_p{months_ago(1):%Y%m}"))
+    payload = archived.rows("events")[1]["payload"]
+    mark = f"#{chain.hash_payload(payload).hex()}"
+
+    archived.change("events", 1, {"payload": mark})
+    (at_first,) = await verify(log_dsn, archives=tmp_path)
+    archived.change("objects", 1, {"bytes": len(mark)})
+    (verdict,) = await verify(log_dsn, archives=tmp_path)
+
+    assert verdict.finding == at_first.finding
+    assert verdict.finding is not None
+    assert verdict.finding.position == 2
+    assert "its payload is the mark of a thinned event" in verdict.finding.text
+
+
+async def test_an_event_of_postgresql_is_never_thinned(log_databases: Databases) -> None:
+    """Before the chain no digest says what the payload was."""
+    dsn, history = log_databases.create(), History("sitea", Random(3))
+    connection = await asyncpg.connect(dsn)
+    older = OlderLog(connection)
+    await older.make()
+    await older.acquire("sitea")
+    for batch in history.grow(80):
+        assert await older.append("sitea", batch)
+    await connection.close()
+    await Log.migrate_at(dsn)
+    usage = "(SELECT max(position) FROM pbscast_log.event WHERE event = 'usage')"
+    mark = f"UPDATE pbscast_log.event SET payload = '#{'0' * 64}' WHERE position = {usage}"
+    await tamper(dsn, mark)
+    (verdict,) = await verify(dsn)
+    assert "its payload is the mark of a thinned event" in str(verdict.finding)
+
+
+async def test_an_event_cut_out_of_the_index_of_objects_is_missed(
+    log_dsn: str, tmp_path: Path
+) -> None:
+    async with Log.open(log_dsn) as log:
+        await write_months(log, log_dsn, "sitea", each=20, months=1)
+    await archive(log_dsn, tmp_path)
+    archived = Archived(tmp_path / manifest_name("sitea", f"event_p{months_ago(1):%Y%m}"))
+    archived.remove("objects", lambda row: row["position"] == 7)
+    (verdict,) = await verify(log_dsn, archives=tmp_path)
+    assert verdict.finding is not None
+    assert verdict.finding.position == 1
+    assert "objects.parquet: does not fit the events" in verdict.finding.text
 
 
 async def test_what_is_archived_meanwhile_is_seen_before_or_after(

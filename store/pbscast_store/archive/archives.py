@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Final
 from pbscast.errors import ConfigError, DecodeError
 from pbscast_store.archive import catalog
 from pbscast_store.archive.catalog import ArchiveRow, Version
+from pbscast_store.archive.examining import Examination
 from pbscast_store.archive.files import reading
+from pbscast_store.archive.manifest import manifest_name
 from pbscast_store.archive.mentions import Mention
-from pbscast_store.archive.thinning import Entry, Marks, Thinned
+from pbscast_store.archive.thinning import Entry
 from pbscast_store.queries import Executor
 from pbscast_store.records import Record
 from pbscast_store.source import Place, Window
@@ -58,6 +60,10 @@ class Archives:
             for row in await catalog.archives(executor):
                 rows.setdefault(row.site, []).append(row)
             self._rows, self._version = rows, version
+
+    def rows(self, site: str) -> Sequence[ArchiveRow]:
+        """What the table of archives says of a site, by position."""
+        return self._rows.get(site, [])
 
     def last(self, site: str) -> int:
         """Up to this position the archives have the site's events; 0: they have none."""
@@ -123,29 +129,30 @@ class Archives:
                 found.update((record.position, record) for record in records)
         return found
 
-    async def scan(self, site: str, after: int, until: int) -> AsyncGenerator[list[Entry], None]:
-        """Every archived position of `(after, until]` in order, in bounded pages.
+    async def scan(self, row: ArchiveRow) -> AsyncGenerator[list[Entry], None]:
+        """Every event of an archive in order, in bounded pages.
 
-        Raises DecodeError before the last page of an archive that was thinned of other events than
-        those that were registered as thinnable.
+        Raises DecodeError, at the latest after the last page, unless the index of objects, the
+        manifest and the row say of these events what they say themselves.
         """
-        for row in _overlapping(self._rows.get(site, []), after, until):
-            bundle = await self._bundle(row)
-            thinned = Marks()
-            pages = bundle.entries(after, until)
-            while (page := await asyncio.to_thread(next, pages, None)) is not None:
-                for entry in page:
-                    if isinstance(entry, Thinned):
-                        thinned.add(entry.position)
-                if after < row.first_position and page[-1].position == row.last_position:
-                    _check_thinned(bundle, thinned, row)
-                yield page
+        bundle = await self._bundle(row)
+        examination = Examination(bundle.path, bundle.manifest)
+        pages = bundle.entries(row.first_position - 1, row.last_position)
+        while (page := await asyncio.to_thread(next, pages, None)) is not None:
+            yield page
+            await asyncio.to_thread(examination.add, page)
+        await asyncio.to_thread(examination.finish, bundle.all_mentions())
 
     async def _bundle(self, row: ArchiveRow) -> Bundle:
         if self._directory is None:
             raise ConfigError(
                 f"events {row.first_position} to {row.last_position} of {row.site} are in the"
                 f" archive {row.manifest}: say in [archive] directory where archives are"
+            )
+        if row.manifest != manifest_name(row.site, row.partition):
+            raise DecodeError(
+                f"the archive of events {row.first_position} to {row.last_position} of {row.site}"
+                f" is not {row.manifest}: its row was changed"
             )
         return await asyncio.to_thread(self._open, self._directory / row.manifest, row)
 
@@ -184,11 +191,3 @@ def _within(rows: Sequence[ArchiveRow], window: Window) -> list[ArchiveRow]:
         and (window.end is None or row.earliest < window.end)
     ]
     return found[::-1] if window.newest_first else found
-
-
-def _check_thinned(bundle: Bundle, thinned: Marks, row: ArchiveRow) -> None:
-    if thinned.number and thinned.hexdigest() != row.thinnable.hex():
-        raise DecodeError(
-            f"{bundle.path}: other events have lost their payload than those that may be thinned:"
-            " the archive was changed, put back a copy"
-        )

@@ -26,6 +26,8 @@ from pbscast_store.source import Place, Window
 
 _PLACE: Final = ("position", "time", "logged", "kind", "id", "incarnation", "payload")
 
+_TIME: Final = pa.timestamp("us", tz="UTC")
+
 _whole: Final[set[tuple[Path, int, int, int]]] = set()
 """Files, as they were when their SHA-256 was found to be the manifest's."""
 
@@ -115,11 +117,15 @@ class Bundle:
         return found
 
     def all_mentions(self) -> Iterator[list[Mention]]:
-        """The whole index of objects, in its order."""
+        """The whole index of objects, in its order: what `mentions` finds, and how."""
         for group in range(self._objects.num_row_groups):
             with self._reading(self.manifest.objects):
                 table = self._objects.read_row_group(group, use_threads=False)
-            yield _mentions_of(table)
+                mentions = _mentions_of(table)
+            ids = sorted({one.id for one in mentions})
+            if not all(self._may_mention(group, [name]) for name in (*ids[:1], *ids[-1:])):
+                raise DecodeError(f"{self._file(self.manifest.objects)}: its statistics are wrong")
+            yield mentions
 
     def _slice(self, group: int, begin: int, end: int) -> list[Entry]:
         with self._reading(self.manifest.events):
@@ -206,7 +212,7 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def check_same(path: Path, manifest: Manifest, row: ArchiveRow) -> None:
-    """Raises DecodeError unless the manifest is of the archive that the log has registered."""
+    """Raises DecodeError unless the manifest says of its archive all that the log registered."""
     held = manifest.contents
     found = (held.site, held.first_position, held.last_position, held.digest)
     if found != (row.site, row.first_position, row.last_position, row.digest.hex()):
@@ -216,6 +222,20 @@ def check_same(path: Path, manifest: Manifest, row: ArchiveRow) -> None:
             f" {row.last_position} of {row.site} up to {row.digest.hex()[:12]}: put back the"
             " archive of this log"
         )
+    for name, here, registered in (
+        ("partition", manifest.partition, row.partition),
+        ("previous", held.previous, row.previous.hex()),
+        ("earliest", held.earliest, row.earliest),
+        ("latest", held.latest, row.latest),
+        ("first_logged", held.first_logged, row.first_logged),
+        ("last_logged", held.last_logged, row.last_logged),
+        ("thinnable", held.thinnable, row.thinnable.hex()),
+    ):
+        if here != registered:
+            raise DecodeError(
+                f"{path}: says that {name} is {here}, the log says {registered}: one of them was"
+                " changed, put back a copy"
+            )
 
 
 def check_sizes(path: Path, manifest: Manifest) -> None:
@@ -268,7 +288,7 @@ def _open(path: Path, file: ArchivedFile, schema: pa.Schema) -> parquet.ParquetF
 def _decoding(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason: Any = (str(error).splitlines() or [type(error).__name__])[0]
         raise DecodeError(f"{path}: the archive is damaged: {reason}") from error
 
@@ -282,7 +302,9 @@ def _within(kind: str, window: Window) -> compute.Expression:
     wanted = compute.field("kind") == kind
     wanted &= (position > window.after) & (position < window.before)
     if window.begin is not None:
-        wanted &= time >= pa.scalar(window.begin, pa.timestamp("us", tz="UTC"))
+        # As the table is searched: what is hidden there is hidden here.
+        wanted &= compute.field("logged") >= pa.scalar(window.logged_since, _TIME)
+        wanted &= time >= pa.scalar(window.begin, _TIME)
     if window.end is not None:
-        wanted &= time < pa.scalar(window.end, pa.timestamp("us", tz="UTC"))
+        wanted &= time < pa.scalar(window.end, _TIME)
     return wanted

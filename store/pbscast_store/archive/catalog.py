@@ -50,7 +50,9 @@ class ArchiveRow:
     digest: bytes
     earliest: datetime
     latest: datetime
+    first_logged: datetime
     last_logged: datetime
+    partition: str
     manifest: str
     thinnable: bytes
     """Which events may have lost their payload: a `Marks` digest."""

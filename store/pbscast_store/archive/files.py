@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -54,14 +54,6 @@ def make_directory(path: Path) -> None:
     with writing(path):
         path.mkdir(exist_ok=True)
         newfile.sync(path.parent)
-
-
-def make_durable(paths: Iterable[Path]) -> None:
-    """These files, and their names in one directory, survive a crash from now on."""
-    for path in paths:
-        with writing(path):
-            newfile.sync(path)
-            newfile.sync(path.parent)
 
 
 def _failure(path: Path, what: str, error: OSError) -> PbscastError:

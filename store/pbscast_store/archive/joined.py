@@ -7,12 +7,13 @@ taken from the archives.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from pbscast.errors import DecodeError
 from pbscast.events import EventName, Kind
 from pbscast_store.archive.archives import Archives
 from pbscast_store.archive.mentions import Mention
@@ -21,6 +22,9 @@ from pbscast_store.source import EventTable, LastEvent, LifeSpan, Place, Window
 
 _STREAMED_BYTES: Final = 16 * 2**20
 """Of payload, that `events_of` holds at once."""
+
+_ATTEMPTS: Final = 3
+"""To read an archive that is thinned meanwhile."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -121,16 +125,13 @@ class JoinedEvents:
             if life.first <= last
             and (index not in found or (isinstance(moment, int) and not found[index].finalized))
         }
-        old = await self._last_archived(site, kind, asked, moment) if asked else {}
-        silent = {index: one for index, (one, _) in old.items() if index not in found}
-        positions = [one.position for one in silent.values()]
-        records = await self._archives.at(site, positions) if positions else {}
-        for index, one in silent.items():
-            beginning = records[one.position].payload[:characters]
-            found[index] = LastEvent(
-                index, one.position, one.revision, one.bytes, beginning, finalized=False
-            )
-        for index, (_, finalized) in old.items():
+        old, records = await self._told_archived(site, kind, asked, moment, found)
+        for index, (one, finalized) in old.items():
+            if index not in found:
+                beginning = records[one.position].payload[:characters]
+                found[index] = LastEvent(
+                    index, one.position, one.revision, one.bytes, beginning, finalized=False
+                )
             found[index] = replace(found[index], finalized=finalized or found[index].finalized)
         return [found[index] for index in sorted(found)]
 
@@ -174,6 +175,27 @@ class JoinedEvents:
             async with aclosing(self._archives.mentions(site, kind, ids, window)) as archives:
                 async for mentions in archives:
                     yield [one for one in mentions if _belongs(one, spans)]
+
+    async def _told_archived(
+        self,
+        site: str,
+        kind: str,
+        lives: Mapping[int, LifeSpan],
+        moment: datetime | int,
+        known: Collection[int],
+    ) -> tuple[dict[int, tuple[Mention, bool]], dict[int, Record]]:
+        """As `_last_archived`, and the events themselves of lives that are not `known`."""
+        for _ in range(_ATTEMPTS):
+            old = await self._last_archived(site, kind, lives, moment) if lives else {}
+            positions = {one.position for index, (one, _) in old.items() if index not in known}
+            records = await self._archives.at(site, positions) if positions else {}
+            if not (missing := positions - records.keys()):
+                return old, records
+            # An archive was thinned between the two: by now its index knows.
+        raise DecodeError(
+            f"{site}:{min(missing)}: the archive's index of objects tells of this event, which is"
+            " not there: the archive was changed, put back a copy"
+        )
 
     async def _last_archived(
         self, site: str, kind: str, lives: Mapping[int, LifeSpan], moment: datetime | int

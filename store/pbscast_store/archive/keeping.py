@@ -16,12 +16,12 @@ from pbscast_store import chain, queries
 from pbscast_store.archive import catalog
 from pbscast_store.archive.bundles import Bundle, check_same, check_sizes, open_bundle
 from pbscast_store.archive.catalog import ArchiveRow, Partition, Span
-from pbscast_store.archive.files import make_directory, make_durable
-from pbscast_store.archive.manifest import Manifest, manifest_name, read_manifest
+from pbscast_store.archive.files import make_directory
+from pbscast_store.archive.manifest import Contents, Manifest, Usage, manifest_name, read_manifest
 from pbscast_store.archive.mentions import Mention
 from pbscast_store.archive.retention import Policy
 from pbscast_store.archive.thinning import Entry
-from pbscast_store.archive.writing import Source, Usage, remove_leftovers, verify, write
+from pbscast_store.archive.writing import Source, remove_leftovers, write
 from pbscast_store.connection import check_schema, check_server, close, connect, place
 from pbscast_store.errors import translated
 from pbscast_store.records import Record
@@ -117,22 +117,19 @@ class _Keeper:
             path = self._directory / row.manifest
             manifest = read_manifest(path)
             if manifest.usage == "full":
-                yield _kept("thinned", manifest if dry_run else await self._thin(path))
+                yield _kept("thinned", manifest if dry_run else await self._thin(path, row))
             elif not dry_run:
                 remove_leftovers(path, manifest)
 
     async def _archive(self, partition: Partition, spans: list[Span]) -> list[Kept]:
-        manifests = [await self._write_once(partition, span) for span in spans]
+        manifests = [await self._write(partition, span) for span in spans]
         await self._drop(partition, manifests)
         return [_kept("archived", manifest) for manifest in manifests]
 
-    async def _write_once(self, partition: Partition, span: Span) -> Manifest:
-        """Writes an archive unless an earlier attempt got so far."""
+    async def _write(self, partition: Partition, span: Span) -> Manifest:
         path = self._directory / manifest_name(span.site, partition.name)
         make_directory(path.parent)
-        found = await self._written_before(path, span)
-        if found is not None:
-            return found
+        expected = await self._written_before(path, span)
         usage: Usage = "full"
         if self._policy.thins(span.site, partition.upper, partition.now):
             usage = "thinned"
@@ -144,16 +141,20 @@ class _Keeper:
             await self._digest_of(span.site, span.first - 1),
             self._pages(partition, span),
             self._mentions(partition, span),
+            expected,
         )
         return await write(self._directory, source, usage)
 
-    async def _written_before(self, path: Path, span: Span) -> Manifest | None:
-        """Raises ConflictError if what is there holds other events."""
+    async def _written_before(self, path: Path, span: Span) -> Contents | None:
+        """What an earlier attempt said, if there was one.
+
+        Its files are written again, so what is dropped is archived as it is here, and as the policy
+        wants it now. Raises ConflictError if what is there holds other events.
+        """
         try:
-            manifest = read_manifest(path)
+            contents = read_manifest(path).contents
         except NotFoundError:
             return None
-        contents = manifest.contents
         digest = await self._digest_of(span.site, span.last)
         found = (contents.site, contents.first_position, contents.last_position, contents.digest)
         if found != (span.site, span.first, span.last, digest.hex()):
@@ -161,15 +162,7 @@ class _Keeper:
                 f"{path}: holds other events than the log: is it the archive of another log, or was"
                 " this one restored? Move it away"
             )
-        try:
-            verify(path, manifest)
-        except (DecodeError, NotFoundError):
-            return None
-        # The attempt may have been cut short before all was on the disk.
-        files = (manifest.events, manifest.objects)
-        make_durable([*(path.with_name(file.name) for file in files), path])
-        # A digest says nothing of events that were logged before the chain began.
-        return None if contents.unchained else manifest
+        return contents
 
     async def _digest_of(self, site: str, position: int) -> bytes:
         """The chain's digest at a position, wherever that is."""
@@ -230,8 +223,9 @@ class _Keeper:
             " it was not dropped; archive again later"
         )
 
-    async def _thin(self, path: Path) -> Manifest:
+    async def _thin(self, path: Path, row: ArchiveRow) -> Manifest:
         bundle = open_bundle(path)
+        check_same(path, bundle.manifest, row)
         contents = bundle.manifest.contents
         source = Source(
             contents.site,
@@ -241,6 +235,7 @@ class _Keeper:
             bytes.fromhex(contents.previous),
             self._entries(bundle),
             _mentions_of(bundle),
+            contents,
         )
         return await write(self._directory, source, "thinned")
 

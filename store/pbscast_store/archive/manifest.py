@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pbscast.errors import DecodeError, UnsupportedError
 from pbscast_store.archive.files import reading, replacing, sha256
 
+Usage = Literal["full", "thinned"]
+
 Hex = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -69,7 +71,7 @@ class Manifest(BaseModel):
     format: Literal["pbscast-archive-1"] = "pbscast-archive-1"
     partition: str
     contents: Contents
-    usage: Literal["full", "thinned"]
+    usage: Usage
     """Whether `usage` events have been reduced to their leaves."""
     thinned: int
     """How many have been."""
@@ -80,6 +82,16 @@ class Manifest(BaseModel):
 def manifest_name(site: str, partition: str) -> str:
     """Where the manifest stands below the archive directory."""
     return f"{quote(site, safe='').replace('.', '%2E')}/{partition}.json"
+
+
+def events_name(partition: str, usage: Usage) -> str:
+    """What the file with the events is called."""
+    return f"{partition}.{usage}.events.parquet"
+
+
+def objects_name(partition: str, usage: Usage) -> str:
+    """What the file with the index of objects is called."""
+    return f"{partition}.{usage}.objects.parquet"
 
 
 def read_manifest(path: Path) -> Manifest:

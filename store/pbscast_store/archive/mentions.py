@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
+from pbscast_store.records import Record
 from pbscast_store.source import Place
 
 
@@ -27,3 +28,18 @@ class Mention(NamedTuple):
         return Place(
             site, self.position, self.time, self.logged, self.bytes, self.id, self.incarnation
         )
+
+
+def mention(record: Record) -> Mention:
+    """Where an event stands."""
+    return Mention(
+        record.id,
+        record.kind,
+        record.position,
+        record.time,
+        record.logged,
+        record.incarnation,
+        record.revision,
+        record.event,
+        len(record.payload.encode()),
+    )

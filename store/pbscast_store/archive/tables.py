@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from pbscast.errors import DecodeError
 from pbscast_store import chain
 from pbscast_store.archive.mentions import Mention
 from pbscast_store.archive.thinning import Entry, Thinned
@@ -69,11 +70,13 @@ def events_table(entries: Sequence[Entry]) -> pa.Table:
 
 
 def entries_of(table: pa.Table, site: str) -> Iterator[Entry]:
-    """Undoes `events_table`."""
+    """Undoes `events_table`. Raises DecodeError for a row that is half thinned."""
     # fmt: off
     for (position, time, logged, kind, object_id, incarnation, revision, event, provenance, owner,
          payload, payload_sha256, digest) in rows_of(table):
         # fmt: on
+        if (payload is None) == (payload_sha256 is None) or (payload is None and digest):
+            raise DecodeError(f"{site}:{position}: neither thinned nor whole")
         if payload is None:
             yield Thinned(
                 site, position, time, logged, kind, object_id, incarnation, revision, event,

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from pbscast.errors import DecodeError
+from pbscast.errors import ConflictError, DecodeError
 from pbscast_store.archive.bundles import Bundle
+from pbscast_store.archive.examining import Examination
 from pbscast_store.archive.groups import Groups
 from pbscast_store.archive.manifest import (
     ArchivedFile,
     Contents,
     Manifest,
+    Usage,
+    events_name,
     manifest_name,
+    objects_name,
     write_manifest,
 )
 from pbscast_store.archive.mentions import Mention
@@ -24,11 +28,8 @@ from pbscast_store.archive.tables import EVENTS, OBJECTS, events_table, mentions
 from pbscast_store.archive.thinning import Entry, Thinned, thin
 from pbscast_store.records import Record
 
-Usage = Literal["full", "thinned"]
-
 _ENTRY_BYTES: Final = 200
 """What an event takes besides its payload, about."""
-_MASK: Final = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +46,21 @@ class Source:
     """Events from the first position to the last."""
     mentions: AsyncGenerator[list[Mention], None]
     """The same events by id, kind and position; asked for when `pages` is exhausted."""
+    expected: Contents | None = None
+    """What an archive that is there already says of them."""
 
 
 async def write(directory: Path, source: Source, usage: Usage) -> Manifest:
     """Writes an archive, reads it back, and makes it the one that counts, durably.
 
     Safe to repeat after any interruption. Raises DecodeError if the source does not fit its chain
-    or is not what was asked for; AccessDeniedError or UnavailableError if a file cannot be written.
-    Then the archive that was there before, if any, still is.
+    or is not what was asked for; ConflictError if it is not what is expected; AccessDeniedError or
+    UnavailableError if a file cannot be written. Then the archive that was there before, if any,
+    still is.
     """
     path = directory / manifest_name(source.site, source.partition)
-    stem = f"{source.partition}.{usage}"
-    events, objects = (
-        path.with_name(f"{stem}.events.parquet"),
-        path.with_name(f"{stem}.objects.parquet"),
-    )
+    events = path.with_name(events_name(source.partition, usage))
+    objects = path.with_name(objects_name(source.partition, usage))
     contents, dropped = await _write_events(events, source, usage)
     await _write_objects(objects, source.mentions, dropped)
     manifest = Manifest(
@@ -81,22 +82,10 @@ def verify(path: Path, manifest: Manifest) -> None:
 
     Raises DecodeError, naming the file, if it is not right.
     """
-    bundle = Bundle(path, manifest)
-    contents = manifest.contents
-    previous = bytes.fromhex(contents.previous)
-    proof = Proof(contents.site, bundle.first - 1, previous, contents.unchained)
-    full = 0
-    events = path.with_name(manifest.events.name)
-    try:
-        for entries in bundle.entries(bundle.first - 1, bundle.last):
-            proof.add(entries)
-            full += _sum(_mention(entry) for entry in entries if isinstance(entry, Record))
-    except DecodeError as error:
-        raise DecodeError(f"{events}: {error}") from error
-    if proof.contents() != contents:
-        raise DecodeError(f"{events}: holds other events than its manifest says")
-    if (full - sum(map(_sum, bundle.all_mentions()))) & _MASK:
-        raise DecodeError(f"{path.with_name(manifest.objects.name)}: does not fit the events")
+    bundle, examination = Bundle(path, manifest), Examination(path, manifest)
+    for entries in bundle.entries(bundle.first - 1, bundle.last):
+        examination.add(entries)
+    examination.finish(bundle.all_mentions())
 
 
 def remove_leftovers(path: Path, manifest: Manifest) -> None:
@@ -142,7 +131,20 @@ async def _write_events(path: Path, source: Source, usage: Usage) -> tuple[Conte
                 raise DecodeError(
                     f"{source.site}: events end at {contents.last_position}, not {source.last}"
                 )
+            _compare(path, contents, source.expected)
     return contents, dropped
+
+
+def _compare(path: Path, contents: Contents, expected: Contents | None) -> None:
+    if expected is None or contents == expected:
+        return
+    told, found = contents.model_dump(), expected.model_dump()
+    names = ", ".join(name for name in told if told[name] != found[name])
+    raise ConflictError(
+        f"{path.parent}: the archive {expected.first_position} to {expected.last_position} there"
+        f" says other things of its events than they themselves ({names}): it was changed; put back"
+        " a copy, or move it away"
+    )
 
 
 def _reduce(entry: Entry, usage: Usage) -> Entry:
@@ -167,22 +169,3 @@ async def _write_objects(
                 for mention in page:
                     if mention.position not in dropped:
                         groups.add(mention, 0)
-
-
-def _mention(record: Record) -> Mention:
-    return Mention(
-        record.id,
-        record.kind,
-        record.position,
-        record.time,
-        record.logged,
-        record.incarnation,
-        record.revision,
-        record.event,
-        len(record.payload.encode()),
-    )
-
-
-def _sum(mentions: Iterable[Mention]) -> int:
-    """Does not depend on their order."""
-    return sum(map(hash, mentions))

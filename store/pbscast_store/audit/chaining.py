@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from binascii import hexlify, unhexlify
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Never
 
 from pbscast_store.audit.findings import Broken, Finding
 from pbscast_store.audit.lines import (
+    THINNED,
     UNCHAINED,
     canonical,
     columns,
     describe,
     digest_of,
+    is_marked,
     moment,
     prefix,
     thinned_canonical,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pbscast_store.audit.checkpoints import Checkpoint
 
 _UNCHAINED_END: Final = b"\t" + UNCHAINED
+_MARKED: Final = b"\t" + THINNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +61,24 @@ class Chaining:
         """The digests of thinned events, which no line says."""
         self._signed = sorted(checkpoints, key=lambda signed: signed.position, reverse=True)
 
-    def take(self, lines: Sequence[bytes], *, are_archived: bool = False) -> None:
+    @property
+    def digest(self) -> bytes:
+        """The chain's after the last event."""
+        return self._digest
+
+    def take(self, lines: Sequence[bytes], thinned: Collection[int] = ()) -> None:
         """The next events. If one fails, `position` is that of the last before it.
 
-        Archived ones may be thinned: then the hash of the payload was kept.
+        Of those at the positions `thinned` the hash of the payload was kept. That an event is one
+        of them its line alone cannot say: somebody may have written it so.
         """
         first = self.position + 1
         try:
-            self._follow(lines, are_archived=are_archived)
+            self._follow(lines, thinned)
         finally:
             self._compare_signed(first, lines)
 
-    def _follow(self, lines: Sequence[bytes], *, are_archived: bool) -> None:
+    def _follow(self, lines: Sequence[bytes], thinned: Collection[int]) -> None:
         # One turn of this loop for each event of the log: written for speed.
         beginning, limit, chained_after = self._prefix, self._head.position, self._chained_after
         last, digest, now = self.position, self._digest, self._logged
@@ -82,11 +91,13 @@ class Chaining:
                 if logged != now:
                     self._pass_time(number, now, logged, line)
                     now = logged
+                is_thinned = number in thinned
+                if is_thinned is not (_MARKED in line and is_marked(line)):
+                    self._marked(number, line)
                 if number > chained_after:
-                    thinned = thinned_canonical(beginning, line) if are_archived else None
-                    leaf = sha256(thinned or canonical(beginning, line)).digest()
-                    digest = sha256(digest + leaf).digest()
-                    if thinned:
+                    form = thinned_canonical if is_thinned else canonical
+                    digest = sha256(digest + sha256(form(beginning, line)).digest()).digest()
+                    if is_thinned:
                         self._unwritten[number] = digest
                     elif not line.endswith(b"\t" + hexlify(digest)):
                         self._forged(number, digest, lines)
@@ -137,6 +148,13 @@ class Chaining:
                 f" earlier than the one before it at {moment(before)}"
             )
             raise self._broken(position, text, line)
+
+    def _marked(self, position: int, line: bytes) -> Never:
+        text = (
+            "the row was changed after it was logged: its payload is the mark of a thinned event,"
+            " and this event was not thinned"
+        )
+        raise self._broken(position, text, line)
 
     def _chained_early(self, position: int, line: bytes) -> Never:
         text = (

@@ -95,11 +95,14 @@ def canonical(beginning: bytes, line: bytes) -> bytes:
     return b"%b%b\0%b" % (beginning, header, sha256(payload).hexdigest().encode())
 
 
-def thinned_canonical(beginning: bytes, line: bytes) -> bytes | None:
-    """As `canonical`, of an archived line whose payload was thinned out; None of any other."""
+def is_marked(line: bytes) -> bool:
+    """Whether a line says that its payload was thinned out: none of a whole event does."""
+    return line.rsplit(b"\t", 2)[1].startswith(THINNED)
+
+
+def thinned_canonical(beginning: bytes, line: bytes) -> bytes:
+    """As `canonical`, of an archived line whose payload was thinned out."""
     header, payload, _ = line.rsplit(b"\t", 2)
-    if not payload.startswith(THINNED):
-        return None
     header = unescape(header.replace(b"\t", b"\0"))
     return b"%b%b\0%b" % (beginning, header, payload[len(THINNED) :])
 

@@ -12,8 +12,9 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pbscast.errors import DecodeError, NotFoundError
+from pbscast.errors import DecodeError, NotFoundError, UnsupportedError
 from pbscast_store.archive.archives import Archives
+from pbscast_store.archive.thinning import Thinned
 from pbscast_store.audit import checkpoints
 from pbscast_store.audit.chaining import Chaining, SiteEnd
 from pbscast_store.audit.checkpoints import check_signature, examine
@@ -27,6 +28,7 @@ from pbscast_store.statements import query
 if TYPE_CHECKING:
     import asyncpg
 
+    from pbscast_store.archive.catalog import ArchiveRow
     from pbscast_store.archive.thinning import Entry
     from pbscast_store.audit.checkpoints import Checkpoint
     from pbscast_store.audit.keys import PublicKeys
@@ -133,7 +135,9 @@ class Audit:
         """What is wrong with the chain; nothing either if the narrator has had enough before."""
         sink = _Sink(chaining, narrator)
         try:
-            await self._read_archives(head, sink)
+            for row in self._archives.rows(head.site):
+                if sink.is_going_on:
+                    await self._read_archive(row, head, sink)
             await self._read_table(head, sink)
             if sink.is_going_on:
                 chaining.finish()
@@ -142,18 +146,28 @@ class Audit:
             return broken.finding
         return sink.finding
 
-    async def _read_archives(self, head: SiteEnd, sink: _Sink) -> None:
-        site, last = head.site, min(self._archives.last(head.site), head.position)
+    async def _read_archive(self, row: ArchiveRow, head: SiteEnd, sink: _Sink) -> None:
+        before = sink.digest
         try:
-            async with aclosing(self._archives.scan(site, 0, last)) as pages:
+            async with aclosing(self._archives.scan(row)) as pages:
                 async for page in pages:
+                    await sink.write_archived(page)
                     if not sink.is_going_on:
                         return
-                    await sink.write_archived(page)
-                    self._progress(site, page[-1].position, head.position)
-        except (DecodeError, NotFoundError) as error:
+                    self._progress(head.site, page[-1].position, head.position)
+        except (DecodeError, NotFoundError, UnsupportedError) as error:
+            # All of its events may be right, and what is said of them not.
+            is_read = sink.position == row.last_position
+            position = row.first_position if is_read else sink.position + 1
             text = f"the archive from here on cannot be read as it was written: {error}"
-            raise Broken(Finding(site, sink.position + 1, text)) from error
+            raise Broken(Finding(head.site, position, text)) from error
+        if (before, sink.digest) != (row.previous, row.digest):
+            text = (
+                "the row of the archive from here on was changed: the chain goes from"
+                f" {before.hex()} to {sink.digest.hex()} in it, by the row from"
+                f" {row.previous.hex()} to {row.digest.hex()}"
+            )
+            raise Broken(Finding(head.site, row.first_position, text))
 
     async def _read_table(self, head: SiteEnd, sink: _Sink) -> None:
         for after in range(self._archives.last(head.site), head.position, _PAGE):
@@ -195,6 +209,11 @@ class _Sink:
         """Of the last event that is as it should be."""
         return self._chaining.position
 
+    @property
+    def digest(self) -> bytes:
+        """The chain's after that event."""
+        return self._chaining.digest
+
     async def write(self, data: bytes) -> None:
         if self.is_going_on:
             self._data += data
@@ -208,17 +227,20 @@ class _Sink:
 
     async def write_archived(self, page: Sequence[Entry]) -> None:
         lines = [archived_line(entry) for entry in page]
-        await self._check(lines, b"".join(line + b"\n" for line in lines), are_archived=True)
+        thinned = {entry.position for entry in page if isinstance(entry, Thinned)}
+        await self._check(lines, b"".join(line + b"\n" for line in lines), thinned)
 
     async def _pass_on(self, end: int) -> None:
         block = bytes(self._data[:end])
         del self._data[:end]
-        await self._check(block[:-1].split(b"\n"), block, are_archived=False)
+        await self._check(block[:-1].split(b"\n"), block)
 
-    async def _check(self, lines: Sequence[bytes], block: bytes, *, are_archived: bool) -> None:
+    async def _check(
+        self, lines: Sequence[bytes], block: bytes, thinned: Collection[int] = ()
+    ) -> None:
         before = self.position
         try:
-            self._chaining.take(lines, are_archived=are_archived)
+            self._chaining.take(lines, thinned)
         except Broken as broken:
             # The story may break earlier: the projection is compared with what is behind.
             self.finding, self.is_going_on = broken.finding, False

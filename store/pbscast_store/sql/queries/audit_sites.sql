@@ -19,7 +19,7 @@ SELECT
 FROM (
     SELECT name AS site FROM pbscast_log.site
     UNION SELECT site FROM logged UNION SELECT site FROM folded UNION SELECT site FROM lived
-    UNION SELECT site FROM pbscast_log.checkpoint
+    UNION SELECT site FROM pbscast_log.checkpoint UNION SELECT site FROM pbscast_log.archive
 ) AS spoken
 LEFT JOIN pbscast_log.site AS head ON head.name = spoken.site
 WHERE spoken.site IS NOT NULL
