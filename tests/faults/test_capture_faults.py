@@ -26,6 +26,7 @@ from harness.damage import DAMAGE, UNTOLD
 from pbscast_deploy.embedded import PostgresServer, find_postgres
 from pbscast_deploy.simulator.datastore import create_datastore
 from pbscast_ingest import capture
+from pbscast_ingest.capture import Verdict
 from pbscast_ingest.capture.script import Settings, install_messages
 from pbscast_ingest.statements import capture_script
 
@@ -143,6 +144,71 @@ def test_a_lock_costs_a_short_wait_a_second(
     assert pairs(journal(db)[-1]["changed"]) == {"substate": "11.after"}
     if locked != "all":
         assert lost(db) > 0
+
+
+def test_a_locked_cap_is_not_waited_for_with_each_large_row(
+    dsn: str, pbs: Pbs, db: Connection
+) -> None:
+    pbs.insert("1.s", large=f"11.{randbytes(45_000).hex()}")
+    times: list[float] = []
+    with connect(dsn) as other, other.transaction(force_rollback=True):
+        other.execute(LOCKS["control"].encode())
+        for number in range(12):
+            pbs.slowest = 0.0
+            pbs.save("1.s", substate=f"11.{number}")
+            times.append(pbs.slowest)
+    assert times[0] > 0.05  # it did wait once
+    assert min(times) < 0.05
+    assert len(journal(db, "U")) == 12
+
+
+def test_a_locked_cap_lets_the_journal_grow_to_the_least_cap_only(
+    dsn: str, pbs: Pbs, db: Connection
+) -> None:
+    db.execute("ALTER TABLE pbscast.journal ALTER COLUMN context SET STORAGE EXTERNAL")
+    db.execute(
+        "INSERT INTO pbscast.journal (seq, xid, at, op, context)"
+        " SELECT -n, 1, now(), 'H', ARRAY[repeat('x', 1000000)] FROM generate_series(1, 70) AS n"
+    )
+    pbs.insert("1.s", job_state="11.Q")
+    with connect(dsn) as other, other.transaction(force_rollback=True):
+        other.execute(LOCKS["control"].encode())
+        for number in range(140):
+            pbs.save("1.s", substate=f"11.{number}")
+    assert 0 < len(journal(db, "U")) < 70
+    assert gaps(db) == [("full", "begin")]
+
+
+CAPLESS = {
+    "dropped": "DROP TABLE pbscast.control",
+    "emptied": "DELETE FROM pbscast.control",
+    "unreadable": "REVOKE SELECT ON pbscast.control FROM pbscast_owner",
+    "altered": "ALTER TABLE pbscast.control RENAME COLUMN cap_bytes TO cap",
+}
+
+
+@pytest.mark.parametrize("damage", CAPLESS)
+def test_without_a_cap_the_journal_does_not_grow(
+    dsn: str, pbs: Pbs, db: Connection, damage: str
+) -> None:
+    pbs.insert("1.s", job_state="11.Q")
+    db.execute(CAPLESS[damage].encode())
+    for number in range(200):
+        pbs.save("1.s", substate=f"11.{number}")
+    assert len(journal(db, "U")) < 70
+    assert gaps(db) == [("full", "begin")]
+    said = "pbscast.control: its cap cannot be read, the triggers stop writing"
+    assert (said,) in db.execute("SELECT pbscast.defects()").fetchall()
+    (found,) = (f for f in capture.check(dsn).findings if f.subject == "journal")
+    assert found.verdict is Verdict.FAIL
+    assert "cannot read its cap" in found.text
+
+    if damage == "altered":
+        db.execute("ALTER TABLE pbscast.control RENAME COLUMN cap TO cap_bytes")
+    capture.upgrade(dsn, site="sitea")
+    _save_until(pbs, db, "full")
+    assert gaps(db)[-1] == ("full", "end")
+    assert db.execute("SELECT pbscast.defects()").fetchall() == []
 
 
 def _save_until(pbs: Pbs, db: Connection, cause: str, ends: int = 1) -> None:

@@ -33,7 +33,7 @@ DAMAGE: Final = {
 }
 
 HARMLESS: Final = frozenset({"counter dropped", "control dropped"})
-"""Changes are journaled all the same."""
+"""Changes are journaled all the same, without a cap 63 of them at least."""
 
 UNTOLD: Final = (
     "all rights revoked",

@@ -64,11 +64,15 @@ def _look(
 def _look_inside(
     connection: psycopg.Connection, seen: findings.Surroundings, rows: Sequence[SiteRow] | None
 ) -> list[Finding]:
+    advice = "run `pbscastd source upgrade`, which makes anew what is missing"
     try:
-        installed = findings.Installed(*_ask(connection, "installation", {}))
+        answer = _ask(connection, "installation", {})
+        if not answer:
+            text = "parts are missing: pbscast.installation is empty"
+            return [fail("installation", text, advice)]
+        installed = findings.Installed(*answer)
         journal = findings.Journal(*_ask(connection, "journal", {"reader": installed.reader}))
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, TypeError) as error:
-        advice = "run `pbscastd source upgrade`, which makes anew what is missing"
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:
         return [fail("installation", f"parts are missing: {_first_line(error)}", advice)]
     names = {"hstore": seen.hstore_schema, "reader": installed.reader}
     astray, creator = _ask(connection, "functions", names)

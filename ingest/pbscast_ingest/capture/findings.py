@@ -53,7 +53,8 @@ class Journal(NamedTuple):
 
     rows: int
     bytes: int
-    cap_bytes: int
+    cap_bytes: int | None
+    """None if the triggers cannot read it."""
     database_bytes: int
     oldest_seconds: float | None
     newest_seconds: float | None
@@ -65,6 +66,8 @@ class Journal(NamedTuple):
     lost: int
     last_gap: str | None = None
     """The last marker still in the journal, in words."""
+    is_full: bool = False
+    """As the triggers see it."""
 
 
 class Reader(NamedTuple):
@@ -168,12 +171,17 @@ def switch(journal: Journal) -> Finding:
 
 def size(journal: Journal) -> Finding:
     """Whether the journal is far from its cap."""
-    text = f"{journal.rows} rows, {_mib(journal.bytes)} of {_mib(journal.cap_bytes)} MiB"
+    text = f"{journal.rows} rows, {_mib(journal.bytes)} MiB"
+    if journal.cap_bytes is not None:
+        text = text.removesuffix(" MiB") + f" of {_mib(journal.cap_bytes)} MiB"
     text += f" in a database of {_mib(journal.database_bytes)} MiB"
     if journal.oldest_seconds is not None:
         text += f", oldest row {ago(journal.oldest_seconds)}"
     advice = "is pbscastd running, and does it reach this datastore and the log?"
-    if journal.bytes > journal.cap_bytes:
+    if journal.cap_bytes is None:
+        text += ": the triggers cannot read its cap (pbscast.control), capture has paused itself"
+        return fail("journal", text, _UPGRADE)
+    if journal.is_full or journal.bytes > journal.cap_bytes:
         return fail("journal", f"{text}: full, capture has paused itself", advice)
     if 2 * journal.bytes > journal.cap_bytes:
         return warn("journal", text, advice)

@@ -12,7 +12,7 @@ SELECT
     extract(epoch FROM clock_timestamp() - (
         SELECT at FROM pbscast.journal WHERE seq > %(top)s ORDER BY seq LIMIT 1
     )) AS lag_seconds,
-    (SELECT pg_total_relation_size('pbscast.journal') > cap_bytes FROM pbscast.control) AS is_full,
+    pbscast.is_full() AS is_full,
     (
         -- A trigger that was made anew, or disabled and enabled, between two looks is another row. So is a function that a
         -- save needs, or the schema, when it or its rights were changed; but an installation writes them all in the

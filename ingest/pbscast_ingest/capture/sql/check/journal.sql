@@ -2,7 +2,7 @@
 -- Counting stops at 100,000: a backlog is a backlog.
 SELECT (SELECT count(*) FROM (SELECT FROM pbscast.journal ORDER BY seq LIMIT 100000) AS bounded) AS rows,
        pg_total_relation_size('pbscast.journal') AS bytes,
-       c.cap_bytes AS cap_bytes,
+       pbscast.cap() AS cap_bytes,
        pg_database_size(current_database()) AS database_bytes,
        (SELECT extract(epoch FROM clock_timestamp() - j.at)::float8 FROM pbscast.journal j ORDER BY j.seq LIMIT 1) AS oldest_seconds,
        (SELECT extract(epoch FROM clock_timestamp() - j.at)::float8 FROM pbscast.journal j ORDER BY j.seq DESC LIMIT 1) AS newest_seconds,
@@ -14,5 +14,5 @@ SELECT (SELECT count(*) FROM (SELECT FROM pbscast.journal ORDER BY seq LIMIT 100
        coalesce(pg_sequence_last_value('pbscast.gap_seq'), 0) AS lost,
        (SELECT format('%%s, %%s (%%s)', j.key, j.at::timestamp(0), array_to_string(j.context, ' '))
           FROM (SELECT seq, op, at, key, context FROM pbscast.journal ORDER BY seq DESC LIMIT 10000) AS j
-         WHERE j.op = 'G' ORDER BY j.seq DESC LIMIT 1) AS last_gap
-  FROM pbscast.control c
+         WHERE j.op = 'G' ORDER BY j.seq DESC LIMIT 1) AS last_gap,
+       pbscast.is_full() AS is_full

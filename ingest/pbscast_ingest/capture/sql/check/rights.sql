@@ -16,7 +16,7 @@ WITH needed (role, kind, name, right_) AS (
                                   'pbscast.journal_seq', 'pbscast.gap_seq']) AS t
     UNION ALL SELECT %(reader)s, 'table', 'pbscast.journal', 'DELETE'
     UNION ALL SELECT %(reader)s, 'function', f, 'EXECUTE'
-                FROM unnest(ARRAY['pbscast.identity()', 'pbscast.mode()', 'pbscast.functions()', 'pbscast.missing_rights()', 'pbscast.defects()', 'pbscast.heartbeat()']) AS f
+                FROM unnest(ARRAY['pbscast.identity()', 'pbscast.mode()', 'pbscast.cap()', 'pbscast.is_full()', 'pbscast.functions()', 'pbscast.missing_rights()', 'pbscast.defects()', 'pbscast.heartbeat()']) AS f
 )
 SELECT format('%%s may not %%s %%s', n.role, n.right_, n.name)
   FROM needed n JOIN pg_catalog.pg_roles r ON r.rolname = n.role

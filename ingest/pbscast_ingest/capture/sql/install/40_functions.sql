@@ -75,10 +75,24 @@ EXCEPTION WHEN query_canceled OR OTHERS THEN
 END
 $lose$;
 
+-- The journal's cap; NULL where nobody can say it: its table is gone, empty, or not to be read. Somebody
+-- who locks that is waited for like any other lock.
+CREATE OR REPLACE FUNCTION pbscast.cap()
+RETURNS bigint LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $cap$
+BEGIN
+    RETURN (SELECT cap_bytes FROM pbscast.control);
+EXCEPTION
+    WHEN lock_not_available THEN RAISE;
+    WHEN OTHERS THEN RETURN NULL;
+END
+$cap$;
+
+-- No cap that can be read is one of nothing: rather no journal than one that grows for ever.
 CREATE OR REPLACE FUNCTION pbscast.is_full()
 RETURNS boolean LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp AS $is_full$
-    SELECT pg_total_relation_size('pbscast.journal') > cap_bytes FROM pbscast.control
+    SELECT pg_total_relation_size('pbscast.journal') > coalesce(pbscast.cap(), 0)
 $is_full$;
 
 -- Called by the triggers when the switch is not at 0 or the session owes a marker. True: do not write.
@@ -141,13 +155,25 @@ END
 $note_loss$;
 
 -- Called for every 64th row and every large one. Beyond the cap the session stops writing, with one marker.
+-- Where the size cannot be looked at, because of a lock, it does not look again for a second (its setting
+-- pbscast.unseen), nor does it stop before the journal is as large as the least cap.
 CREATE OR REPLACE FUNCTION pbscast.watch_size()
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $watch_size$
 DECLARE
     clock numeric := extract(epoch FROM clock_timestamp())::numeric;
+    ample boolean;
 BEGIN
-    IF pbscast.is_full() THEN
+    IF clock < nullif(current_setting('pbscast.unseen', true), '')::numeric THEN
+        RETURN;
+    END IF;
+    BEGIN
+        ample := NOT pbscast.is_full();
+    EXCEPTION WHEN query_canceled OR OTHERS THEN
+        PERFORM set_config('pbscast.unseen', (clock + 1)::text, false);
+        ample := pg_total_relation_size('pbscast.journal') <= 67108864;
+    END;
+    IF NOT ample THEN
         PERFORM pbscast.mark_gap('full', 'begin', clock_timestamp(), '{}'),
                 set_config('pbscast.owed', format('full %s %s', clock, clock + 1), false);
     END IF;
@@ -224,6 +250,8 @@ SET search_path = pg_catalog, pg_temp AS $defects$
       LEFT JOIN unnest(pbscast.functions()) AS found ON split_part(found, ' = ', 1) = split_part(wanted, ' = ', 1)
      WHERE found IS DISTINCT FROM wanted AND split_part(wanted, '(', 1) NOT IN
            ('functions', 'missing_rights', 'defects', 'identity', 'heartbeat', 'reclaim', 'set_mode', 'pause', 'resume')
+     UNION ALL
+    SELECT 'pbscast.control: its cap cannot be read, the triggers stop writing' WHERE pbscast.cap() IS NULL
      UNION ALL
     SELECT pbscast.missing_rights()
 $defects$;

@@ -18,6 +18,6 @@ BEGIN
     EXECUTE format('GRANT SELECT ON pbs.job, pbs.queue, pbs.node, pbs.resv, pbs.server, pbs.scheduler, pbs.info TO %I', reader);
     EXECUTE format('GRANT SELECT, DELETE ON pbscast.journal TO %I', reader);
     EXECUTE format('GRANT SELECT ON pbscast.installation, pbscast.control, pbscast.journal_seq, pbscast.gap_seq TO %I', reader);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION pbscast.identity(), pbscast.mode(), pbscast.functions(), pbscast.missing_rights(), pbscast.defects(), pbscast.heartbeat() TO %I', reader);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION pbscast.identity(), pbscast.mode(), pbscast.cap(), pbscast.is_full(), pbscast.functions(), pbscast.missing_rights(), pbscast.defects(), pbscast.heartbeat() TO %I', reader);
 END
 $rights$;
