@@ -34,6 +34,15 @@ def secured(directory: Path) -> NatsServer:
     return NatsServer(durable=False, config="\n".join(config), jetstream=f"domain: {DOMAIN}")
 
 
+def uncommented(configuration: str, section: str) -> str:
+    """The configuration with a section put in force that is commented out."""
+    before, found, after = configuration.partition(f"#{section} {{\n")
+    body, end, rest = after.partition("#}\n")
+    assert found
+    assert end
+    return f"{before}{section} {{\n{body.replace('#', '')}}}\n{rest}"
+
+
 async def reach(client: Client) -> None:
     """Wait until the server has all that was sent.
 
@@ -46,9 +55,9 @@ async def reach(client: Client) -> None:
 class Gate:
     """Lets principals in."""
 
-    def __init__(self, directory: Path, server: NatsServer) -> None:
+    def __init__(self, directory: Path, url: str) -> None:
         self.realm = Realm(directory)
-        self.server = server
+        self.url = url
 
     async def creds(
         self,
@@ -59,7 +68,7 @@ class Gate:
     ) -> str:
         """Issue a credentials file's content and tell the server."""
         issued = self.realm.issue(Principal(name, role, sites), ttl)
-        await tell(self.realm, [self.server.url], [issued.account])
+        await tell(self.realm, [self.url], [issued.account])
         return issued.content
 
     async def connect(self, creds: str, refusals: list[str] | None = None) -> Client:
@@ -70,7 +79,7 @@ class Gate:
                 refusals.append(str(error) or type(error).__name__)
 
         return await nats.connect(
-            self.server.url,
+            self.url,
             user_credentials=RawCredentials(creds),
             tls=ssl.create_default_context(cafile=self.realm.authority),
             allow_reconnect=False,

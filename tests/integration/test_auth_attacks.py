@@ -58,7 +58,7 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     directory = tmp_path_factory.mktemp("auth") / "realm"
     Realm.init(directory, ["127.0.0.1"])
     with secured(directory) as server:
-        yield Gate(directory, server)
+        yield Gate(directory, server.url)
 
 
 async def open_wide(gate: Gate, name: str) -> str:
@@ -69,7 +69,7 @@ async def open_wide(gate: Gate, name: str) -> str:
     for scope in claims["nats"]["signing_keys"]:
         scope["template"] |= {"pub": {}, "sub": {}}
     root = Key.load(realm.system_credentials.with_name("root.nk"))
-    await tell(realm, [gate.server.url], [encode({**claims, "iat": claims["iat"] + 1}, root)])
+    await tell(realm, [gate.url], [encode({**claims, "iat": claims["iat"] + 1}, root)])
     return issued.content
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import nats
 import nats.errors
 import pytest
-from harness.auth import Gate, secured
+from harness.auth import Gate, secured, uncommented
 from nats.aio.client import Client, RawCredentials
 from typer.testing import CliRunner, Result
 
@@ -25,6 +25,7 @@ from pbscast.errors import (
     UnavailableError,
     UsageError,
 )
+from pbscast_deploy.auth import layout
 from pbscast_deploy.auth.keys import Key, Kind
 from pbscast_deploy.auth.layout import Principal, Role
 from pbscast_deploy.auth.realm import Realm
@@ -112,16 +113,22 @@ def test_what_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nats_server_takes_the_configuration_as_it_is(realm: Path) -> None:
-    command = [str(find_nats_server()), "--config", "nats-server.conf", "-t"]
-    result = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=realm / "server"
-    )
+@pytest.mark.parametrize("sections", [(), ("cluster",), ("leafnodes",), ("cluster", "leafnodes")])
+def test_nats_server_takes_the_configuration_as_it_is(
+    realm: Path, sections: tuple[str, ...]
+) -> None:
+    directory = realm / "server"
+    text = (directory / "nats-server.conf").read_text()
+    for section in sections:
+        text = uncommented(text, section)
+    (directory / "changed.conf").write_text(text)
+    command = [str(find_nats_server()), "--config", "changed.conf", "-t"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=directory)
     assert result.returncode == 0, result.stderr
 
 
 async def test_credentials_are_issued_and_revoked(realm: Path, server: NatsServer) -> None:
-    gate = Gate(realm, server)
+    gate = Gate(realm, server.url)
     place, out = ("--dir", realm, "--server", server.url), realm.parent
     issue = ("issue", "alice", "--role", "user")
     first, second = out / "1.creds", out / "2.creds"
@@ -149,7 +156,7 @@ async def test_credentials_are_issued_and_revoked(realm: Path, server: NatsServe
 
 
 async def test_a_service_is_revoked_without_the_others(realm: Path, server: NatsServer) -> None:
-    gate = Gate(realm, server)
+    gate = Gate(realm, server.url)
     one, other = await gate.creds("one", Role.SERVICE), await gate.creds("other", Role.SERVICE)
     await tell(gate.realm, [server.url], gate.realm.revoke("one"))
     assert not await is_let_in(gate, one)
@@ -157,8 +164,8 @@ async def test_a_service_is_revoked_without_the_others(realm: Path, server: Nats
 
 
 async def test_credentials_expire_by_themselves(realm: Path, server: NatsServer) -> None:
-    gate = Gate(realm, server)
-    content = await gate.creds("alice", ttl=timedelta(seconds=1))
+    gate = Gate(realm, server.url)
+    content = await gate.creds("alice", ttl=timedelta(seconds=2))
     await cut(await gate.connect(content))
     async with asyncio.timeout(5):
         # The server lets in until the second is over.
@@ -170,7 +177,7 @@ async def test_credentials_expire_by_themselves(realm: Path, server: NatsServer)
 async def test_accounts_can_be_told_later_and_survive_a_restart(
     realm: Path, server: NatsServer
 ) -> None:
-    gate = Gate(realm, server)
+    gate = Gate(realm, server.url)
     content = gate.realm.issue(Principal("alice", Role.USER), timedelta(hours=1)).content
     assert not await is_let_in(gate, content)
     assert "3 accounts" in await asyncio.to_thread(
@@ -183,7 +190,7 @@ async def test_accounts_can_be_told_later_and_survive_a_restart(
 
 async def test_nobody_else_signs(realm: Path, server: NatsServer) -> None:
     """Not another authority, not a key of another role, not whoever changes a token."""
-    gate = Gate(realm, server)
+    gate = Gate(realm, server.url)
     content = await gate.creds("alice")
     await gate.creds("carol", Role.AUDITOR)
     claims, seed = decode(token_of(content)), seed_of(content)
@@ -209,7 +216,7 @@ async def test_nobody_else_signs(realm: Path, server: NatsServer) -> None:
 
 
 async def test_nobody_comes_in_without_credentials_or_tls(realm: Path, server: NatsServer) -> None:
-    gate = Gate(realm, server)
+    gate = Gate(realm, server.url)
     content = await gate.creds("alice")
     ours = ssl.create_default_context(cafile=gate.realm.authority)
     with pytest.raises((nats.errors.Error, OSError)):
@@ -287,3 +294,23 @@ def test_other_sites_change_the_account(realm: Path) -> None:
     assert "pbs.v1.siteb.>" in str(decode(more)["nats"]["imports"])
     assert mine.accounts()[decode(more)["sub"]] == more
     assert all(one.expires > datetime.now(UTC) for one in mine.issued())
+
+
+async def test_a_new_release_gives_every_account_what_is_its_own(
+    realm: Path, server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(realm, server.url)
+    with monkeypatch.context() as older:
+        older.setattr(layout, "SLOTS", 1)
+        older.setattr(layout, "_STREAMS", ("PBS",))
+        gate.realm.refresh()
+        content = await gate.creds("alice")
+        await tell(gate.realm, [gate.url], gate.realm.revoke("alice"))
+    assert "NEXT.PBS_DELIVERIES" not in str([*map(decode, gate.realm.accounts().values())])
+    now = gate.realm.refresh()
+    await tell(gate.realm, [gate.url], now)
+    claims = {decode(token)["name"]: decode(token)["nats"] for token in now}
+    assert "NEXT.PBS_DELIVERIES.*" in str(claims["PBS"]["exports"])
+    assert "NEXT.PBS_DELIVERIES.user-alice-16" in str(claims["alice"]["imports"])
+    assert gate.realm.refresh() == now
+    assert not await is_let_in(gate, content)

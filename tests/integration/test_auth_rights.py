@@ -37,7 +37,7 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     directory = tmp_path_factory.mktemp("auth") / "realm"
     Realm.init(directory, ["127.0.0.1"])
     with secured(directory) as server:
-        yield Gate(directory, server)
+        yield Gate(directory, server.url)
 
 
 @pytest.fixture

@@ -34,6 +34,65 @@ jetstream {
   max_file_store: 50GB
 }
 
+# For three servers: the same on each, with a server_name of its own. [stream] replicas = 3.
+#cluster {
+#  name: pbscast
+#  listen: "0.0.0.0:6222"
+#  routes: ["nats://nats1:6222", "nats://nats2:6222", "nats://nats3:6222"]
+#  tls {
+#    cert_file: "./tls/server.pem"
+#    key_file: "./tls/server.key"
+#    ca_file: "./tls/ca.pem"
+#    verify: true
+#  }
+#}
+
+# For servers at the sites (leaf.conf) to connect to.
+#leafnodes {
+#  listen: "0.0.0.0:7422"
+#  tls {
+#    cert_file: "./tls/server.pem"
+#    key_file: "./tls/server.key"
+#  }
+#}
+
+include ./auth.conf
+"""
+
+_LEAF: Final = """\
+# nats-server at a site, a leaf node of the hub. Who is at the site connects here, as to the hub;
+# requests and pulls go there. Start it in place of nats-server.conf, after changing addresses.
+# Accounts have to be told to it as well: pbscastd auth push --server URL
+server_name: pbscast-site
+listen: "0.0.0.0:4222"
+max_payload: 8MB
+
+tls {{
+  cert_file: "./tls/server.pem"
+  key_file: "./tls/server.key"
+  timeout: 5
+}}
+
+jetstream {{
+  store_dir: "/var/lib/nats"
+  sync_interval: always
+  domain: site
+}}
+
+leafnodes {{
+  remotes: [
+    {{
+      url: "tls://nats1:7422"
+      # Made by: pbscastd auth issue leaf --role service --out leaf.creds
+      credentials: "./leaf.creds"
+      account: {pbs}
+      tls {{
+        ca_file: "./tls/ca.pem"
+      }}
+    }}
+  ]
+}}
+
 include ./auth.conf
 """
 
@@ -55,6 +114,11 @@ resolver_preload {{
 {preload}
 }}
 """
+
+
+def leaf_conf(pbs: str) -> str:
+    """Return the configuration of a site's server, given the id of the account PBS."""
+    return _LEAF.format(pbs=pbs)
 
 
 def auth_conf(operator: str, system: str, preload: Mapping[str, str], store: Path) -> str:

@@ -27,7 +27,7 @@ from pbscast.errors import ConfigError, DecodeError, NotFoundError
 from pbscast.newfile import create, replacing
 from pbscast_deploy.auth import layout
 from pbscast_deploy.auth.certificates import make_certificates
-from pbscast_deploy.auth.configuration import MAIN, auth_conf
+from pbscast_deploy.auth.configuration import MAIN, auth_conf, leaf_conf
 from pbscast_deploy.auth.keys import PRIVATE, Key, Kind
 from pbscast_deploy.auth.layout import Principal, Role
 from pbscast_deploy.auth.tokens import credentials, decode, encode
@@ -42,6 +42,7 @@ STORE: Final = Path("/var/lib/nats/accounts")
 _OPERATOR: Final = "root"
 _SYSTEM: Final = "system"
 _PBS: Final = "pbs"
+_PBS_NAME: Final = "PBS"
 _KEYS: Final = {
     _OPERATOR: Kind.OPERATOR,
     **dict.fromkeys((_SYSTEM, _PBS, *Role), Kind.ACCOUNT),
@@ -169,9 +170,11 @@ class Realm:
     def refresh(self) -> list[str]:
         """Give every account what this release gives its role; return all accounts."""
         with self._locked():
+            service = self._key(Role.SERVICE).public
+            self._uphold(self._pbs(), _PBS_NAME, layout.pbs_account(service))
             for claims in map(decode, self.accounts().values()):
                 principal = _principal(claims)
-                if principal is not None and principal.role is not Role.SERVICE:
+                if principal is not None:
                     self._provide(principal)
             return list(self.accounts().values())
 
@@ -215,15 +218,19 @@ class Realm:
         account = principal.account
         wanted = layout.personal_account(principal, pbs, self._key(principal.role).public)
         wanted["tags"] = _tags(principal)
+        return account, self._uphold(account, principal.name, wanted)
+
+    def _uphold(self, account: str, name: str, wanted: dict[str, Any]) -> str:
+        """Return an account's token, made or changed if it is not as wanted but for revocations."""
         path = self._account_path(account)
         old: dict[str, Any] = {"sub": account, "nats": {}}
         if path.exists():
             old = _decode(path)
         if revoked := _revocations(old):
-            wanted["revocations"] = revoked
+            wanted = {**wanted, "revocations": revoked}
         if {**wanted, "version": old["nats"].get("version")} == old["nats"]:
-            return account, _read(path)
-        return account, self._sign(account, {**old, "name": principal.name, "nats": wanted})
+            return _read(path)
+        return self._sign(account, {**old, "name": name, "nats": wanted})
 
     def _sign(self, account: str, claims: dict[str, Any]) -> str:
         """Sign an account and keep it. Servers take it only if it is newer than what they have."""
@@ -280,7 +287,7 @@ def _make_authority(directory: Path) -> None:
     nats = {"type": "operator", "system_account": system.public}
     accounts = {
         system.public: ("SYS", layout.system_account()),
-        pbs.public: ("PBS", layout.pbs_account(keys[Role.SERVICE].public)),
+        pbs.public: (_PBS_NAME, layout.pbs_account(keys[Role.SERVICE].public)),
     }
     preload = {
         account: encode({"sub": account, "name": name, "iat": now, "nats": content}, operator)
@@ -292,6 +299,7 @@ def _make_authority(directory: Path) -> None:
     content = auth_conf(encode({**claims, "nats": nats}, operator), system.public, preload, STORE)
     create(server / "auth.conf", content.encode(), PRIVATE)
     create(server / "nats-server.conf", MAIN.encode(), PRIVATE)
+    create(server / "leaf.conf", leaf_conf(pbs.public).encode(), PRIVATE)
     create(directory / "keys" / "system.creds", _system_credentials(system).encode(), PRIVATE)
 
 
