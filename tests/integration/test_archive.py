@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import resource
 import shutil
@@ -20,6 +21,7 @@ from harness.archiving import (
     DAY,
     KEEP_NOTHING,
     THIN_ALL,
+    Archived,
     archive,
     commented_usage,
     give_past,
@@ -48,7 +50,7 @@ from pbscast_store import chain
 from pbscast_store.archive import keeping
 from pbscast_store.archive.archives import Archives
 from pbscast_store.archive.keeping import keep
-from pbscast_store.archive.manifest import read_manifest
+from pbscast_store.archive.manifest import manifest_name, read_manifest
 from pbscast_store.archive.mentions import Mention
 from pbscast_store.archive.retention import Policy, Retention
 from pbscast_store.archive.thinning import Entry, Thinned, leaf_of
@@ -375,6 +377,46 @@ async def test_the_archive_of_another_log_is_refused(
     assert await kept_in_database(other) == before
     async with archived(past_log, tmp_path) as (log, _):
         assert len(await whole(log, "sitea")) == PAST + EACH
+
+
+async def test_what_is_dropped_is_archived_as_the_database_has_it(
+    past_log: str, log_databases: Databases, tmp_path: Path
+) -> None:
+    """A database from before is restored, and what lies in the directory knows less of it."""
+    before = await records_of(past_log)
+    restored = log_databases.create(urlsplit(past_log).path.removeprefix("/"))
+    await archive(past_log, tmp_path, THIN_ALL)
+
+    await archive(restored, tmp_path)
+
+    assert len(await kept_in_database(restored)) == 2 * EACH
+    assert await records_of(restored, tmp_path) == before
+    _only_named_files(tmp_path)
+
+
+async def test_an_archive_that_says_other_things_than_the_database_stops_it(
+    past_log: str, log_databases: Databases, tmp_path: Path
+) -> None:
+    restored = log_databases.create(urlsplit(past_log).path.removeprefix("/"))
+    await archive(past_log, tmp_path)
+    before = await kept_in_database(restored)
+    archived = Archived(tmp_path / manifest_name("sitea", f"event_p{months_ago(2):%Y%m}"))
+    archived.say("contents", thinnable=hashlib.sha256(b"2\n").hexdigest())
+
+    with pytest.raises(ConflictError, match=r"says other things of its events .*thinnable"):
+        await archive(restored, tmp_path)
+
+    assert await kept_in_database(restored) == before
+
+
+async def test_what_was_changed_is_not_thinned(past_log: str, tmp_path: Path) -> None:
+    await archive(past_log, tmp_path)
+    archived = Archived(tmp_path / manifest_name("sitea", f"event_p{months_ago(2):%Y%m}"))
+    archived.remove("objects", lambda row: row["position"] == 5)
+    content = archived.path.read_bytes()
+    with pytest.raises(DecodeError, match="does not fit the events"):
+        await archive(past_log, tmp_path, THIN_ALL)
+    assert archived.path.read_bytes() == content
 
 
 async def test_a_full_disk_leaves_nothing_half_written(past_log: str, tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -12,13 +13,27 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from harness.archiving import archive, months_ago, whole, write_months
+from harness.archiving import (
+    DAY,
+    THIN_ALL,
+    Archived,
+    archive,
+    commented_usage,
+    give_past,
+    months_ago,
+    whole,
+    write_at,
+    write_months,
+)
 from harness.servers import Databases
 
-from pbscast.errors import NotFoundError
+from pbscast.errors import DecodeError, NotFoundError
 from pbscast.events import Site
 from pbscast.lives import Standing
 from pbscast.selection import Selection
+from pbscast_store.archive.archives import Archives
+from pbscast_store.archive.keeping import Kept
+from pbscast_store.archive.manifest import manifest_name
 from pbscast_store.log import Log
 from pbscast_store.records import Record
 from pbscast_store.source import EventSource, EventTable, LifeSpan, Window
@@ -214,3 +229,66 @@ async def test_questions_about_today_need_no_archive(
         assert last.time == moment
         with pytest.raises(NotFoundError, match="the log begins at"):
             await log.at(Selection(), months_ago(0) - timedelta(days=3000))
+
+
+async def test_a_moment_is_told_while_archives_are_thinned(
+    log_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Log.open(log_dsn) as log:
+        await write_months(log, log_dsn, "sitea", each=60, months=1)
+        records = await whole(log, "sitea")
+    moment = next(one.time for one in records if one.event == "usage")
+    await archive(log_dsn, tmp_path / "archive")
+    at = Archives.at
+    thinned: list[Kept] = []
+
+    async def late(self: Archives, site: str, positions: Collection[int]) -> dict[int, Record]:
+        """Its index has been read."""
+        if not thinned:
+            thinned.extend(await archive(log_dsn, tmp_path / "archive", THIN_ALL))
+        return await at(self, site, positions)
+
+    async with Log.open(log_dsn, tmp_path / "archive") as log:
+        before = (await log.at(Selection(), moment)).rows
+        monkeypatch.setattr(Archives, "at", late)
+        meanwhile = (await log.at(Selection(), moment)).rows
+        assert thinned
+        assert [one.id for _, one in meanwhile] == [one.id for _, one in before]
+        assert [one.state for _, one in meanwhile] == [one.state for _, one in before]
+
+
+async def test_an_index_that_names_what_was_thinned_is_an_error(
+    log_dsn: str, tmp_path: Path
+) -> None:
+    async with Log.open(log_dsn) as log:
+        await write_months(log, log_dsn, "sitea", each=60, months=1)
+        [used, *_] = [one for one in await whole(log, "sitea") if one.event == "usage"]
+    directory = tmp_path / "archive"
+    path = directory / manifest_name("sitea", f"event_p{months_ago(1):%Y%m}")
+    await archive(log_dsn, directory)
+    mentioned = Archived(path).rows("objects")
+    await archive(log_dsn, directory, THIN_ALL)
+    Archived(path).write("objects", mentioned)
+    async with Log.open(log_dsn, directory) as log:
+        with pytest.raises(DecodeError, match="tells of this event, which is not there"):
+            await log.at(Selection(), used.time)
+
+
+async def test_a_clock_that_is_days_ahead_hides_the_same_before_and_after(
+    log_dsn: str, tmp_path: Path
+) -> None:
+    logged = months_ago(1) + DAY
+    async with Log.open(log_dsn) as log:
+        await give_past(log_dsn, 1)
+        drafts = [commented_usage("1.sitea", logged + n * DAY / 2) for n in range(10)]
+        await write_at(log, "sitea", logged, [replace(drafts[0], begins=True), *drafts[1:]])
+    selections = (Selection(), Selection(ids=("1.sitea",)), Selection(owners=("alice",)))
+    asked = [(one, n * DAY) for one in selections for n in range(5)]
+
+    async def answers(directory: Path | None) -> list[list[Record]]:
+        async with Log.open(log_dsn, directory) as log:
+            return [await _events(log, one, begin=logged + ahead) for one, ahead in asked]
+
+    before = await answers(None)
+    await archive(log_dsn, tmp_path / "archive")
+    assert await answers(tmp_path / "archive") == before

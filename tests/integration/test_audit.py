@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -44,7 +45,7 @@ from pbscast_store.archive import keeping
 from pbscast_store.archive.archives import Archives
 from pbscast_store.archive.manifest import manifest_name
 from pbscast_store.archive.retention import Policy
-from pbscast_store.audit import narrator
+from pbscast_store.audit import narrator, story
 from pbscast_store.audit.checkpoints import read_file, read_stored, sign, write_file
 from pbscast_store.audit.keys import SigningKey, load_private_key, make_key
 from pbscast_store.audit.verify import verify
@@ -378,6 +379,33 @@ async def test_what_is_archived_meanwhile_is_seen_before_or_after(
     assert await archiving[0]
     (verdict,) = await verify(log_dsn, archives=tmp_path)
     assert verdict.finding is None
+
+
+async def test_the_memory_of_an_audit_is_not_that_of_what_lives(
+    log_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of jobs that have not ended some hundred bytes are held each, and not what they say."""
+    jobs, size = 4000, 4096
+    monkeypatch.setattr(story, "HELD", 400)
+    moment = datetime.now(UTC)
+
+    def submitted(number: int) -> Draft:
+        said = {"Variable_List": f"{number:06}".ljust(size, "x")}
+        payload = ChangePayload(owner="alice", state="Q", changed=said)
+        return Draft(
+            *(Kind.JOB, f"{number}.s", EventName.SUBMIT, moment, Provenance.JOURNAL, payload),
+            begins=True,
+        )
+
+    async with Log.open(log_dsn) as log:
+        await write_at(log, "sitea", moment, map(submitted, range(jobs)))
+    tracemalloc.start()
+    (verdict,) = await verify(log_dsn)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert verdict.finding is None
+    assert verdict.tale.incarnations == jobs
+    assert peak < jobs * size * 3 / 4
 
 
 async def test_the_daemon_signs_once_it_has_its_key(log_dsn: str, tmp_path: Path) -> None:

@@ -115,7 +115,8 @@ class Story:
         """Incarnations to be compared with the projection now; they are handed out once."""
         due, self._due = self._due, []
         if len(self._held) > HELD:
-            due += [self._held.pop(key) for key in list(islice(self._held, HELD // 8))]
+            number = len(self._held) - HELD + HELD // 8
+            due += [self._held.pop(key) for key in list(islice(self._held, number))]
         return due
 
     def rest(self) -> list[ToldLife]:
