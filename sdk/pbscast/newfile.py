@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import secrets
@@ -9,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
 
-from pbscast.errors import UsageError
+from pbscast.errors import PbscastError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[IO[str]]:
-    """As `replacing`, for text; raises UsageError where the file cannot be written."""
+    """As `replacing`, for text.
+
+    Raises UsageError where the file cannot be made, UnavailableError where it has no room.
+    """
     try:
         with replacing(path) as file:
             text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
@@ -28,7 +32,26 @@ def new_file(path: Path) -> Iterator[IO[str]]:
     except OSError as error:
         if isinstance(error, ConnectionError | TimeoutError):
             raise
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise _failure(path, error, UnavailableError if is_full else UsageError) from error
+
+
+def check_place(path: Path) -> None:
+    """Raise UsageError, as `new_file` would, where it is plain that no file can be made."""
+    target = Path(os.path.realpath(path))
+    number = 0
+    if target.is_dir():
+        number = errno.EISDIR
+    elif not target.parent.is_dir():
+        number = errno.ENOTDIR if target.parent.exists() else errno.ENOENT
+    elif (target.is_file() or not target.exists()) and not os.access(target.parent, os.W_OK):
+        number = errno.EACCES
+    if number:
+        raise _failure(path, OSError(number, os.strerror(number)), UsageError)
+
+
+def _failure(path: Path, error: OSError, kind: type[PbscastError]) -> PbscastError:
+    return kind(f"{path}: cannot be written: {error.strerror or error}")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ and ``Nats-Service-Error-Code`` (its HTTP-like code).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Final, Self
 
@@ -45,6 +45,20 @@ MAX_ROWS: Final = 5000
 """The most lives or objects that one answer holds."""
 
 
+_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
+
+
+def _of_calendars(time: datetime) -> datetime:
+    if not _FIRST <= time <= _LAST:
+        raise ValueError("a time has to lie between the years 1970 and 9999")
+    return time
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_of_calendars)]
+"""One that can be converted to any zone, and have a day taken off."""
+
+
 class Paged(Selection):
     """A question whose answer comes in pages; one may hold fewer rows than asked for, even none."""
 
@@ -62,8 +76,8 @@ class PageResponse(Response):
 class Ranged(Paged):
     """A question about a range of time, by the clocks of the PBS datastores."""
 
-    begin: AwareDatetime | None = None
-    end: AwareDatetime | None = None
+    begin: Time | None = None
+    end: Time | None = None
     """Not included."""
 
     @model_validator(mode="after")
@@ -147,7 +161,7 @@ def _form(moment: object) -> str:
 
 
 GivenMoment = Annotated[
-    Annotated[AwareDatetime, Tag("time")]
+    Annotated[Time, Tag("time")]
     | Annotated[dict[str, Annotated[int, Field(ge=1, lt=2**63)]], Tag("positions")],
     Discriminator(_form),
     AfterValidator(_of_sites),

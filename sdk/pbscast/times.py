@@ -10,6 +10,7 @@ from pbscast.errors import UsageError
 
 EXPECTED: Final = "2026-11-22T14:05, 14:05, yesterday 14:05, now, or 90s, 30m, 2h, 1d: ago"
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _AGO: Final = re.compile(r"(\d+)([smhd])", re.ASCII)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _CLOCK: Final = re.compile(r"(?:(today|yesterday)(?:[ T]|$))?(\d\d?:\d\d(?::\d\d)?)?", re.ASCII)
@@ -18,8 +19,16 @@ _CLOCK: Final = re.compile(r"(?:(today|yesterday)(?:[ T]|$))?(\d\d?:\d\d(?::\d\d
 def parse_time(text: str, where: str) -> datetime:
     """Return the moment, in UTC; what has no zone is this machine's local time.
 
-    Raises UsageError that begins with ``where``, the option or argument that it was given to.
+    Raises UsageError that begins with ``where``, the option or argument that it was given to; also
+    for what lies before 1970.
     """
+    moment = _parse(text, where)
+    if moment < _EPOCH:
+        raise UsageError(f"{where}: {text!r} lies before 1970")
+    return moment
+
+
+def _parse(text: str, where: str) -> datetime:
     now = datetime.now(UTC)
     try:
         if text == "now":

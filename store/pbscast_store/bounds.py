@@ -23,6 +23,11 @@ CLOCKS: Final = timedelta(days=1)
 _LOOK_EVERY: Final = 600.0
 
 
+def logged_since(moment: datetime) -> datetime:
+    """From when on what happened then or later was logged, as far as clocks agree."""
+    return max(moment, NEVER + CLOCKS) - CLOCKS
+
+
 @dataclass
 class _Site:
     positions: list[int] = field(default_factory=list)

@@ -7,18 +7,21 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from pydantic_core import from_json
 
 from pbscast.errors import NotFoundError, UsageError
+from pbscast.events import EventName, Kind
+from pbscast.newfile import check_place
 from pbscast.wire import format_time
 from pbscast_store.archive.files import replacing, writing
 from pbscast_store.log import Log
+from pbscast_store.moments import position_logged_before
 from pbscast_store.records import Record
 
 COLUMNS: Final = (
@@ -28,14 +31,14 @@ COLUMNS: Final = (
 )
 """Of CSV and Parquet."""
 
-CLOCKS: Final = timedelta(days=1)
-"""By which a datastore's clock may be ahead of the log's."""
-
 STDOUT: Final = Path("-")
 
 _PAGE: Final = 2000
 _TOLD: Final = COLUMNS[COLUMNS.index("queue") : COLUMNS.index("payload")]
 """Taken out of the payload."""
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""With which a cell begins that a spreadsheet computes."""
 
 Put = Callable[[Record], None]
 
@@ -67,18 +70,41 @@ class Wanted:
             (not self.kinds or record.kind in self.kinds)
             and (not self.events or record.event in self.events)
             and (not self.owners or record.owner in self.owners)
-            and (self.begin is None or record.time >= self.begin)
-            and (self.end is None or record.time < self.end)
+            and self.covers(record.time)
         )
+
+    def covers(self, time: datetime) -> bool:
+        """Whether events of this time are meant."""
+        begin, end = self.begin, self.end
+        return (begin is None or time >= begin) and (end is None or time < end)
+
+    @property
+    def may_be_usage(self) -> bool:
+        """Whether usage events are among those meant: which alone are thinned."""
+        is_job = not self.kinds or Kind.JOB in self.kinds
+        return is_job and (not self.events or EventName.USAGE in self.events)
+
+
+class Exported(NamedTuple):
+    """What became of an export."""
+
+    number: int
+    """Events that were handed on."""
+    thinned: int
+    """Usage events of that time that an archive has let go of, whoever's they were."""
 
 
 @contextmanager
-def exporting(path: Path, form: Format) -> Iterator[Put]:
+def exporting(path: Path, form: Format, *, spreadsheet: bool = False) -> Iterator[Put]:
     """Gives a function that takes events; at the end they have become the file, or none have.
 
-    `-` is standard output, to which a Parquet file is not written. Raises UsageError for that,
-    AccessDeniedError, UnavailableError (a full disk), with what was at `path` still there.
+    With `spreadsheet` no cell of a CSV begins as a formula does: an apostrophe is put before.
+    `-` is standard output, to which a Parquet file is not written. Raises UsageError for that and
+    for a file that cannot be made, UnavailableError (a full disk), with what was at `path` still
+    there.
     """
+    if path != STDOUT:
+        check_place(path)
     if form is Format.PARQUET:
         if path == STDOUT:
             raise UsageError("a Parquet file is not written to standard output: name a file")
@@ -92,15 +118,16 @@ def exporting(path: Path, form: Format) -> Iterator[Put]:
             table = TextIOWrapper(file, encoding="utf-8", newline="")
             rows = csv.writer(table)
             rows.writerow(COLUMNS)
+            as_cell = _as_harmless_text if spreadsheet else _as_text
             try:
-                yield lambda record: _count(rows.writerow(map(_as_text, row_of(record))))
+                yield lambda record: _count(rows.writerow(map(as_cell, row_of(record))))
             finally:
                 table.detach()
 
 
 async def export(
     log: Log, wanted: Wanted, put: Put, progress: Callable[[str, int, int], None]
-) -> int:
+) -> Exported:
     """Hands on events site by site, in the order of their positions; returns how many.
 
     `progress` is told a site, how many positions were passed, and of how many. Raises NotFoundError
@@ -111,43 +138,44 @@ async def export(
         if site not in known:
             names = ", ".join(known) or "none"
             raise NotFoundError(f"no such site: {site} (known: {names})")
-    number = 0
+    number = thinned = 0
     for site in wanted.sites or known:
-        first = await _begin(log, site, known[site], wanted.begin)
-        after, last = first, known[site]
-        while after < last and (page := await log.read(site, after, min(_PAGE, last - after))):
-            page = [record for record in page if record.position <= last]
-            for record in page:
-                if wanted.includes(record):
-                    put(record)
-                    number += 1
-            after = page[-1].position if page else last
-            progress(site, after - first, last - first)
-    return number
+        done = await _export_site(log, site, known[site], wanted, put, progress)
+        number, thinned = number + done.number, thinned + done.thinned
+    return Exported(number, thinned if wanted.may_be_usage else 0)
+
+
+async def _export_site(
+    log: Log,
+    site: str,
+    last: int,
+    wanted: Wanted,
+    put: Put,
+    progress: Callable[[str, int, int], None],
+) -> Exported:
+    """Positions that the log passes over are those of thinned events, about of the next's time."""
+    after = number = thinned = 0
+    if wanted.begin is not None:
+        after = await position_logged_before(log, site, last, wanted.begin)
+    first = after
+    while after < last and (page := await log.read(site, after, min(_PAGE, last - after))):
+        for record in page:
+            if wanted.covers(record.time):
+                thinned += min(record.position - 1, last) - after
+            if record.position <= last and wanted.includes(record):
+                put(record)
+                number += 1
+            after = min(record.position, last)
+        progress(site, after - first, last - first)
+    if wanted.end is None:
+        thinned += last - after
+    return Exported(number, thinned)
 
 
 def row_of(record: Record) -> list[Any]:
     """The values of `COLUMNS`."""
     payload = from_json(record.payload)
     return [payload.get(name) if name in _TOLD else getattr(record, name) for name in COLUMNS]
-
-
-async def _begin(log: Log, site: str, last: int, moment: datetime | None) -> int:
-    """A position after which all events of this time and later stand.
-
-    An event is logged after it happened, by clocks that may differ; and `logged` never goes back.
-    """
-    if moment is None:
-        return 0
-    low, high = 0, last
-    while low < high:
-        middle = (low + high) // 2
-        page = await log.read(site, middle, 1)
-        if not page or page[0].logged >= moment - CLOCKS:
-            high = middle
-        else:
-            low = middle + 1
-    return low
 
 
 @contextmanager
@@ -190,6 +218,11 @@ def _as_text(value: Any) -> Any:
     if isinstance(value, datetime):
         return format_time(value)
     return value.hex() if isinstance(value, bytes) else value
+
+
+def _as_harmless_text(value: Any) -> Any:
+    cell = _as_text(value)
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def _count(_: object) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from pbscast import wire
 from pbscast.errors import NotFoundError, UsageError
+from pbscast_store.bounds import logged_since
+from pbscast_store.records import Record
 from pbscast_store.search import Scope, check_positions
 from pbscast_store.source import EventSource
 from pbscast_store.standings import Moment
@@ -43,6 +45,31 @@ async def position_before(
         middle = (low + high) // 2
         page = await source.read(site, middle, 1, 1)
         if page and page[0].time >= moment:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+class Readable(Protocol):
+    """What `Log` has, and whatever reads like it."""
+
+    async def read(self, site: str, after: int, limit: int) -> Sequence[Record]:
+        """As `Log.read`."""
+
+
+async def position_logged_before(log: Readable, site: str, last: int, moment: datetime) -> int:
+    """A position up to `last` after which all events of this time and later stand.
+
+    Unlike times `logged` never goes back, and an event is logged after it happened, by clocks that
+    differ by a day at most: so there may be as much as a day of earlier events behind it.
+    """
+    since = logged_since(moment)
+    low, high = 0, last
+    while low < high:
+        middle = (low + high) // 2
+        page = await log.read(site, middle, 1)
+        if not page or page[0].logged >= since:
             high = middle
         else:
             low = middle + 1

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Protocol
 import asyncpg
 
 from pbscast_store import queries
-from pbscast_store.bounds import CLOCKS, EVER, NEVER, Bounds
+from pbscast_store.bounds import EVER, NEVER, Bounds, logged_since
 from pbscast_store.queries import AnyConnection, LoggedSpan
 from pbscast_store.records import Record
 from pbscast_store.statements import query
@@ -34,7 +34,7 @@ class Window:
     @property
     def logged_since(self) -> datetime:
         """From when on its events were logged: after they happened, as far as clocks agree."""
-        return NEVER if self.begin is None else self.begin - CLOCKS
+        return NEVER if self.begin is None else logged_since(self.begin)
 
     @property
     def order(self) -> str:

@@ -7,11 +7,12 @@ import csv
 import json
 import resource
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from harness.archiving import archive, months_ago, whole, write_months
+from harness.archiving import THIN_ALL, archive, months_ago, whole, write_months
 from harness.servers import Databases
 from pyarrow import parquet
 from typer.testing import CliRunner, Result
@@ -19,7 +20,7 @@ from typer.testing import CliRunner, Result
 from pbscast import wire
 from pbscast.errors import ConfigError, NotFoundError, UnavailableError, UsageError
 from pbscast_deploy.cli import app
-from pbscast_store.export import COLUMNS
+from pbscast_store.export import COLUMNS, Format, exporting
 from pbscast_store.log import Log
 from pbscast_store.records import Record
 
@@ -200,6 +201,8 @@ def test_wrong_input_is_said_at_once(pbscastd: Run, dsn: str, tmp_path: Path) ->
         (("--site", "nowhere"), NotFoundError, "known: sitea, siteb"),
         (("--from", "soon"), UsageError, "--from: not a time"),
         (("--from", "now", "--to", "1d"), UsageError, "the period is empty"),
+        (("--from", "0001-01-01T00:00:00Z"), UsageError, "--from: '0001-01-01T00:00:00Z' lies"),
+        (("--spreadsheet",), UsageError, "--spreadsheet: only with --format csv"),
     ]:
         result = pbscastd(*export, *arguments)
         assert isinstance(result.exception, error)
@@ -223,6 +226,67 @@ def test_what_is_archived_elsewhere_is_not_left_out(own_dsn: str, tmp_path: Path
     assert isinstance(result.exception, NotFoundError)
     assert str(tmp_path / "archive" / "sitea") in str(result.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_thinned_events_are_counted(own_dsn: str, tmp_path: Path) -> None:
+    """A reader who counts positions finds holes: he is told how many there have to be."""
+    written = records_of(own_dsn)
+    asyncio.run(archive(own_dsn, tmp_path / "archive", THIN_ALL))
+    left = {(r.site, r.position) for r in records_of(own_dsn, tmp_path / "archive")}
+    gone = [r for r in written if (r.site, r.position) not in left]
+    assert gone
+    moment = gone[len(gone) // 2].time
+    since = sum(record.time >= moment for record in gone)
+    run = commands(own_dsn, tmp_path)
+    for arguments, number in [
+        ((), len(gone)),
+        (("--site", "sitea"), sum(record.site == "sitea" for record in gone)),
+        (("--event", "usage"), len(gone)),
+        (("--event", "submit"), 0),
+        (("--kind", "node"), 0),
+        (("--from", moment.isoformat()), since),
+        (("--to", moment.isoformat()), len(gone) - since),
+    ]:
+        result = run("export", "--format", "csv", "--out", str(tmp_path / "out"), *arguments)
+        said = f"{number} thinned usage events of that time are not in it" in result.stderr
+        assert said == (number > 0), (arguments, number, result.stderr)
+        assert ("thinned usage" in result.stderr) == (number > 0)
+
+
+def test_no_cell_for_a_spreadsheet_is_a_formula(dsn: str, tmp_path: Path) -> None:
+    evil = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"]
+    names = [*evil, "1=1", "'=1", ""]
+    record = records_of(dsn)[0]
+    kept = {"owner": "alice", "state": "F", "exit_status": -1}
+    for spreadsheet in (False, True):
+        out = tmp_path / "events.csv"
+        with exporting(out, Format.CSV, spreadsheet=spreadsheet) as put:
+            for name in names:
+                put(replace(record, payload=json.dumps({**kept, "name": name})))
+        with out.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        marked = [f"'{name}" if spreadsheet and name in evil else name for name in names]
+        assert [row["name"] for row in rows] == marked
+        assert {row["exit_status"] for row in rows} == {"-1"}
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_a_file_that_cannot_be_made_is_wrong_usage(
+    pbscastd: Run, tmp_path: Path, form: str
+) -> None:
+    (tmp_path / "file").touch()
+    for out, reason in [
+        (tmp_path, "Is a directory"),
+        (tmp_path / "nowhere" / "x", "No such file or directory"),
+        (tmp_path / "file" / "x", "Not a directory"),
+    ]:
+        for command in (
+            ("export", "--format", form, "--out", str(out)),
+            ("report", "--from", "1d", "--html", str(out)),
+        ):
+            result = pbscastd(*command)
+            assert isinstance(result.exception, UsageError), command
+            assert str(result.exception) == f"{out}: cannot be written: {reason}"
 
 
 def test_standard_output_is_a_file_like_any_other(pbscastd: Run) -> None:

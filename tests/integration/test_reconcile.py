@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
 import pytest
 import typer
+from harness.archiving import DAY, THIN_ALL, archive, give_past, months_ago, write_at
 from harness.recorded import log_recording, recording
 from harness.servers import Databases
 from hypothesis import given, settings
@@ -24,13 +26,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from pbscast.errors import NotFoundError
-from pbscast.events import EventName, GapPayload, Kind
+from pbscast.events import ChangePayload, EventName, GapPayload, Kind, Provenance
 from pbscast.wire import encode_payload
 from pbscast_deploy.accounting.files import AccountingFiles
 from pbscast_deploy.accounting.findings import Finding, FindingKind, Summary
 from pbscast_deploy.accounting.judgement import FORCED
 from pbscast_deploy.accounting.reconciliation import TOLERANCE, Reconciliation
 from pbscast_deploy.cli.reconcile import reconcile
+from pbscast_store.drafts import Draft
 from pbscast_store.log import Log
 from pbscast_store.records import Record
 
@@ -340,6 +343,24 @@ async def test_a_site_that_the_log_does_not_know(recorded: Recorded) -> None:
             await compare(log, "nowhere", DATA / "sitea-20261122")
 
 
+async def test_a_log_whose_last_events_were_thinned(log_dsn: str, tmp_path: Path) -> None:
+    """A site that is no more: its last months are archived, and end with usage."""
+    moment = months_ago(1) + DAY
+    await give_past(log_dsn, 1)
+    usage = ChangePayload(owner="alice", state="R", changed={"resources_used.mem": "1kb"})
+    job = partial(Draft, Kind.JOB, "1.sitea", time=moment, provenance=Provenance.JOURNAL)
+    first = job(event=EventName.SUBMIT, payload=usage, begins=True)
+    drafts = [first, *(job(event=EventName.USAGE, payload=usage) for _ in range(5))]
+    async with Log.open(log_dsn) as log:
+        await write_at(log, "sitea", moment, drafts)
+    await archive(log_dsn, tmp_path, THIN_ALL)
+    async with Log.open(log_dsn, tmp_path) as log:
+        with file_of(LINES["sitea"][:1]) as path:
+            _, summary = await compare(log, "sitea", path)
+    assert summary.records.total() == 1
+    assert summary.events == 0
+
+
 # ------------------------------------------------------------------ the command
 
 
@@ -408,6 +429,10 @@ def test_the_command_needs_a_site_that_is_there(config: Path) -> None:
         (["--site", "sitea", "missing"], "cannot be read"),
         (["--site", "sitea", "--timezone", "Mars", str(DATA / "sitea-20261122")], "no such time"),
         (["--site", "sitea", "--tolerance", "-1", str(DATA / "sitea-20261122")], "greater"),
+        *(
+            (["--site", "sitea", "--tolerance", seconds, str(DATA / "sitea-20261122")], "86400")
+            for seconds in ("inf", "1e12", "nan")
+        ),
         (["--site", "sitea"], "Missing argument"),
     ],
 )

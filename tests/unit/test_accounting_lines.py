@@ -66,6 +66,10 @@ def test_prose_is_no_field() -> None:
         (Q.replace(b"ctime", b"11/22/2026 09:36:57;D;2.s; ctime"), "not name=value: '11/22/2026"),
         (b'11/22/2026 09:36:57;a;1.s;cut="it off', "not name=value: 'off'"),
         (b"11/22/2026 09:36:57;M;1.s;", "M without destination"),
+        (b"01/01/0001 00:00:00;D;1.s;", "no such year: '01/01/0001"),
+        (b"12/31/9999 23:59:59;D;1.s;", "no such year"),
+        (Q.rstrip() + b" end=" + b"9" * 5000, "no such time: end=999999999999…"),
+        (Q.replace(b"etime=1", b"etime=1234567890123"), "no such time: etime=123456789012…"),
         (b"13/45/2026 09:36:57;D;1.s;", "no date: '13/45/2026 09:36:57'"),
         (b"02/29/2026 09:36:57;D;1.s;", "no date"),
         (b"2026-11-22 09:36:57;D;1.s;", "no date"),
@@ -150,6 +154,19 @@ def test_a_broken_file_loses_nothing(tmp_path: Path) -> None:
     assert reasons[2][1] == f"longer than {MAX_LINE} bytes"
     assert reasons[-1][1] == "cut short: no line end"
     assert items[0].place.file == str(path)
+
+
+@pytest.mark.parametrize("name", ["00010101", "99991231", "plain"])
+def test_dates_beyond_all_calendars_end_nothing(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    times = [b"01/01/0001 00:00:00", b"12/31/9999 23:59:59", b"11/22/2026 09:36:57"]
+    ends = [b"9" * digits for digits in (20, 400, 5000)]
+    lines = [time + Q[19:] for time in times] + [
+        Q.rstrip() + b" end=" + end + b"\n" for end in ends
+    ]
+    path.write_bytes(b"".join(lines))
+    found = list(AccountingFiles([path], ZoneInfo("Asia/Tokyo")).read())
+    assert [isinstance(item, BrokenLine) for item in found] == [1, 1, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,10 @@ def test_a_file_is_new_as_a_whole_or_stays_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be written: No space"), new_file(tmp_path / "x"):
+    with (
+        pytest.raises(UnavailableError, match="cannot be written: No space"),
+        new_file(tmp_path / "x"),
+    ):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
 
@@ -165,6 +168,12 @@ def test_times_as_people_type_them() -> None:
     assert parse_time("yesterday", "x").astimezone().hour == 0
     assert parse_time("2026-11-22T14:05Z", "x") == datetime(2026, 11, 22, 14, 5, tzinfo=UTC)
     assert parse_time("2026-11-22 14:05", "x").astimezone().hour == 14
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00Z", "1969-12-31", "90000d"])
+def test_what_lies_before_all_logs(text: str) -> None:
+    with pytest.raises(UsageError, match=rf"^--since: '{text}' lies before 1970$"):
+        parse_time(text, "--since")
 
 
 @pytest.mark.parametrize("text", ["", "soon", "25:00", "9999999999999d", "yesterday noon", "-2h"])

@@ -20,7 +20,7 @@ from typing import BinaryIO, Final, cast
 
 from pbscast.errors import DecodeError, UsageError
 from pbscast_deploy.accounting.clock import LocalClock
-from pbscast_deploy.accounting.lines import AccountingRecord, BrokenLine, Place, parse
+from pbscast_deploy.accounting.lines import YEARS, AccountingRecord, BrokenLine, Place, parse
 
 MAX_LINE: Final = 1024 * 1024
 """Bytes from which on a line is none of PBS's."""
@@ -152,7 +152,7 @@ def _day(path: Path, zone: tzinfo | None, written: datetime) -> Span | None:
         midnight = datetime(*map(int, match.groups())) if match else None  # type: ignore[arg-type]  # noqa: DTZ001
     except ValueError:
         return None
-    if midnight is None:
+    if midnight is None or midnight.year not in YEARS:
         return None
     clock = LocalClock(zone)
     begin = clock.resolve(midnight)

@@ -21,6 +21,12 @@ _PAIR: Final = re.compile(
     rb"""(?<!\S)([^\s=]+)=(?:"([^"]*)"(?=\s|\Z)|'([^']*)'(?=\s|\Z)|(\S*))""", re.ASCII
 )
 _PARTS: Final = 4
+_EPOCHS: Final = ("ctime", "qtime", "etime", "start", "end")
+_DIGITS: Final = 12
+"""Of a time in seconds, at most."""
+
+YEARS: Final = range(1990, 2200)
+"""In which PBS writes."""
 
 
 class RecordType(StrEnum):
@@ -126,6 +132,9 @@ def parse(line: bytes) -> Parts:
         raise DecodeError("no id")
     fields = {} if kind in _PROSE else parse_fields(text)
     prose = escape(text)[0] if kind in _PROSE else ""
+    for key in _EPOCHS:
+        if len(fields.get(key, "")) > _DIGITS:
+            raise DecodeError(f"no such time: {key}={fields[key][:_DIGITS]}…")
     missing = [key for key in _ALWAYS.get(kind, ()) if key not in fields]
     if missing:
         raise DecodeError(f"cut short: {kind} without {', '.join(missing)}")
@@ -137,6 +146,8 @@ def _parse_time(head: bytes) -> datetime:
     if match is None:
         raise DecodeError(f"no date: {_shown(head)}")
     month, day, year, hour, minute, second = map(int, match.groups())
+    if year not in YEARS:
+        raise DecodeError(f"no such year: {_shown(head)}")
     try:
         # A leap second is told as the one before: PBS writes what the C library says.
         return datetime(year, month, day, hour, minute, min(second, 59))  # noqa: DTZ001 - zone unknown

@@ -31,6 +31,7 @@ from pbscast_deploy.accounting.lines import (
     RecordType,
 )
 from pbscast_store.log import Log
+from pbscast_store.moments import position_logged_before
 from pbscast_store.records import Record
 
 TOLERANCE: Final = timedelta(seconds=5)
@@ -284,19 +285,13 @@ class _Events:
         self._site = site
         self._last = last
         self._after = 0
+        self._begin = _NEVER
         self._page: deque[Record] = deque()
 
     async def seek(self, moment: datetime) -> None:
-        """Go to the first event that is not before a moment."""
-        low, high = 0, self._last
-        while low < high:
-            middle = (low + high) // 2
-            (event,) = await self._log.read(self._site, middle, 1)
-            if event.time < moment:
-                low = middle + 1
-            else:
-                high = middle
-        self._after = low
+        """Go to the first event that is not before a moment; those that are are passed over."""
+        self._begin = moment
+        self._after = await position_logged_before(self._log, self._site, self._last, moment)
 
     async def until(self, moment: datetime) -> AsyncIterator[Record]:
         """Give the events up to a moment, with what stands before them."""
@@ -310,6 +305,6 @@ class _Events:
     async def _has_more(self) -> bool:
         while len(self._page) < _AHEAD and self._after < self._last:
             page = await self._log.read(self._site, self._after, _PAGE)
-            self._page.extend(page)
+            self._page.extend(event for event in page if event.time >= self._begin)
             self._after = page[-1].position if page else self._last
         return bool(self._page)

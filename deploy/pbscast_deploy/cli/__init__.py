@@ -1,7 +1,8 @@
 """`pbscastd`: the commands of an operator.
 
 Exit status, as that of `pbscast`: 0 done; 1 any other failure; 2 the command line or the
-configuration is wrong; 3 a server is unavailable; 4 access denied; 5 not found; 130 interrupted.
+configuration is wrong; 3 a server is unavailable; 4 access denied; 5 not found; 70 a fault of
+pbscastd itself, so that nobody takes one for a log that differs; 130 interrupted.
 What is asked for goes to stdout, everything else to stderr.
 """
 
@@ -10,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import traceback
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -30,6 +32,9 @@ from pbscast_deploy.config import load_settings
 from pbscast_deploy.daemon import Daemon
 from pbscast_deploy.demo.play import play
 from pbscast_deploy.logs import configure_logs
+
+_FAULT: Final = 70
+"""The exit status of a fault in here."""
 
 app = typer.Typer(
     name="pbscastd",
@@ -96,3 +101,6 @@ def main() -> None:
     except BrokenPipeError:
         # Whoever read us has had enough; the interpreter's own flush at exit must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception:  # noqa: BLE001 - whatever nobody has foreseen
+        traceback.print_exc()
+        sys.exit(_FAULT)

@@ -41,7 +41,7 @@ def reconcile(
     ],
     *,
     tolerance: Annotated[
-        float, typer.Option(min=0, help="Seconds by which the times of both may differ.")
+        float, typer.Option(min=0, max=86400, help="Seconds by which the times of both may differ.")
     ] = TOLERANCE.total_seconds(),
     timezone: Annotated[
         str | None,
