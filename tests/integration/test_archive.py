@@ -36,6 +36,7 @@ from harness.jobs import interleaved_lives
 from harness.older_log import OlderLog
 from harness.servers import Databases
 from harness.suicide import Suicide
+from typer.testing import CliRunner
 
 from pbscast.errors import (
     AccessDeniedError,
@@ -46,6 +47,7 @@ from pbscast.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from pbscast_deploy.cli import app
 from pbscast_store import chain
 from pbscast_store.archive import keeping
 from pbscast_store.archive.archives import Archives
@@ -377,6 +379,30 @@ async def test_the_archive_of_another_log_is_refused(
     assert await kept_in_database(other) == before
     async with archived(past_log, tmp_path) as (log, _):
         assert len(await whole(log, "sitea")) == PAST + EACH
+
+
+async def test_the_command_archives_no_log_that_fails_its_audit(
+    past_log: str, tmp_path: Path
+) -> None:
+    config, directory = tmp_path / "pbscast.toml", tmp_path / "archive"
+    directory.mkdir()
+    config.write_text(
+        f'[log]\ndsn = "{past_log}"\n[archive]\ndirectory = "{directory}"\n'
+        '[retention]\nlive = "P0D"\n'
+    )
+    command = ["archive", "--config", str(config)]
+    before = await kept_in_database(past_log)
+    await execute(past_log, "UPDATE pbscast_log.life SET owner = 'mallory' WHERE id = '7.sitea'")
+
+    refused = await asyncio.to_thread(CliRunner().invoke, app, command)
+    assert isinstance(refused.exception, ConflictError)
+    assert "nothing was archived or thinned, for the audit fails: sitea:" in str(refused.exception)
+    assert await kept_in_database(past_log) == before
+    assert files_in(directory) == []
+
+    await execute(past_log, "UPDATE pbscast_log.life SET owner = 'alice' WHERE id = '7.sitea'")
+    done = await asyncio.to_thread(CliRunner().invoke, app, command)
+    assert done.stdout.count(" archived, ") == 2 * MONTHS
 
 
 async def test_what_is_dropped_is_archived_as_the_database_has_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.filesize import decimal
 
-from pbscast.errors import ConfigError
+from pbscast.errors import ConfigError, ConflictError
+from pbscast_deploy.cli.audit import public_keys
 from pbscast_deploy.cli.options import Config
 from pbscast_deploy.cli.progress import Counters, counting
 from pbscast_deploy.config import load_settings
+from pbscast_store.audit.verify import verify
 
 if TYPE_CHECKING:
     from pbscast_deploy.config import Settings
@@ -29,9 +32,10 @@ def archive(
 ) -> None:
     """Move events older than [retention] live into Parquet files, whole months at a time.
 
-    They are read back and verified before they leave PostgreSQL, and are found by all commands
-    afterwards. Archived usage events older than [retention] usage are thinned. Daemons go on. Safe
-    to interrupt and to repeat; meant for a timer.
+    The whole log is audited first: nothing moves if anything fails. What is archived is read back
+    and verified before it leaves PostgreSQL, and is found by all commands afterwards. Archived
+    usage events older than [retention] usage are thinned. Daemons go on. Safe to interrupt and to
+    repeat; meant for a timer.
     """
     settings = load_settings(config)
     directory = settings.archive.directory
@@ -44,22 +48,44 @@ def archive(
 
 
 async def _keep(settings: Settings, directory: Path, counters: Counters, *, dry_run: bool) -> int:
+    if not dry_run and [one async for one in _steps(settings, directory, counters, dry_run=True)]:
+        await _audit(settings, directory, counters)
+    number = 0
+    async with aclosing(_steps(settings, directory, counters, dry_run=dry_run)) as kept:
+        async for one in kept:
+            typer.echo(_line(one, dry_run=dry_run))
+            number += 1
+    return number
+
+
+def _steps(
+    settings: Settings, directory: Path, counters: Counters, *, dry_run: bool
+) -> AsyncGenerator[Kept, None]:
     # The other commands, the daemon above all, need no pyarrow.
     from pbscast_store.archive.keeping import keep  # noqa: PLC0415
 
-    steps = keep(
+    return keep(
         settings.log.dsn,
         directory,
         settings.policy(),
         dry_run=dry_run,
         progress=counters.advance,
     )
-    number = 0
-    async with aclosing(steps) as kept:
-        async for one in kept:
-            typer.echo(_line(one, dry_run=dry_run))
-            number += 1
-    return number
+
+
+async def _audit(settings: Settings, directory: Path, counters: Counters) -> None:
+    """Evidence stays where it is: raises ConflictError if the log is not what it has to be."""
+    verdicts = await verify(
+        settings.log.dsn,
+        keys=public_keys(None, settings.audit),
+        archives=directory,
+        progress=lambda site, done, total: counters.reach(f"{site} audited", done, total),
+    )
+    for verdict in verdicts:
+        if verdict.finding is not None:
+            raise ConflictError(
+                f"nothing was archived or thinned, for the audit fails: {verdict.finding}"
+            )
 
 
 def _line(kept: Kept, *, dry_run: bool) -> str:

@@ -97,7 +97,7 @@ def verify(
     """Check the whole log; name the first event of each site that fails. Status 1 if any does."""
     settings = load_settings(config)
     exported = checkpoints.read_file(checkpoints_file) if checkpoints_file else []
-    trusted = _public_keys(public_key, settings.audit)
+    trusted = public_keys(public_key, settings.audit)
     if require_signed and trusted is None:
         raise UsageError("--require-signed: signatures are checked with a --public-key: name it")
     columns = (
@@ -145,7 +145,8 @@ def _unsigned(verdict: Verdict, longest: float | None) -> str | None:
     )
 
 
-def _public_keys(given: Path | None, settings: AuditSettings) -> PublicKeys | None:
+def public_keys(given: Path | None, settings: AuditSettings) -> PublicKeys | None:
+    """The keys to check signatures with: those given, or as the configuration has them, if any."""
     path = given or settings.public_key
     if path is None and settings.key is not None:
         beside = keys.public_path(settings.key)
