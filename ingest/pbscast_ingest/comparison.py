@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pbscast.events import ChangePayload, EventName, FinalizePayload, Kind, Provenance, Reason
 from pbscast_ingest.finalize import conclude, is_final
 from pbscast_ingest.jobs import describe
-from pbscast_ingest.rows import decode_attributes, decode_columns, text
+from pbscast_ingest.rows import decode_attributes, decode_columns, shortened, text
 from pbscast_ingest.translation import (
     SILENT_ATTRIBUTES,
     SILENT_COLUMNS,
@@ -56,7 +56,8 @@ def decode_table_row(kind: Kind, object_id: str | None, record: Sequence[Any]) -
     names: list[str] = []
     plain = decode_columns(columns, names)
     values = decode_attributes(attributes, names)
-    return TableRow(kind, object_id or text(key), text(created), values, plain, tuple(names))
+    name = object_id or shortened(text(key))
+    return TableRow(kind, name, text(created), values, plain, tuple(names))
 
 
 class Shown(NamedTuple):

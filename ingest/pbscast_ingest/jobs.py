@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from pbscast.states import visible_state
 from pbscast_ingest.codes import number, small_number
+from pbscast_ingest.rows import SHORT, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +26,11 @@ class Standing(TypedDict):
 def describe(attributes: Mapping[str, str]) -> Standing:
     """Return where a job stands; what its row does not hold is None."""
     owner = attributes.get("Job_Owner")
+    if owner is not None:
+        owner = owner.partition("@")[0]
+        owner = owner if len(owner) <= SHORT else shortened(owner)
     return {
-        "owner": None if owner is None else owner.partition("@")[0],
+        "owner": owner,
         "queue": attributes.get("queue"),
         "project": attributes.get("project"),
         "name": attributes.get("Job_Name"),

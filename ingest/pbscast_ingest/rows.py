@@ -9,6 +9,7 @@ without text.
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic_core import from_json
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 _USUAL: Final = frozenset({"11.", "15."})
 _SHOWN: Final = frozenset({"ji_svrflags", "ji_destin", "ri_state", "ri_substate", "nd_state"})
 """The columns in a row's context."""
+
+ID_BYTES: Final = 512
+"""The longest id of an object that is logged as it is; PBS itself allows some 280."""
+SHORT: Final = ID_BYTES // 4
+"""So many characters never take more."""
 
 
 class JournalRow(NamedTuple):
@@ -60,6 +66,8 @@ def decode_row(record: Sequence[Any]) -> JournalRow:
         items[5:] = [item and _undotted(item) for item in items[5:]]
         items[7] = [name.removesuffix(".") for name in items[7] or ()]
     op, kind, key, created, columns, changed, before, removed, context = items
+    if len(key) > SHORT:
+        key = shortened(key)
     plain = dict(_pairs(columns)) if columns else {}
     return JournalRow(
         seq,
@@ -130,6 +138,19 @@ def text(raw: bytes | str | None) -> str:
     if raw is None:
         return ""
     return raw if isinstance(raw, str) else escape(raw)[0]
+
+
+def shortened(key: str) -> str:
+    """Return an id or owner that the log's indexes can hold, always the same for the same one.
+
+    What is longer than ID_BYTES keeps its beginning, with three dots and its SHA-256 for the rest.
+    The whole stands in the job's first event: column ``ji_jobid``, attribute ``Job_Owner``.
+    """
+    raw = key.encode()
+    if len(raw) <= ID_BYTES:
+        return key
+    digest = sha256(raw).hexdigest()
+    return f"{raw[: ID_BYTES - len(digest) - 3].decode(errors='ignore')}...{digest}"
 
 
 def strip_flags(value: str) -> str:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbscast.events import unescape
-from pbscast_ingest.rows import strip_flags
+from pbscast_ingest.rows import ID_BYTES, shortened, strip_flags
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,13 @@ def test_every_value_comes_back_to_the_byte(raw: bytes) -> None:
     row = journal_row(1, "I", "job", "1.s", changed={"value": text})
     value = row.changed["value"]
     assert (unescape(value) if "value" in row.escaped else value.encode()) == raw
+
+
+@pytest.mark.parametrize("character", ["x", "é", "😀"])
+def test_an_id_is_cut_where_it_is_too_long_for_an_index_and_nowhere_else(character: str) -> None:
+    fits = ID_BYTES // len(character.encode())
+    assert shortened(character * fits) == character * fits
+    long, other = shortened(character * 3000), shortened(character * 3001)
+    assert long != other
+    assert long == shortened(character * 3000)
+    assert max(len(text.encode()) for text in (long, other)) <= ID_BYTES
