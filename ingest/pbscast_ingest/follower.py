@@ -168,11 +168,15 @@ class Follower:
 
     def _firsts(self, rows: Sequence[JournalRow]) -> dict[ObjectKey, JournalRow]:
         """Return the first row of each object: the others follow from it."""
-        firsts: dict[ObjectKey, JournalRow] = {}
+        firsts: dict[tuple[str, str], JournalRow] = {}
         for row in rows:
-            if row.kind in KINDS and row.op in "IUD":
-                firsts.setdefault(ObjectKey(row.kind, object_id(row, self._site)), row)
-        return firsts
+            if row.op in "IUD":
+                firsts.setdefault((row.kind, row.key), row)
+        return {
+            ObjectKey(row.kind, object_id(row, self._site)): row
+            for row in firsts.values()
+            if row.kind in KINDS
+        }
 
 
 def _past(

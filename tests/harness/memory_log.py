@@ -55,7 +55,6 @@ class MemoryLog:
             assert before is None or before.gone, "each incarnation ends before another begins"
             before = _unborn(self.site, draft, before.incarnation + 1 if before else 1)
         assert not before.gone, draft
-        assert draft.event is not EventName.FINALIZE or not before.finalized, draft
         payload = draft.payload
         assert isinstance(payload, ChangePayload | FinalizePayload)
         attributes = before.attributes
