@@ -200,12 +200,18 @@ async def read_between(
     """Return a site's last message between two sequences. Raises UnavailableError."""
     last = None
     while after + 1 < before:
-        request = {"seq": after + 1, "next_by_subj": part.all}
-        found = await _read(connection, part.stream, request)
+        found = await read_next(connection, part.stream, part.all, after + 1)
         if found is None or found.sequence >= before:
             break
         last, after = found, found.sequence
     return last
+
+
+async def read_next(
+    connection: Connection, stream: str, subject: str, sequence: int
+) -> Stored | None:
+    """Return the first message of a subject or filter from a sequence on, as ``read_last``."""
+    return await _read(connection, stream, {"seq": sequence, "next_by_subj": subject})
 
 
 async def _read(connection: Connection, stream: str, request: dict[str, Any]) -> Stored | None:

@@ -16,8 +16,9 @@ SiteMessage = BeginMessage | ObjectMessage | BoundaryMessage | EventMessage
 class Following:
     """Where a subscription stands at each site, by the numbers of its messages.
 
-    ``place`` is what it was at the end of an earlier reading; None: it is not known. A number that
-    has been told is a repeat, unless the stream stored it later: then it was lost and began anew.
+    ``place`` is what it was at the end of an earlier reading; None: it is not known, but for what
+    ``go_on`` is given. A number that has been told is a repeat, unless the stream stored it later:
+    then it was lost and began anew.
     """
 
     def __init__(self, place: Mapping[str, tuple[int, int]] | None, *, is_new: bool) -> None:
@@ -26,6 +27,16 @@ class Following:
         self._positions = {site: position for site, (_, position) in (place or {}).items()}
         self._times: dict[str, int] = {}
         self._live = set(self._positions)
+        self._acknowledged: Mapping[str, int] = {}
+
+    def go_on(self, acknowledged: Mapping[str, int] | None) -> None:
+        """Take note of what the service knows of an earlier reading: the last number of each site.
+
+        Of a site that is not named nothing that was acknowledged is left: all that lies before what
+        comes next may have gone unread. None: it knows nothing.
+        """
+        self._is_new = acknowledged is not None
+        self._acknowledged = acknowledged or {}
 
     @property
     def positions(self) -> dict[str, int]:
@@ -56,7 +67,7 @@ class Following:
             # It counts from wherever it likes; what happened up to it was not told.
             is_behind = site in self._live and after is not None and after < message.position
             return Missed(site, after, message.position + 1) if is_behind else None
-        last = self._numbers.get(site, 0 if self._is_new else None)
+        last = self._numbers.get(site, self._acknowledged.get(site, 0 if self._is_new else None))
         if message.n is None or last is None or message.n == last + 1:
             return None
         return Missed(site, after, _first_told(message))

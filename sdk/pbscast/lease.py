@@ -28,7 +28,9 @@ async def renew(connection: Connection, key: str) -> RenewResponse:
         return await ask(connection, RENEW, RenewRequest(id=key), RenewResponse)
 
 
-async def resume(connection: Connection, key: str) -> tuple[RenewResponse, bool]:
+async def resume(
+    connection: Connection, key: str, *, acknowledged: bool = False
+) -> tuple[RenewResponse, bool]:
     """Renew, and have delivered again what was not acknowledged; see RenewRequest.
 
     Also tells whether that may have been asked for more than once: then a late worker does it when
@@ -37,7 +39,7 @@ async def resume(connection: Connection, key: str) -> tuple[RenewResponse, bool]
     clock = asyncio.get_running_loop().time
     begun = clock()
     with unless_gone(key):
-        asked = RenewRequest(id=key, resume=True)
+        asked = RenewRequest(id=key, resume=True, acknowledged=acknowledged)
         answer = await ask(connection, RENEW, asked, RenewResponse)
     return answer, clock() - begun > _PROMPT
 

@@ -225,7 +225,8 @@ class Subscription:
     async def _begin(self) -> tuple[Source, int]:
         request = self._origin.request
         if request is None:
-            answer, is_repeated = await resume(self._connection, self.id)
+            answer, is_repeated = await resume(self._connection, self.id, acknowledged=True)
+            self._following.go_on(answer.acknowledged)
             source = self._choose(answer.delivery, shared=answer.shared, is_doubtful=is_repeated)
             await source.open()
             return source, answer.lease

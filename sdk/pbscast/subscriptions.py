@@ -184,6 +184,8 @@ class RenewRequest(Request):
     resume: bool = False
     """Whether to deliver again, in order and at once, what has not been acknowledged; whoever else
     reads it is cut off. Of a shared one the others go on, and it comes when they are late."""
+    acknowledged: bool = False
+    """Whether to say up to where messages have been acknowledged; for who does not know it."""
 
 
 class RenewResponse(Response):
@@ -197,6 +199,10 @@ class RenewResponse(Response):
     unhandled: int | None = None
     """How many stored messages nobody has acknowledged, those included that are being handled. None
     where nothing is kept."""
+    acknowledged: dict[Site, int] | None = None
+    """The ``n`` of the last message of each site that was acknowledged, if the stream still holds
+    it or one before. Of a site that is not named all of those may be gone: the next message shows
+    by its ``n`` whether there were any. None: not asked for, shared, or nothing is kept."""
 
 
 class ModifyRequest(Request):

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
-from harness.fanning import fanning, write
+from harness.fanning import client_of, fanning, write
 
 import pbscast
 from pbscast import (
@@ -24,6 +24,7 @@ from pbscast import (
     Subscription,
     SubscriptionItem,
 )
+from pbscast.deliveries import DELIVERIES, EventMessage, decode, delivery_subject
 from pbscast.events import ChangePayload, EventName, FinalizePayload, Kind, Provenance, Reason
 from pbscast_store.drafts import Draft
 from pbscast_store.log import Log
@@ -213,6 +214,59 @@ async def test_back_after_the_worker_was_replaced_and_nothing_is_missing(
             items = await take(again, 25)
             assert [item.event.position for item in items] == list(range(17, 42))
             await again.unsubscribe()
+
+
+async def test_who_comes_back_without_a_place_is_told_of_a_missed_window_and_of_no_other(
+    log: Log, nats_url: str, client: Client
+) -> None:
+    await write(log, "sitea", [job("1.sitea")])
+    await write(log, "siteb", [job("1.siteb")])
+    made = await client.subscribe(owners="alice", keep=True)
+    await until_boundary(made, sites=2)
+    await write(log, "siteb", [job("1.siteb")])
+    assert len(await take(made, 1)) == 1
+    await made.close()
+    await write(log, "siteb", [job("1.siteb")])
+    again = await client.attach(made.id)
+    assert [item.event.position for item in await take(again, 2)] == [2, 3]
+    await again.close()
+    await keep_at_most(nats_url, 20)
+    await write(log, "sitea", [job("1.sitea") for _ in range(50)])
+    async with asyncio.timeout(30):
+        while await last_told(nats_url, made.id, "sitea") != 51:  # noqa: ASYNC110 - nothing rings
+            await asyncio.sleep(0.02)
+    async with client.attach(made.id) as back, asyncio.timeout(30):
+        while not isinstance(item := await anext(back), pbscast.Missed):
+            assert isinstance(item, Matched)
+            assert item.event.site == "siteb"
+        assert item == pbscast.Missed("sitea", None, 32)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pbscast", "subscribe", "--attach", made.id),
+        *("--servers", nats_url),
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    assert process.stderr is not None
+    missed = b"pbscast: missed: events of site sitea before position 32"
+    assert (await process.stderr.readline()).startswith(missed)
+    process.kill()
+    await process.communicate()
+
+
+async def keep_at_most(url: str, count: int) -> None:
+    """Of each subject; what is more goes, the oldest first."""
+    async with client_of(url) as plain:
+        jetstream = plain.jetstream()
+        config = (await jetstream.stream_info(DELIVERIES)).config
+        await jetstream.update_stream(config.evolve(max_msgs_per_subject=count))
+
+
+async def last_told(url: str, key: str, site: str) -> int | None:
+    """The position of the last event that is stored for a subscription."""
+    async with client_of(url) as plain:
+        raw = await plain.jetstream().get_last_msg(DELIVERIES, delivery_subject(site, key))
+    message = decode(raw.data or b"")
+    return message.event.position if isinstance(message, EventMessage) else None
 
 
 async def test_the_command(log: Log, nats_url: str, client: Client) -> None:

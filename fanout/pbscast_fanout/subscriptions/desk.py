@@ -18,6 +18,7 @@ from pbscast.subscriptions import (
     UnsubscribeResponse,
 )
 from pbscast_fanout.expressions import compile_expression
+from pbscast_fanout.subscriptions.acknowledged import read_acknowledged
 from pbscast_fanout.subscriptions.completing import pending
 from pbscast_fanout.subscriptions.registry import Lease
 
@@ -75,6 +76,9 @@ class Desk:
         asked = head.request
         if request.resume and asked.delivery is Delivery.AT_LEAST_ONCE:
             await self._consumers.resume(request.id, shared=asked.shared)
+        acknowledged = None
+        if request.acknowledged and asked.delivery is Delivery.AT_LEAST_ONCE and not asked.shared:
+            acknowledged = await read_acknowledged(self._holdings.connection, request.id)
         unhandled = None
         if asked.delivery is Delivery.AT_LEAST_ONCE:
             unhandled = await self._consumers.unhandled(request.id)
@@ -82,6 +86,7 @@ class Desk:
         return _dump(
             RenewResponse(
                 unhandled=unhandled,
+                acknowledged=acknowledged,
                 subject=described.subject,
                 lease=described.lease,
                 expires=described.expires,
