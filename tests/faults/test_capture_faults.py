@@ -60,7 +60,7 @@ def test_an_administrator_who_stalls_with_the_locks_is_thrown_out(dsn: str, what
     else:
         messages = list(capture_script("uninstall"))[:-1]
     administrator = connect(dsn)
-    assert _time_of_a_save_behind(administrator, dsn, messages) < 0.5 + BOUND
+    assert _time_of_a_save_behind(administrator, dsn, messages) < 0.1 + BOUND
     with pytest.raises(psycopg.Error):
         administrator.execute("COMMIT")
     administrator.close()

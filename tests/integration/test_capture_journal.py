@@ -218,6 +218,7 @@ def test_settings_of_the_session_do_not_show(dsn: str, db: Connection) -> None:
 
 SHADOWS = """
 CREATE SCHEMA evil;
+GRANT USAGE ON SCHEMA evil TO PUBLIC;
 CREATE FUNCTION evil.nextval(text) RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RAISE; END';
 CREATE FUNCTION evil.any_two(anyelement, anyelement) RETURNS boolean LANGUAGE plpgsql
     AS 'BEGIN RAISE; END';
@@ -243,6 +244,7 @@ def test_a_hostile_search_path_changes_nothing(dsn: str, db: Connection) -> None
 
     assert [row["op"] for row in journal(db)] == ["I", "U", "D"]
     assert gaps(db) == []
+
 
 TYPES = ("record", "text", "_text", "int4", "int8", "bool", "numeric", "timestamptz", "trigger")
 IMPOSTORS = {

@@ -141,6 +141,15 @@ def test_the_printed_sql_can_be_read_anywhere_and_is_whole() -> None:
     assert all(s in text for s in capture_script("install") + capture_script("triggers"))
     assert text.count("\nBEGIN;\n") == 1
     assert render_uninstall().rstrip().endswith("COMMIT;")
+    assert all("psql -X -v ON_ERROR_STOP=1 " in each for each in (text, render_uninstall()))
+
+
+def test_an_installation_that_has_locks_waits_for_its_client_once_only() -> None:
+    (text,) = capture_script("triggers")
+    outside = re.sub(r"--.*", "", re.sub(r"\$triggers\$.*?\$triggers\$", "", text, flags=re.DOTALL))
+    assert [part.split()[0] for part in outside.split(";") if part.strip()] == ["SET", "DO"]
+    assert "LOCK TABLE" in text
+    assert text.index("idle_in_transaction_session_timeout = '100ms'") < text.index("LOCK TABLE")
 
 
 def test_names_are_quoted_as_they_are() -> None:

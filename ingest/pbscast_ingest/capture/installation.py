@@ -110,7 +110,7 @@ def uninstall(dsn: str, *, site: str | None = None) -> Removed:
     with administrator(dsn) as connection:
         _persist(connection, where, lambda: refuse_another_site(connection, where, site))
         rows, reader = _count_rows(connection), _installed(connection, "reader")
-        _persist(connection, where, lambda: _run(connection, capture_script("uninstall")))
+        _persist(connection, where, lambda: _remove(connection))
         query = "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = ANY (%s) ORDER BY 1"
         roles = connection.execute(query, [["pbscast_owner", reader]]).fetchall()
         return Removed(rows, tuple(role for (role,) in roles))
@@ -168,8 +168,13 @@ def _install(connection: psycopg.Connection, settings: Settings, password: str |
     _run(connection, preparing_messages(settings))
     if password is not None:
         _set_password(connection, settings.reader_role, password)
-    _run(connection, capture_script("triggers"))
-    connection.execute("COMMIT")
+    # In one message: PBS waits for no answer of ours while its tables are locked.
+    _run(connection, ["\n".join([*capture_script("triggers"), "COMMIT"])])
+
+
+def _remove(connection: psycopg.Connection) -> None:
+    begin, *rest = capture_script("uninstall")
+    _run(connection, [begin, "\n".join(rest)])
 
 
 def _run(connection: psycopg.Connection, messages: Iterable[str]) -> None:

@@ -34,6 +34,12 @@ class Settings:
     first installation 1 GiB and rung."""
 
 
+# Without -X somebody's .psqlrc runs too: ON_ERROR_ROLLBACK there would go on after a lock refused.
+_HOW: Final = """Run it on the PBS server, as the PBS database user:
+--   psql -X -v ON_ERROR_STOP=1 -h localhost -p 15007 -U USER -d pbs_datastore -f this-file
+"""
+
+
 class Wishes(TypedDict, total=False):
     """The settings that may be left out."""
 
@@ -65,15 +71,15 @@ def preparing_messages(settings: Settings) -> Iterator[str]:
 
 def render_install(settings: Settings) -> str:
     """Exactly what `install` runs, for psql. No secret: the reader's password is set apart."""
-    head = "-- pbscast: capture for a PBS datastore. Run as the PBS database user, for instance:\n"
-    head += "--   psql -v ON_ERROR_STOP=1 -h localhost -p 15007 -d pbs_datastore -f this-file\n"
+    head = f"-- pbscast: capture for a PBS datastore. {_HOW}"
     tail = "-- The reader still needs a password; in psql: \\password " + settings.reader_role
     return "\n".join([head, *install_messages(settings), tail, "COMMIT;", ""])
 
 
 def render_uninstall() -> str:
     """Exactly what `uninstall` runs, for psql."""
-    return "\n".join(capture_script("uninstall"))
+    head = f"-- pbscast: no capture for a PBS datastore any more. {_HOW}"
+    return "\n".join([head, *capture_script("uninstall")])
 
 
 def _variables(settings: Settings) -> dict[str, str]:

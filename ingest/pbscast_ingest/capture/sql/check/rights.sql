@@ -38,3 +38,9 @@ SELECT format('pbscast.%%s() does not run as its owner', p.proname)
  WHERE p.pronamespace = to_regnamespace('pbscast') AND p.proname LIKE 'capture%%' AND NOT p.prosecdef
  UNION ALL
 SELECT 'there is no role pbscast_owner' WHERE to_regrole('pbscast_owner') IS NULL
+ UNION ALL
+SELECT 'pbscast_owner may log in, or do or get more than write the journal: take that from it'
+  FROM pg_catalog.pg_roles r
+ WHERE r.rolname = 'pbscast_owner'
+   AND (r.rolsuper OR r.rolcanlogin OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls
+        OR EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE r.oid IN (m.roleid, m.member)))

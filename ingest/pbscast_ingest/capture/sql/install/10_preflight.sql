@@ -4,6 +4,7 @@ DECLARE
     wanted  record;
     version text;
     place   text;
+    excess  text;
     reader  text := current_setting('pbscast.install_reader');
 BEGIN
     IF current_setting('server_version_num')::integer NOT BETWEEN 100000 AND 189999 THEN
@@ -50,6 +51,18 @@ BEGIN
     IF reader = 'pbscast_owner' OR EXISTS
        (SELECT FROM pg_catalog.pg_roles WHERE rolname = reader AND (rolsuper OR rolname = current_user)) THEN
         RAISE EXCEPTION 'role % cannot be the reader: it has more rights than the reader may have', reader
+            USING ERRCODE = 'PBC06';
+    END IF;
+    -- The triggers would run with its rights, and nobody is to get hold of them.
+    SELECT concat_ws(', ', CASE WHEN r.rolsuper THEN 'is a superuser' END, CASE WHEN r.rolcanlogin THEN 'may log in' END,
+                     CASE WHEN r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls THEN 'has rights of its own' END,
+                     (SELECT 'is or has a member: ' || string_agg(DISTINCT o.rolname::text, ', ')
+                        FROM pg_catalog.pg_auth_members m
+                        JOIN pg_catalog.pg_roles o ON o.oid = CASE r.oid WHEN m.roleid THEN m.member ELSE m.roleid END
+                       WHERE r.oid IN (m.roleid, m.member)))
+      INTO excess FROM pg_catalog.pg_roles r WHERE r.rolname = 'pbscast_owner';
+    IF excess <> '' THEN
+        RAISE EXCEPTION 'role pbscast_owner, as which the triggers would run, %: take that from it, or drop it', excess
             USING ERRCODE = 'PBC06';
     END IF;
     -- For the statements below: the row triggers name hstore's functions by schema.

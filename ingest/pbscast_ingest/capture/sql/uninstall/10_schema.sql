@@ -6,6 +6,8 @@ DECLARE
     reader text;
     item   record;
 BEGIN
+    -- A client that stalls while it has the locks loses its session, and all is undone.
+    SET LOCAL idle_in_transaction_session_timeout = '100ms';
     IF tables IS NOT NULL THEN
         EXECUTE 'LOCK TABLE ' || tables || ' IN ACCESS EXCLUSIVE MODE';
     END IF;

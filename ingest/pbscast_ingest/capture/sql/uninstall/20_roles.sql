@@ -1,5 +1,6 @@
 -- The roles go unless another database of this cluster still uses them; a reader that was there before
--- pbscast only loses the rights given to it.
+-- pbscast only loses the rights given to it. Where nothing says any more which the reader was, it is one that
+-- pbscast made and that has rights in this database; other installations' readers are left alone.
 DO $roles$
 DECLARE
     reader text;
@@ -8,7 +9,10 @@ BEGIN
     FOR reader IN
         SELECT rolname FROM pg_catalog.pg_roles
          WHERE rolname = current_setting('pbscast.uninstall_reader')
-            OR shobj_description(oid, 'pg_authid') = 'made by pbscast'
+            OR (current_setting('pbscast.uninstall_reader') = '' AND shobj_description(oid, 'pg_authid') = 'made by pbscast'
+                AND EXISTS (SELECT FROM pg_catalog.pg_shdepend d
+                             WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.refobjid = pg_roles.oid
+                               AND d.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())))
     LOOP
         FOR place IN SELECT nspname FROM pg_catalog.pg_namespace
                       WHERE nspname = 'pbs' OR oid IN (SELECT extnamespace FROM pg_catalog.pg_extension WHERE extname = 'hstore')

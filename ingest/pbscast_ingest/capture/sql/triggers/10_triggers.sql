@@ -1,0 +1,44 @@
+-- The triggers come last, and in one statement with what goes with them: from here to COMMIT are the only
+-- locks that PBS can feel. Waiting for them may take 0.15 s in all, then everything is given up; what follows
+-- is a matter of milliseconds. A client that stalls before its COMMIT loses its session, and all is undone.
+SET LOCAL statement_timeout = '500ms';
+
+-- ALWAYS: sessions with session_replication_role = replica change rows as well.
+DO $triggers$
+DECLARE
+    again boolean := EXISTS (SELECT FROM pbscast.installation);
+    kinds text[]  := ARRAY['job', 'queue', 'node', 'resv', 'server', 'scheduler'];
+    begun timestamptz := clock_timestamp();
+    found text[];
+    kind  text;
+BEGIN
+    SET LOCAL idle_in_transaction_session_timeout = '100ms';
+    FOREACH kind IN ARRAY kinds LOOP
+        PERFORM set_config('lock_timeout', greatest(1, 150 - round(extract(epoch FROM clock_timestamp() - begun) * 1000))::integer || 'ms', true);
+        EXECUTE format('LOCK TABLE pbs.%I IN SHARE ROW EXCLUSIVE MODE', kind);
+    END LOOP;
+    SET LOCAL lock_timeout = '100ms';
+    found := ARRAY(SELECT d FROM pbscast.defects() AS d WHERE d LIKE 'pbs.%');
+    FOREACH kind IN ARRAY kinds LOOP
+        CONTINUE WHEN NOT EXISTS (SELECT FROM unnest(found) AS f WHERE f LIKE 'pbs.' || kind || ':%');
+        EXECUTE format('DROP TRIGGER IF EXISTS pbscast_row ON pbs.%I', kind);
+        EXECUTE format('DROP TRIGGER IF EXISTS pbscast_truncate ON pbs.%I', kind);
+        EXECUTE format('CREATE TRIGGER pbscast_row AFTER INSERT OR UPDATE OR DELETE ON pbs.%I '
+                       'FOR EACH ROW EXECUTE PROCEDURE pbscast.%I()', kind, 'capture_' || kind);
+        EXECUTE format('CREATE TRIGGER pbscast_truncate AFTER TRUNCATE ON pbs.%I '
+                       'FOR EACH STATEMENT EXECUTE PROCEDURE pbscast.capture_truncate()', kind);
+        EXECUTE format('ALTER TABLE pbs.%I ENABLE ALWAYS TRIGGER pbscast_row, ENABLE ALWAYS TRIGGER pbscast_truncate', kind);
+    END LOOP;
+    found := found || nullif(current_setting('pbscast.install_found'), '');
+    IF again AND array_remove(found, NULL) <> '{}' THEN
+        PERFORM pbscast.mark_gap('triggers', 'end', (SELECT at FROM pbscast.journal ORDER BY seq DESC LIMIT 1), ARRAY['found', array_to_string(found, '; ')]);
+    END IF;
+    -- Written each time, so that functions made anew by an installation are told, by their xmin, from others.
+    INSERT INTO pbscast.installation AS i (version, script, site, reader, functions)
+    VALUES (current_setting('pbscast.install_version')::integer, current_setting('pbscast.install_script'),
+            current_setting('pbscast.install_site'), current_setting('pbscast.install_reader'), pbscast.functions())
+    ON CONFLICT (one) DO UPDATE
+       SET version = excluded.version, script = excluded.script, site = excluded.site, reader = excluded.reader,
+           functions = excluded.functions, upgraded_at = clock_timestamp();
+END
+$triggers$;
