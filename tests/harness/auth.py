@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import nats
-from nats.aio.client import RawCredentials
+import nats.errors
+from nats.aio.client import Client, RawCredentials
 
 from pbscast_deploy.auth.layout import DOMAIN, Principal, Role
 from pbscast_deploy.auth.realm import STORE, Realm
@@ -18,8 +18,6 @@ from pbscast_deploy.embedded import NatsServer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from nats.aio.client import Client
 
 
 def secured(directory: Path) -> NatsServer:
@@ -78,13 +76,19 @@ class Gate:
             if refusals is not None:
                 refusals.append(str(error) or type(error).__name__)
 
-        return await nats.connect(
-            self.url,
-            user_credentials=RawCredentials(creds),
-            tls=ssl.create_default_context(cafile=self.realm.authority),
-            allow_reconnect=False,
-            error_cb=note,
-        )
+        client = Client()
+        try:
+            await client.connect(
+                self.url,
+                user_credentials=RawCredentials(creds),
+                tls=ssl.create_default_context(cafile=self.realm.authority),
+                allow_reconnect=False,
+                error_cb=note,
+            )
+        except (nats.errors.Error, OSError):
+            await client.close()
+            raise
+        return client
 
     @asynccontextmanager
     async def enter(

@@ -36,6 +36,9 @@ that they reach the hub from a site's leaf node as well."""
 _PULL: Final = "$JS.API.CONSUMER.MSG.NEXT"
 _HUB_PULL: Final = f"$JS.{DOMAIN}.API.CONSUMER.MSG.NEXT"
 _ACK: Final = f"$JS.ACK.{DELIVERIES}"
+_MANY_ANSWERS: Final = {"response_type": "Stream", "response_threshold": 30 * 10**9}
+"""Of a pull: a server remembers each until nothing has come for so many nanoseconds, 0.8 kB. A pull
+that waits for longer has to ask for heartbeats."""
 _MOST_CONNECTIONS: Final = 256
 _MOST_SUBSCRIPTIONS: Final = 512
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
@@ -105,10 +108,7 @@ def pbs_account(signer: str) -> Json:
     """Return what the account PBS is, and what others may import from it."""
     exports = [
         _export(f"{AS}.>", "service"),
-        *(
-            _export(f"{_HUB_PULL}.{stream}.*", "service", response_type="Stream")
-            for stream in _STREAMS
-        ),
+        *(_export(f"{_HUB_PULL}.{stream}.*", "service", **_MANY_ANSWERS) for stream in _STREAMS),
         _export(f"{_ACK}.>", "service"),
         _export(ALL, "stream"),
         _export(f"{LIVE}.>", "stream"),
@@ -180,7 +180,7 @@ def _account(
     }
 
 
-def _export(subject: str, kind: str, **more: str) -> Json:
+def _export(subject: str, kind: str, **more: Any) -> Json:
     return {"name": subject, "subject": subject, "type": kind, **more}
 
 

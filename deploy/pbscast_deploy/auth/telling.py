@@ -7,17 +7,14 @@ import json
 import ssl
 from typing import TYPE_CHECKING, Final
 
-import nats
 import nats.errors
-from nats.aio.client import RawCredentials
+from nats.aio.client import Client, RawCredentials
 
 from pbscast.errors import AccessDeniedError, ConfigError, PbscastError, UnavailableError
 from pbscast.settings import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from nats.aio.client import Client
 
     from pbscast_deploy.auth.realm import Realm
 
@@ -47,12 +44,12 @@ async def _connect(realm: Realm, servers: Sequence[str], place: str) -> Client:
     async def note(error: Exception) -> None:
         errors.append(error)
 
+    client = Client()
     try:
-        credentials = RawCredentials(realm.system_credentials.read_text())
         async with asyncio.timeout(_SECONDS):
-            return await nats.connect(
+            await client.connect(
                 list(servers),
-                user_credentials=credentials,
+                user_credentials=RawCredentials(realm.system_credentials.read_text()),
                 tls=ssl.create_default_context(cafile=realm.authority),
                 name="pbscastd auth",
                 allow_reconnect=False,
@@ -61,7 +58,9 @@ async def _connect(realm: Realm, servers: Sequence[str], place: str) -> Client:
                 error_cb=note,
             )
     except (OSError, nats.errors.Error) as error:
+        await client.close()
         raise _explain(errors[0] if errors else error, place) from error
+    return client
 
 
 def _explain(error: Exception, place: str) -> PbscastError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from datetime import UTC, timedelta
 from pathlib import Path
@@ -129,6 +130,8 @@ def push(directory: Directory, server: Servers = None) -> None:
 
 def _tell(realm: Realm, servers: Sequence[str] | None, accounts: Sequence[str]) -> None:
     if servers:
+        # It warns of each TLS connection of nats-py that ends.
+        logging.getLogger("asyncio").setLevel(logging.ERROR)
         asyncio.run(tell(realm, servers, accounts))
     else:
         typer.echo("no --server was told: pbscastd auth push --server URL", err=True)
