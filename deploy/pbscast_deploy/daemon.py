@@ -27,12 +27,12 @@ from pbscast_store.log import Log
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pbscast.requests import SiteStatus
+    from pbscast.requests import DelivererStatus, SiteStatus
     from pbscast_deploy.config import Settings
     from pbscast_ingest.status import WorkerStatus
 
 _INGEST_READY: Final = {WorkerState.STANDBY, WorkerState.FOLLOWING, WorkerState.RESYNCING}
-_PUBLISH_READY: Final = {
+_FANOUT_READY: Final = {
     PublisherState.STANDBY,
     PublisherState.PUBLISHING,
     PublisherState.CURRENT,
@@ -70,6 +70,8 @@ class Daemon:
             status = self._fanout.status()
             for site in status.sites:
                 yield _publish_part(site)
+            for delivery in status.deliveries:
+                yield _deliver_part(delivery)
             if status.error is not None:
                 yield PartStatus("fanout", "waiting", ready=False, position=0, error=status.error)
 
@@ -176,7 +178,17 @@ def _publish_part(status: SiteStatus) -> PartStatus:
     return PartStatus(
         f"publish {status.site}",
         status.state.value,
-        ready=status.state in _PUBLISH_READY,
+        ready=status.state in _FANOUT_READY,
         position=status.published,
+        error=status.error,
+    )
+
+
+def _deliver_part(status: DelivererStatus) -> PartStatus:
+    return PartStatus(
+        f"deliver {status.site}",
+        status.state.value,
+        ready=status.state in _FANOUT_READY,
+        position=status.delivered,
         error=status.error,
     )

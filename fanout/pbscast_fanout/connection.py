@@ -197,6 +197,8 @@ class Connection:
         self._settings = settings
         self._name = name
         self._client: Client | None = None
+        self.upheld: dict[str, dict[str, Any]] = {}
+        """Streams that were given our settings once, and what was found to differ since."""
         self._made = asyncio.Condition()
         self._tried = asyncio.Event()
         self._waiting: set[asyncio.Future[Msg]] = set()

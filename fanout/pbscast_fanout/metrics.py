@@ -22,6 +22,13 @@ STATE: Final = Gauge(
     "pbscast_publisher_state", "1 for the state a site's publisher is in", ["site", "state"]
 )
 
+STREAM_BYTES: Final = Gauge(
+    "pbscast_stream_bytes", "What the stream held when it was last looked at", ["stream"]
+)
+STREAM_MOST_BYTES: Final = Gauge(
+    "pbscast_stream_max_bytes", "Beyond which its oldest messages go; 0: no limit", ["stream"]
+)
+
 DELIVERED: Final = Counter(
     "pbscast_delivered_messages", "Messages to registered subscriptions", ["site"]
 )
@@ -35,6 +42,17 @@ DELIVERY_FENCED: Final = Counter(
 )
 DELIVERY_LAG: Final = Gauge(
     "pbscast_delivery_lag_events", "Events logged that no subscription was told of yet", ["site"]
+)
+DELIVERER_STATE: Final = Gauge(
+    "pbscast_deliverer_state", "1 for the state a site's deliverer is in", ["site", "state"]
+)
+ENDED: Final = Counter(
+    "pbscast_subscriptions_ended",
+    "Subscriptions removed by this worker: asked for, or their lease ran out",
+    ["how"],
+)
+REGISTERED: Final = Counter(
+    "pbscast_subscriptions_registered", "Subscriptions registered by this worker"
 )
 SUBSCRIPTIONS: Final = Gauge(
     "pbscast_subscriptions", "Registered subscriptions that cover the site", ["site"]

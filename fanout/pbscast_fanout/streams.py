@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
@@ -14,7 +15,7 @@ from pbscast.errors import ConflictError, NotFoundError, UnsupportedError
 from pbscast.events import HEADER_FIELDS, Event
 from pbscast.subjects import ALL, ROOT, encode_token, mark_subject
 from pbscast.wire import Mark
-from pbscast_fanout import fences
+from pbscast_fanout import fences, metrics
 from pbscast_fanout.fences import Part
 from pbscast_fanout.jetstream import STREAM, call
 
@@ -30,6 +31,13 @@ _FIXED: Final = {"storage": "file", "retention": "limits"}
 MOST_CONSUMERS: Final = 100_000
 """Readers of a stream. One without a limit takes 1000 since nats-server 2.15, one with a limit can
 be given another since then."""
+
+_CHOSEN: Final = frozenset(
+    {"max_age", "max_bytes", "max_msgs_per_subject", "num_replicas", "duplicate_window"}
+)
+"""Settings that an operator chooses, so that daemons may differ in them."""
+
+_LIMITS: Final = ("max_age", "max_bytes", "max_msgs_per_subject")
 
 _LIMITING: Final = (2, 15)
 
@@ -64,24 +72,67 @@ async def ensure_stream(connection: Connection, settings: StreamSettings) -> Non
 async def uphold(connection: Connection, plan: Plan) -> None:
     """Create a stream, or give the existing one our settings and leave its others alone.
 
-    Any number may do so at once. Raises ConflictError if the stream is somebody else's,
+    Any number may do so at once. What an operator chooses is set once by each worker, when it
+    starts: if another one was started later with other limits, these hold, and a warning says so;
+    were both to insist, messages would go at every turn. Raises ConflictError if the stream is somebody else's,
     UnsupportedError if JetStream is off or too old, UnavailableError.
     """
     try:
-        current = (await call(connection, f"STREAM.INFO.{plan.name}"))["config"]
+        answer = await call(connection, f"STREAM.INFO.{plan.name}")
     except NotFoundError:
-        current = await _create(connection, plan)
+        answer = await _create(connection, plan)
+    current = answer["config"]
     check_ours(plan, current)
-    wanted = plan.changes(current)
+    _measure(plan.name, answer)
+    wanted = _to_change(connection, plan, current)
     if _limits_readers(connection) and current.get("max_consumers", -1) <= 0:
         wanted["max_consumers"] = MOST_CONSUMERS
     if wanted:
-        _log.info("stream_updated", stream=plan.name, changes=wanted)
+        _tell(plan.name, current, wanted)
         answer = await call(connection, f"STREAM.UPDATE.{plan.name}", {**current, **wanted})
         current = answer["config"]
     if not current.get("allow_atomic"):
         msg = f"stream {plan.name} cannot take atomic batches: all of NATS has to be 2.12 or newer"
         raise UnsupportedError(msg)
+
+
+def _to_change(connection: Connection, plan: Plan, current: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings to write."""
+    changes = plan.changes(current)
+    known = connection.upheld.get(plan.name)
+    others = {key: current.get(key) for key in changes if key in _CHOSEN}
+    connection.upheld[plan.name] = {} if known is None else others
+    if known is None or not others:
+        return changes
+    if others != known:
+        _log.warning(
+            "stream_has_other_settings",
+            stream=plan.name,
+            stream_has=others,
+            ours={key: changes[key] for key in others},
+            advice="another daemon was started with these: give all the same configuration",
+        )
+    return {key: value for key, value in changes.items() if key not in _CHOSEN}
+
+
+def _tell(name: str, current: dict[str, Any], wanted: dict[str, Any]) -> None:
+    lowered = [
+        key for key in _LIMITS if key in wanted and _bound(wanted[key]) < _bound(current.get(key))
+    ]
+    if lowered:
+        effect = f"the oldest messages beyond the lower {', '.join(lowered)} are gone, read or not"
+        _log.warning("stream_updated", stream=name, changes=wanted, effect=effect)
+    else:
+        _log.info("stream_updated", stream=name, changes=wanted)
+
+
+def _bound(limit: int | None) -> float:
+    return limit if limit is not None and limit > 0 else inf
+
+
+def _measure(name: str, answer: dict[str, Any]) -> None:
+    metrics.STREAM_BYTES.labels(name).set(answer["state"]["bytes"])
+    metrics.STREAM_MOST_BYTES.labels(name).set(max(0, answer["config"].get("max_bytes", 0)))
 
 
 async def _create(connection: Connection, plan: Plan) -> dict[str, Any]:
@@ -94,7 +145,7 @@ async def _create(connection: Connection, plan: Plan) -> dict[str, Any]:
     }
     answer = await call(connection, f"STREAM.CREATE.{plan.name}", body)
     _log.info("stream_created", stream=plan.name)
-    return dict(answer["config"])
+    return answer
 
 
 def _limits_readers(connection: Connection) -> bool:

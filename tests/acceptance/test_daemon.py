@@ -94,6 +94,8 @@ async def test_what_does_not_answer_is_shown_and_waited_for(stage: Stage) -> Non
         "ingest siteb",
         "publish sitea",
         "publish siteb",
+        "deliver sitea",
+        "deliver siteb",
     }
     server = stage.sites["sitea"].server
     await asyncio.to_thread(server.stop)

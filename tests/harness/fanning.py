@@ -59,13 +59,15 @@ async def logged(log: Log, site: str) -> list[Record]:
 
 
 @asynccontextmanager
-async def fanning(log: Log, url: str, **stream: object) -> AsyncIterator[Fanout]:
-    """A worker that runs."""
+async def fanning(
+    log: Log, url: str, *, name: str | None = None, **stream: object
+) -> AsyncIterator[Fanout]:
+    """A worker that runs; of several in a process each needs a name."""
     settings = FanoutSettings(
         nats=NatsSettings(servers=(url,), timeout=2),
         stream=StreamSettings.model_validate(stream),
     )
-    fanout = Fanout(log, settings)
+    fanout = Fanout(log, settings, name=name)
     task = asyncio.create_task(fanout.run())
     try:
         yield fanout

@@ -61,6 +61,7 @@ class Deliverer:
     async def run(self) -> NoReturn:
         """Deliver, stand by or retry until cancelled."""
         self._means.view.listen(self._bell.note)
+        self.progress.enter(PublisherState.STARTING)
         try:
             await self._run()
         finally:

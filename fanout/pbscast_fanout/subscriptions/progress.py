@@ -21,21 +21,38 @@ class DeliveryProgress:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.state = PublisherState.STARTING
+        self.state = PublisherState.STANDBY
         self.since = datetime.now(UTC)
         self.error: str | None = None
         self.logged = 0
         self.delivered = 0
         self.subscriptions = 0
         self.joining = 0
+        self._count(self.state, self.state)
 
     def enter(self, state: PublisherState, error: str | None = None) -> None:
         """Note a state; log it if it is news that an operator wants to see."""
         if error is not None and (state, error) != (self.state, self.error):
             _log.warning("delivering", site=self.site, state=state, error=error)
         if state is not self.state:
-            self.state, self.since = state, datetime.now(UTC)
+            if self.error is not None and error is None:
+                _log.info("delivering", site=self.site, state=state)
+            before, self.state, self.since = self.state, state, datetime.now(UTC)
+            self._count(before, state)
         self.error = error
+
+    def _count(self, before: PublisherState, state: PublisherState) -> None:
+        metrics.DELIVERER_STATE.labels(self.site, before).set(0)
+        metrics.DELIVERER_STATE.labels(self.site, state).set(1)
+        if state is PublisherState.STANDBY:
+            # What it knew is another worker's to tell now.
+            self.subscriptions = self.joining = 0
+            self._count_subscriptions()
+
+    def _count_subscriptions(self) -> None:
+        metrics.SUBSCRIPTIONS.labels(self.site).set(self.subscriptions)
+        metrics.JOINING.labels(self.site).set(self.joining)
+        metrics.DELIVERY_LAG.labels(self.site).set(self.lag)
 
     @property
     def lag(self) -> int:
@@ -51,8 +68,7 @@ class DeliveryProgress:
         """Note how far the site is told, and to how many."""
         self.enter(PublisherState.PUBLISHING)
         self.delivered, self.subscriptions, self.joining = delivered, subscriptions, joining
-        metrics.SUBSCRIPTIONS.labels(self.site).set(subscriptions)
-        metrics.JOINING.labels(self.site).set(joining)
+        self._count_subscriptions()
         self.hear(delivered)
 
     def rest(self) -> None:
@@ -62,9 +78,7 @@ class DeliveryProgress:
     def leave(self) -> None:
         """Note that no subscription covers the site."""
         self.subscriptions = self.joining = 0
-        metrics.SUBSCRIPTIONS.labels(self.site).set(0)
-        metrics.JOINING.labels(self.site).set(0)
-        self.hear(0)
+        self._count_subscriptions()
         self.rest()
 
     def status(self) -> DelivererStatus:
