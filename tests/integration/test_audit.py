@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -295,6 +296,12 @@ async def test_nothing_can_be_hidden_by_thinning_it(
     assert "says that thinnable is" in str(verdict.finding)
     await tamper(log_dsn, "UPDATE pbscast_log.archive SET thinnable = sha256('3\n')")
     (verdict,) = await verify(log_dsn, archives=tmp_path)
+    assert "was thinned, and the log says that it was not" in str(verdict.finding)
+    await tamper(
+        log_dsn,
+        "INSERT INTO pbscast_log.thinning SELECT site, first_position FROM pbscast_log.archive",
+    )
+    (verdict,) = await verify(log_dsn, archives=tmp_path)
     # Who writes the database as well can hide what a usage event said, but no other event.
     assert (verdict.finding is not None) == (hidden == "modify")
 
@@ -324,6 +331,22 @@ async def test_a_payload_that_says_it_was_thinned_was_not(
     assert verdict.finding is not None
     assert verdict.finding.position == 2
     assert "its payload is the mark of a thinned event" in verdict.finding.text
+
+
+async def test_who_has_only_the_directory_cannot_thin(log_dsn: str, tmp_path: Path) -> None:
+    async with Log.open(log_dsn) as log:
+        await write_months(log, log_dsn, "sitea", each=60, months=1)
+    await archive(log_dsn, tmp_path)
+    whole = shutil.copytree(tmp_path, tmp_path.with_name("whole"))
+    await archive(log_dsn, tmp_path, THIN_ALL)
+    (verdict,) = await verify(log_dsn, archives=tmp_path)
+    assert verdict.finding is None
+    assert verdict.tale.thinned
+    await tamper(log_dsn, "DELETE FROM pbscast_log.thinning")
+    (verdict,) = await verify(log_dsn, archives=tmp_path)
+    assert "was thinned, and the log says that it was not" in str(verdict.finding)
+    (verdict,) = await verify(log_dsn, archives=whole)
+    assert verdict.finding is None
 
 
 async def test_an_event_of_postgresql_is_never_thinned(log_databases: Databases) -> None:

@@ -136,6 +136,11 @@ class Archives:
         manifest and the row say of these events what they say themselves.
         """
         bundle = await self._bundle(row)
+        if bundle.manifest.usage == "thinned" and not row.may_be_thinned:
+            raise DecodeError(
+                f"{bundle.path}: was thinned, and the log says that it was not: it was changed, put"
+                " back a copy"
+            )
         examination = Examination(bundle.path, bundle.manifest)
         pages = bundle.entries(row.first_position - 1, row.last_position)
         while (page := await asyncio.to_thread(next, pages, None)) is not None:

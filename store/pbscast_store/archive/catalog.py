@@ -56,6 +56,8 @@ class ArchiveRow:
     manifest: str
     thinnable: bytes
     """Which events may have lost their payload: a `Marks` digest."""
+    may_be_thinned: bool
+    """Whether they may have lost it by now."""
 
 
 class Version(NamedTuple):
@@ -106,7 +108,7 @@ async def version(executor: Executor) -> Version:
 
 
 async def register(connection: asyncpg.Connection, manifest: Manifest) -> None:
-    """Notes that these events are in an archive."""
+    """Notes that these events are in an archive, and whether it is thinned."""
     contents = manifest.contents
     await connection.execute(
         query("register_archive"),
@@ -123,6 +125,13 @@ async def register(connection: asyncpg.Connection, manifest: Manifest) -> None:
         manifest_name(contents.site, manifest.partition),
         bytes.fromhex(contents.thinnable),
     )
+    if manifest.usage == "thinned":
+        await register_thinning(connection, contents.site, contents.first_position)
+
+
+async def register_thinning(connection: asyncpg.Connection, site: str, first: int) -> None:
+    """Notes that an archive may be thinned from now on; nothing if that is known."""
+    await connection.execute(query("register_thinning"), site, first)
 
 
 async def drop_partition(connection: asyncpg.Connection, partition: str) -> None:

@@ -227,6 +227,7 @@ class _Keeper:
         bundle = open_bundle(path)
         check_same(path, bundle.manifest, row)
         contents = bundle.manifest.contents
+        await catalog.register_thinning(self._connection, row.site, row.first_position)
         source = Source(
             contents.site,
             bundle.manifest.partition,
