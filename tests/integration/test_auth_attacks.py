@@ -217,13 +217,15 @@ async def play(stage: Stage, attacker: Client, me: str, attempt: Attempt) -> lis
     """Make an attempt while others go about their work; return what it has achieved."""
     heard: list[Msg] = []
     sent: set[bytes] = set()
+    accounts = stage.gate.realm.accounts()
 
     async def hear(message: Msg) -> None:
         heard.append(message)
 
     def fill(text: str) -> str:
-        account = next(key for key in stage.gate.realm.accounts())
-        for name, value in {"me": me, "victim": "bob", "account": account}.items():
+        account, token = next(iter(accounts.items()))
+        known = {"me": me, "victim": "bob", "account": account, "token": token}
+        for name, value in known.items():
             text = text.replace(f"{{{name}}}", value)
         return text
 
