@@ -74,8 +74,8 @@ async def uphold(connection: Connection, plan: Plan) -> None:
 
     Any number may do so at once. What an operator chooses is set once by each worker, when it
     starts: if another one was started later with other limits, these hold, and a warning says so;
-    were both to insist, messages would go at every turn. Raises ConflictError if the stream is somebody else's,
-    UnsupportedError if JetStream is off or too old, UnavailableError.
+    were both to insist, messages would go at every turn. Raises ConflictError if the stream is
+    somebody else's, UnsupportedError if JetStream is off or too old, UnavailableError.
     """
     try:
         answer = await call(connection, f"STREAM.INFO.{plan.name}")

@@ -207,9 +207,9 @@ class Client:
         """See ``pbscast.Client.subscriptions``."""
         return self._iterate(self._client.subscriptions())
 
-    def unsubscribe(self, subscription_id: str) -> None:
+    def unsubscribe(self, subscription_id: str) -> bool:
         """See ``pbscast.Client.unsubscribe``."""
-        self._loop.run(self._client.unsubscribe(subscription_id))
+        return self._loop.run(self._client.unsubscribe(subscription_id))
 
     def history(
         self,

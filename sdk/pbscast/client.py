@@ -148,13 +148,13 @@ class Client:
             for registered in page.subscriptions:
                 yield registered
 
-    async def unsubscribe(self, subscription_id: str) -> None:
-        """End a subscription, whoever reads it; one that has ended is no error.
+    async def unsubscribe(self, subscription_id: str) -> bool:
+        """End a subscription, whoever reads it; return whether there was one.
 
         Raises UsageError, UnavailableError, AccessDeniedError.
         """
         asked = UnsubscribeRequest(id=check_key(subscription_id))
-        await ask(self._connection, UNSUBSCRIBE, asked, UnsubscribeResponse)
+        return (await ask(self._connection, UNSUBSCRIBE, asked, UnsubscribeResponse)).was_there
 
     def _subscription(self, origin: Origin) -> Subscription:
         subscription = Subscription(self._connection, origin)

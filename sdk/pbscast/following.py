@@ -10,6 +10,8 @@ from pbscast.notices import Missed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pbscast.events import Site
+
 SiteMessage = BeginMessage | ObjectMessage | BoundaryMessage | EventMessage
 
 
@@ -27,9 +29,9 @@ class Following:
         self._positions = {site: position for site, (_, position) in (place or {}).items()}
         self._times: dict[str, int] = {}
         self._live = set(self._positions)
-        self._acknowledged: Mapping[str, int] = {}
+        self._acknowledged: Mapping[Site, int] = {}
 
-    def go_on(self, acknowledged: Mapping[str, int] | None) -> None:
+    def go_on(self, acknowledged: Mapping[Site, int] | None) -> None:
         """Take note of what the service knows of an earlier reading: the last number of each site.
 
         Of a site that is not named nothing that was acknowledged is left: all that lies before what

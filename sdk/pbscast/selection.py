@@ -18,6 +18,19 @@ MOST_VALUES: Final = 1000
 
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
 
+_PLAINLY: Final = {
+    "extra_forbidden": "there is nothing of this name to ask for",
+    "greater_than_equal": "has to be at least {ge}",
+    "less_than_equal": "can be at most {le}",
+    "string_too_short": "is empty",
+    "string_too_long": "is too long: {max_length} characters are the most",
+    "string_pattern_mismatch": "is not of the form {pattern}",
+    "int_parsing": "has to be a whole number",
+    "too_long": "{actual_length} are too many: {max_length} at most",
+    "too_short": "give at least one",
+}
+"""What the validator's own words are put into for people."""
+
 _Request = TypeVar("_Request", bound="Selection")
 
 
@@ -95,7 +108,12 @@ def first_fault(error: ValidationError) -> UsageError:
     """Return in one line what a model refuses first."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"])) or "request"
-    return UsageError(f"{where}: {first['msg'].removeprefix('Value error, ')}")
+    plain = _PLAINLY.get(first["type"])
+    if plain is None:
+        return UsageError(f"{where}: {first['msg'].removeprefix('Value error, ')}")
+    # Of all that is asked for this alone has a unit.
+    unit = ", in seconds" if where == "lease" else ""
+    return UsageError(f"{where}: {plain.format(**first.get('ctx', {}))}{unit}")
 
 
 def listed(name: str, value: Any) -> Any:

@@ -27,7 +27,7 @@ from pbscast.errors import (
     PbscastError,
     UnavailableError,
 )
-from pbscast.events import Reason
+from pbscast.events import Kind, Reason
 from pbscast.following import Following
 from pbscast.lease import keep_alive, renew, resume, unless_gone
 from pbscast.notices import Boundary, Missed, Unreadable
@@ -98,7 +98,8 @@ class Subscription:
         self._is_ours = False
         """Whether it is registered, and to be ended when it is closed."""
         request = origin.request
-        self._pending = None if request is None else dict.fromkeys(request.ids)
+        is_about_jobs = request is not None and Kind.JOB in request.kinds
+        self._pending = dict.fromkeys(request.ids) if request and is_about_jobs else None
 
     @property
     def id(self) -> str:
@@ -122,7 +123,8 @@ class Subscription:
     def pending(self) -> list[str] | None:
         """Those of the ids given here whose end has not been told here.
 
-        None if it was attached to: ``Client.subscriptions`` says how many are left.
+        None if it was attached to: ``Client.subscriptions`` says how many are left; and if it is
+        not about jobs, as nothing else has an end.
         """
         return None if self._pending is None else list(self._pending)
 

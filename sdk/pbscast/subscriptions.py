@@ -61,6 +61,9 @@ SubscriptionId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Lease = Annotated[int, Field(ge=SHORTEST_LEASE, le=LONGEST_LEASE)]
 """Seconds for which a subscription lives on without being renewed."""
 
+_SITE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+_ATTRIBUTE: Final = re.compile(r"[^\s.]+(\.[^\s.]+)*")
+
 # Parsing is ten times slower than seeing that there is nothing to mend.
 _CANONICAL_ID: Final = re.compile(r"(?:0|[1-9][0-9]*)(?:\[(?:0|[1-9][0-9]*)?\])?\.[^\s@]+")
 
@@ -104,6 +107,18 @@ class Filter(Request):
         if value and info.field_name in _OF_JOBS and (others := sorted(kinds - _JOBS)):
             raise ValueError(f"a {others[0]} has none: only jobs do")
         return value
+
+    @field_validator("sites")
+    @classmethod
+    def _can_be_sites(cls, sites: tuple[Site, ...]) -> tuple[Site, ...]:
+        if odd := [site for site in sites if _SITE.fullmatch(site) is None]:
+            raise ValueError(f"{odd[0]!r} can be no site's name")
+        return sites
+
+    @field_validator("attributes")
+    @classmethod
+    def _can_be_attributes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return attribute_names(names)
 
     @field_validator("ids")
     @classmethod
@@ -197,8 +212,8 @@ class RenewResponse(Response):
     delivery: Delivery
     shared: bool
     unhandled: int | None = None
-    """How many stored messages nobody has acknowledged, those included that are being handled. None
-    where nothing is kept."""
+    """Of one that processes share: how many stored messages nobody has acknowledged, those included
+    that are being handled. None where nothing is kept."""
     acknowledged: dict[Site, int] | None = None
     """The ``n`` of the last message of each site that was acknowledged, if the stream still holds
     it or one before. Of a site that is not named all of those may be gone: the next message shows
@@ -217,6 +232,11 @@ class ModifyRequest(Request):
     """Instead of those before; an empty list for all, None for no change."""
     more: bool = False
     """Whether more ids follow: it is not complete before the last."""
+
+    @field_validator("attributes")
+    @classmethod
+    def _can_be_attributes(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if names is None else attribute_names(names)
 
     @field_validator("remove_ids")
     @classmethod
@@ -248,6 +268,9 @@ class UnsubscribeRequest(Request):
 class UnsubscribeResponse(Response):
     """It has ended."""
 
+    was_there: bool = True
+    """Whether there was one just now."""
+
 
 class ListRequest(Request):
     """Ask for one's subscriptions."""
@@ -273,6 +296,13 @@ class ListResponse(Response):
     subscriptions: tuple[Registered, ...]
     next: str | None = None
     """Pass as ``after`` to go on; None: this was the last page."""
+
+
+def attribute_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names. Raises ValueError for the first that no attribute or resource can have."""
+    if odd := [name for name in names if _ATTRIBUTE.fullmatch(name) is None]:
+        raise ValueError(f"{odd[0]!r} can be no attribute's name (comment, Resource_List.ncpus)")
+    return names
 
 
 def complete(ids: Iterable[str], kinds: Iterable[Kind]) -> tuple[str, ...]:

@@ -239,8 +239,9 @@ class Deliverer:
         return wire.ModifyResponse(ids=len(ids) - len(left))
 
     async def _unsubscribe(self, request: wire.UnsubscribeRequest) -> BaseModel | None:
+        was_there = request.id in self.known
         await self.forget(request.id)
-        return wire.UnsubscribeResponse()
+        return wire.UnsubscribeResponse(was_there=was_there)
 
     async def _list(self, request: wire.ListRequest) -> BaseModel:
         keys = [key for key in sorted(self.known) if request.after is None or key > request.after]

@@ -10,6 +10,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from harness.standing_in import Deliverer, delivering, standing
@@ -142,6 +143,31 @@ async def test_lists_them_and_ends_them(tier: Deliverer, nats_url: str) -> None:
     ending = ("subscriptions", "--end", first, "--end", second)
     assert await run(*ending, servers=nats_url) == (0, [], "")
     assert not tier.known
+    status, _, err = await run("subscriptions", "--end", first, servers=nats_url)
+    assert (status, err) == (5, f"pbscast: there is no subscription {first}\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_who_is_told_to_end_leaves_no_subscription_behind(
+    tier: Deliverer, nats_url: str, number: signal.Signals
+) -> None:
+    async with running("subscribe", "--owner", "alice", servers=nats_url) as process:
+        await tier.seen(lambda: tier.known)
+        process.send_signal(number)
+        assert await outcome(process) == (128 + number, [], "")
+    assert not tier.known
+
+
+async def test_ids_come_from_a_file(tier: Deliverer, nats_url: str, tmp_path: Path) -> None:
+    listed = tmp_path / "ids"
+    listed.write_text("2.sitea 3.sitea\n4.sitea\n")
+    arguments = ("subscribe", "1.sitea", "--ids-from", str(listed))
+    async with running(*arguments, servers=nats_url) as process:
+        await tier.seen(lambda: tier.known)
+        [(key, request)] = tier.known.items()
+        assert request.ids == ("1.sitea", "2.sitea", "3.sitea", "4.sitea")
+        await tier.complete(key)
+        assert (await outcome(process))[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -149,6 +175,9 @@ async def test_lists_them_and_ends_them(tier: Deliverer, nats_url: str) -> None:
     [
         (("19", "--lease", "2d"), "lacks its server"),
         (("--attach", "x", "--owner", "alice"), "--attach goes on with what is there"),
+        (("1.sitea", "--lease", "1s"), "lease: has to be at least 10, in seconds"),
+        (("--ids-from", "/nowhere"), "--ids-from: /nowhere cannot be read"),
+        (("--event", "purge"), "'purge' comes after a job's last word"),
     ],
 )
 async def test_wrong_usage_is_one_line_before_anybody_is_asked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
@@ -267,6 +268,26 @@ async def last_told(url: str, key: str, site: str) -> int | None:
         raw = await plain.jetstream().get_last_msg(DELIVERIES, delivery_subject(site, key))
     message = decode(raw.data or b"")
     return message.event.position if isinstance(message, EventMessage) else None
+
+
+async def test_the_command_says_what_nobody_knows(log: Log, nats_url: str, client: Client) -> None:
+    await write(log, "sitea", [job("1.sitea")])
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pbscast", "subscribe", "1.sitea", "99999.sitea"),
+        *("--site", "sitea", "--site", "nosuch", "--servers", nats_url),
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(30):
+        site, unknown = [await process.stderr.readline() for _ in range(2)]
+    assert b"nosuch" in site
+    assert b"99999.sitea" in unknown
+    assert unknown.endswith(b"; waiting for it\n")
+    process.terminate()
+    await process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert [item async for item in client.subscriptions()] == []
 
 
 async def test_the_command(log: Log, nats_url: str, client: Client) -> None:

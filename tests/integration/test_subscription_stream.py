@@ -72,6 +72,7 @@ async def marked(connection: FrailConnection, position: int, seen: int | None = 
 
 
 async def test_settings_reach_a_stream_that_is_there(connection: FrailConnection) -> None:
+    connection.upheld.clear()  # as of a worker that starts
     settings = SubscriptionSettings(max_age=timedelta(hours=1), max_messages=5000)
     await ensure_deliveries(connection, settings)
     config = (await call(connection, f"STREAM.INFO.{DELIVERIES}"))["config"]

@@ -38,7 +38,7 @@ def test_one_value_stands_for_a_list_and_each_gets_an_id_of_its_own() -> None:
     [
         ({"states": "Z"}, "unknown state 'Z'"),
         ({"owners": ()}, "owners: give at least one"),
-        ({"lease": 1}, "lease: .* greater than or equal to 10"),
+        ({"lease": 1}, "lease: has to be at least 10, in seconds"),
         ({"delivery": "at-most-once", "shared": True}, "shared: .* another process"),
         ({"events": "purge"}, "events: 'purge'"),
     ],

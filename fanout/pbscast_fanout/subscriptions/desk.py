@@ -6,6 +6,8 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from pbscast.deliveries import KEPT, LIVE, delivery_filter
 from pbscast.errors import DecodeError, NotFoundError, PbscastError
 from pbscast.subscriptions import (
@@ -17,6 +19,7 @@ from pbscast.subscriptions import (
     SubscribeResponse,
     UnsubscribeResponse,
 )
+from pbscast_fanout import metrics
 from pbscast_fanout.expressions import compile_expression
 from pbscast_fanout.subscriptions.acknowledged import read_acknowledged
 from pbscast_fanout.subscriptions.completing import pending
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from pbscast_fanout.subscriptions.definitions import Definition
     from pbscast_fanout.subscriptions.holdings import Holdings
     from pbscast_store.log import Log
+
+_log = structlog.get_logger(__name__)
 
 LISTED: Final = 100
 """Subscriptions on a page of the list."""
@@ -58,6 +63,8 @@ class Desk:
         definition = await self._registry.register(request)
         if request.delivery is Delivery.AT_LEAST_ONCE:
             await self._make_consumer(definition.id, is_known=request.id is not None)
+        metrics.REGISTERED.inc()
+        _log.info("subscription_registered", subscription=definition.id, **_in_short(request))
         return _dump(_described(definition.id, request, Lease.from_now(request.lease)))
 
     async def _make_consumer(self, key: str, *, is_known: bool) -> None:
@@ -102,9 +109,12 @@ class Desk:
 
     async def unsubscribe(self, request: UnsubscribeRequest) -> bytes:
         """End it; if it has ended already, that is an answer as well."""
-        if await self._registry.has(request.id):
+        was_there = await self._registry.has(request.id)
+        if was_there:
             await self._holdings.remove(request.id)
-        return _dump(UnsubscribeResponse())
+            metrics.ENDED.labels("unsubscribed").inc()
+            _log.info("subscription_unsubscribed", subscription=request.id)
+        return _dump(UnsubscribeResponse(was_there=was_there))
 
     async def list(self, request: ListRequest) -> bytes:
         """Return a page of all that there are."""
@@ -139,6 +149,13 @@ def _described(key: str, request: SubscribeRequest, lease: Lease) -> SubscribeRe
     return SubscribeResponse(
         id=key, subject=delivery_filter(key, root), lease=lease.seconds, expires=lease.expires
     )
+
+
+def _in_short(request: SubscribeRequest) -> dict[str, object]:
+    """Return what it is about, for a line of the log."""
+    given = request.model_dump(mode="json", exclude_defaults=True, exclude={"id", "ids", "more"})
+    short = {name: value[:3] if isinstance(value, list) else value for name, value in given.items()}
+    return {"ids": len(request.ids), **short}
 
 
 def _dump(answer: BaseModel) -> bytes:

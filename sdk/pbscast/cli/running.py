@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -28,6 +30,8 @@ EXIT_STATUS: Final[tuple[tuple[type[PbscastError], int], ...]] = (
     (PbscastError, 1),
 )
 INTERRUPTED: Final = 130
+_KILLED: Final = 128
+_ENDING: Final = ("SIGTERM", "SIGHUP")
 _WRONG_USAGE: Final = 2
 
 # typer carries a copy of click without making its UsageError public: what BadParameter is one of.
@@ -53,9 +57,15 @@ def invoke(app: typer.Typer, name: str) -> int:
 
 
 def run(work: Coroutine[None, None, None]) -> None:
-    """Run a command of the SDK to its end; every known trouble is one line and an exit status."""
+    """Run a command of the SDK to its end; every known trouble is one line and an exit status.
+
+    SIGTERM and SIGHUP end it as Ctrl-C does: what it holds elsewhere is let go. A second one kills.
+    """
+    stopped: list[signal.Signals] = []
     try:
-        asyncio.run(work)
+        asyncio.run(_stoppable(work, stopped))
+    except asyncio.CancelledError:
+        raise typer.Exit(_KILLED + stopped[0] if stopped else 1) from None
     except PbscastError as error:
         say(str(error))
         raise typer.Exit(_exit_status(error)) from None
@@ -65,6 +75,24 @@ def run(work: Coroutine[None, None, None]) -> None:
         # Whoever read us has had enough; the interpreter's own flush at exit must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit from None
+
+
+async def _stoppable(work: Coroutine[None, None, None], stopped: list[signal.Signals]) -> None:
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None  # noqa: S101 - asyncio.run made one
+
+    def stop(number: signal.Signals) -> None:
+        stopped.append(number)
+        loop.remove_signal_handler(number)
+        task.cancel()
+
+    for name in _ENDING:
+        number = getattr(signal, name, None)
+        # Under nohup it is ignored, and stays so.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            with suppress(NotImplementedError):  # on Windows
+                loop.add_signal_handler(number, stop, number)
+    await work
 
 
 def say(text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
@@ -21,9 +23,10 @@ from pbscast.cli.options import (
 )
 from pbscast.cli.options import Site as Sites
 from pbscast.cli.running import run, say
+from pbscast.cli.unknown import telling_unknown
 from pbscast.cli.watch import StateTeller
 from pbscast.client import connect
-from pbscast.errors import UsageError
+from pbscast.errors import NotFoundError, UsageError
 from pbscast.events import EventName, Kind
 from pbscast.lives import Standing
 from pbscast.notices import Boundary, Missed, Unreadable
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from pbscast.subscriptions import Registered
     from pbscast.told import Item
 
+_TOLD: Final = [event.value for event in EventName if event is not EventName.PURGE]
+
 _COLUMNS: Final = (
     Column("subscription"),
     Column("expires"),
@@ -55,6 +60,10 @@ _COLUMNS: Final = (
 def subscribe_command(  # noqa: PLR0913 - one parameter for each option of the command
     job_ids: JobIds = None,
     *,
+    ids_from: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="More JOBIDs, between blanks; - reads stdin."),
+    ] = None,
     site: Sites = None,
     owner: Owner = None,
     queue: Queue = None,
@@ -70,7 +79,9 @@ def subscribe_command(  # noqa: PLR0913 - one parameter for each option of the c
     kind: Annotated[
         list[Kind] | None, typer.Option(help="These objects: job (default), node, queue, site …")
     ] = None,
-    event: Annotated[list[EventName] | None, typer.Option(help="Only these events.")] = None,
+    event: Annotated[
+        Many, typer.Option(metavar="|".join(_TOLD), help="Only these events; may be repeated.")
+    ] = None,
     attribute: Annotated[
         Many, typer.Option(help="Only events that touch one of these, and only these in them.")
     ] = None,
@@ -118,18 +129,20 @@ def subscribe_command(  # noqa: PLR0913 - one parameter for each option of the c
 
     async def work() -> None:
         options = _options(given)
-        if attach is not None and (job_ids or keep or options):
+        if attach is not None and (job_ids or ids_from or keep or options):
             raise UsageError("--attach goes on with what is there: give nothing else with it")
-        subscribe_request(job_ids or None, options)
+        ids = [*(job_ids or ()), *_read_ids(ids_from)]
+        subscribe_request(ids or None, options)
         if attach is not None:
             check_key(attach)
         on_state = None if at_most_once else StateTeller()
         async with connect(servers, creds, on_state=on_state) as client:
             if attach is None:
-                subscription = client.subscribe(job_ids or None, keep=keep, **options)
+                subscription = client.subscribe(ids or None, keep=keep, **options)
             else:
                 subscription = client.attach(attach)
-            async with subscription:
+            jobs = ids if not kind or Kind.JOB in kind else ()
+            async with subscription, telling_unknown(client, jobs, site or ()):
                 if keep or shared:
                     say(f"subscription {subscription.id}")
                 await _print(subscription, _Lines(as_json=as_json))
@@ -151,12 +164,25 @@ def subscriptions_command(
     async def work() -> None:
         keys = [check_key(key) for key in end or ()]
         async with connect(servers, creds) as client:
-            for key in keys:
-                await client.unsubscribe(key)
+            unknown = [key for key in keys if not await client.unsubscribe(key)]
+            if unknown:
+                raise NotFoundError(f"there is no subscription {', '.join(unknown)}")
             if not keys:
                 await _list(client, as_json=as_json)
 
     run(work())
+
+
+def _read_ids(source: Path | None) -> list[str]:
+    if source is None:
+        return []
+    try:
+        text = sys.stdin.read() if str(source) == "-" else source.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--ids-from: {source} cannot be read: {error}") from error
+    if not (ids := text.split()):
+        raise UsageError(f"--ids-from: there is no JOBID in {source}")
+    return ids
 
 
 def _options(given: dict[str, Any]) -> SubscribeOptions:

@@ -23,7 +23,7 @@ _MOST: Final = 20
 async def telling_unknown(
     client: Client, job_ids: Iterable[str], sites: Sequence[str]
 ) -> AsyncIterator[None]:
-    """Say meanwhile, once, of which of these jobs the log knows nothing yet.
+    """Say meanwhile, once, of which of these sites and jobs the log knows nothing yet.
 
     An id without its server cannot be asked for; where nobody answers nothing is said.
     """
@@ -37,10 +37,17 @@ async def telling_unknown(
 
 async def _tell(client: Client, job_ids: Iterable[str], sites: Sequence[str]) -> None:
     full = [job_id for job_id in dict.fromkeys(job_ids) if JobId.parse(job_id).server is not None]
-    for job_id in full[:_MOST]:
+    questions: list[AsyncIterator[object]] = [
+        *(client.history(sites=site, limit=1) for site in dict.fromkeys(sites)),
+        *(client.jobs(job_id, sites=sites or None) for job_id in full[:_MOST]),
+    ]
+    said: set[str] = set()
+    for question in questions:
         try:
-            await anext(client.jobs(job_id, sites=sites or None), None)
+            await anext(question, None)
         except NotFoundError as error:
-            say(f"{error}; waiting for it")
+            if str(error) not in said:
+                say(f"{error}; waiting for it")
+            said.add(str(error))
         except PbscastError:
             return
