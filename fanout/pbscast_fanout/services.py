@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias, TypeVar
 
 import nats.errors
 import structlog
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=BaseModel)
 Answer = Callable[[R], Awaitable[bytes]]
+Handler: TypeAlias = "Callable[[Request], Awaitable[None]]"
 
 _CODES: Final[tuple[tuple[type[PbscastError], str], ...]] = (
     (UsageError, "400"),
@@ -83,6 +84,8 @@ class Services:
         """Of what needs no log and little time, and is asked for when the others are slow."""
         self._desk_turns = Turns()
         """Of what is registered: a hundred thousand ids take their time."""
+        self._resume_turns = Turns()
+        """Of readers that come back, all at once after NATS was away: who renews need not wait."""
 
     async def run(self) -> NoReturn:
         """Serve until cancelled, on each new connection again."""
@@ -133,7 +136,7 @@ class Services:
         await self._add(
             service, subscriptions.MODIFY, subscriptions.ModifyRequest, desk.modify, slow
         )
-        await self._add(service, subscriptions.RENEW, subscriptions.RenewRequest, desk.renew, quick)
+        await self._endpoint(service, subscriptions.RENEW, self._renewing())
         await self._add(
             service,
             subscriptions.UNSUBSCRIBE,
@@ -170,9 +173,21 @@ class Services:
         answer: Answer[R],
         turns: Turns | None = None,
     ) -> None:
+        await self._endpoint(service, subject, _handler(model, answer, turns or self._turns))
+
+    async def _endpoint(self, service: Service, subject: str, handler: Handler) -> None:
         name = subject.rsplit(".", 1)[1]
-        handler = _handler(model, answer, turns or self._turns)
         await service.add_endpoint(name=name, subject=subject, handler=handler)
+
+    def _renewing(self) -> Handler:
+        model, answer = subscriptions.RenewRequest, self._desk.renew
+        renew = _handler(model, answer, self._own_turns)
+        resume = _handler(model, answer, self._resume_turns)
+
+        async def handle(request: Request) -> None:
+            await (resume if _resumes(request.data) else renew)(request)
+
+        return handle
 
     async def _state(self, _: requests.StatusRequest) -> bytes:
         return self._status().model_dump_json().encode()
@@ -198,12 +213,17 @@ class Services:
 
     @property
     def _all_turns(self) -> tuple[Turns, ...]:
-        return self._turns, self._own_turns, self._desk_turns
+        return self._turns, self._own_turns, self._desk_turns, self._resume_turns
 
 
-def _handler(
-    model: type[R], answer: Answer[R], turns: Turns
-) -> Callable[[Request], Awaitable[None]]:
+def _resumes(data: bytes | None) -> bool:
+    with suppress(ValidationError):  # which is said in the answer
+        if data is not None and len(data) <= _QUICKLY_PARSED:
+            return subscriptions.RenewRequest.model_validate_json(data).resume
+    return False
+
+
+def _handler(model: type[R], answer: Answer[R], turns: Turns) -> Handler:
     async def reply(request: Request) -> None:
         with suppress(nats.errors.Error, OSError):  # the connection is gone, and so is the caller
             try:

@@ -16,7 +16,7 @@ from nats.js.manager import JetStreamManager
 from pbscast.errors import ConflictError, UnavailableError
 from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout.connection import Connection
-from pbscast_fanout.subscriptions.buckets import Bucket, Entry, FullError, Gone
+from pbscast_fanout.subscriptions.buckets import Bucket, Entry, Extent, Gone
 from pbscast_fanout.subscriptions.following import Anew, UpToDate
 
 Change = Entry | Gone | Anew | UpToDate
@@ -116,17 +116,16 @@ async def test_keys_are_found_by_filter(bucket: Bucket) -> None:
     assert [entry.value for entry in await bucket.load()] == [b"b", b"b.x"]
 
 
-async def test_more_keys_than_are_allowed_are_refused(connection: Connection) -> None:
-    bucket = Bucket(connection, "PBS_TEST", replicas=1, max_keys=2, max_bytes=10_000)
-    await bucket.ensure()
-    await bucket.put("a", b"1")
-    await bucket.put("b", b"1")
-    with pytest.raises(FullError, match="stream KV_PBS_TEST is full"):
-        await bucket.put("c", b"1")
-    await bucket.put("b", b"2")
-    with pytest.raises(FullError):
-        await bucket.put("b", bytes(10_001))
-    assert await value(bucket, "b") == b"2"
+async def test_its_extent_is_what_it_holds_now(bucket: Bucket) -> None:
+    assert await bucket.extent() == Extent(0, 0)
+    for text in (b"1", bytes(10_000)):
+        await bucket.put("a", text)
+        await bucket.put("b", text)
+    extent = await bucket.extent()
+    assert extent.keys == 2
+    assert 20_000 < extent.bytes < 21_000
+    await bucket.forget("a")
+    assert (await bucket.extent()).keys == 1
 
 
 async def test_a_bucket_gets_our_settings_but_keeps_others(
@@ -137,9 +136,9 @@ async def test_a_bucket_gets_our_settings_but_keeps_others(
         manager = JetStreamManager(client)
         config = (await manager.stream_info("KV_PBS_TEST")).config
         await manager.update_stream(config.evolve(description="ours", max_msgs=7))
-        await Bucket(connection, "PBS_TEST", replicas=1, max_keys=9).ensure()
+        await Bucket(connection, "PBS_TEST", replicas=1).ensure()
         config = (await manager.stream_info("KV_PBS_TEST")).config
-        assert (config.description, config.max_msgs) == ("ours", 9)
+        assert (config.description, config.max_msgs) == ("ours", -1)
 
 
 async def test_somebody_elses_bucket_is_refused(connection: Connection, bucket: Bucket) -> None:

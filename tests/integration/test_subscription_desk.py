@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any, Final, TypeVar
@@ -13,7 +14,7 @@ from nats.errors import NoRespondersError
 from nats.js.manager import JetStreamManager
 from pydantic import BaseModel
 
-from pbscast.deliveries import DELIVERIES
+from pbscast.deliveries import DELIVERIES, delivery_subject
 from pbscast.subscriptions import (
     LIST,
     MODIFY,
@@ -26,6 +27,8 @@ from pbscast.subscriptions import (
     SubscribeResponse,
 )
 from pbscast_fanout.subscriptions import desk
+from pbscast_fanout.subscriptions.consumers import Consumers
+from pbscast_fanout.turns import ABREAST, SECONDS
 from pbscast_store.log import Log
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -121,18 +124,61 @@ async def test_a_repeated_request_is_the_same_subscription(client: Client) -> No
     )
 
 
-async def test_a_hundred_thousand_ids_come_in_parts(client: Client) -> None:
-    ids = [f"{number}.cluster.example.org" for number in range(100_000)]
-    most = 20_000
+async def test_many_ids_come_in_parts(client: Client) -> None:
+    ids = [f"{number}.cluster.example.org" for number in range(30_000)]
+    most = 10_000
     await ask(client, SUBSCRIBE, SubscribeResponse, id=KEY, ids=ids[:most], more=True)
     for begin in range(most, len(ids), most):
         more = begin + most < len(ids)
         part = ids[begin : begin + most]
         answer = await ask(client, MODIFY, ModifyResponse, id=KEY, add_ids=part, more=more)
-    assert answer.ids == 100_000
-    assert (await refusal(client, MODIFY, id=KEY, add_ids=["100000.a"])).startswith(
-        "400 UsageError: add_ids: 100001 ids in all, more than 100000"
+    assert answer.ids == 30_000
+
+
+async def test_an_id_is_not_used_again_while_there_are_messages_for_it(client: Client) -> None:
+    ended = (await ask(client, SUBSCRIBE, SubscribeResponse, sites=["x"])).id
+    await asking(client, UNSUBSCRIBE, {"id": ended})
+    await client.jetstream().publish(delivery_subject("sitea", KEY), b"1")
+    assert (await refusal(client, SUBSCRIBE, id=KEY)) == (
+        f"409 ConflictError: id: subscription '{KEY}' has ended: take another id"
     )
+    assert (await ask(client, LIST, ListResponse)).subscriptions == ()
+    await JetStreamManager(client).purge_stream(DELIVERIES)
+    for _ in range(2):
+        await ask(client, SUBSCRIBE, SubscribeResponse, id=KEY, sites=["x"])
+        await client.jetstream().publish(delivery_subject("sitea", KEY), b"1")
+
+
+async def test_readers_that_come_back_hold_up_no_renewal(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = (await ask(client, SUBSCRIBE, SubscribeResponse, sites=["x"])).id
+    going_on = asyncio.Event()
+
+    async def resume(*_: object, **__: object) -> None:
+        await going_on.wait()
+
+    monkeypatch.setattr(Consumers, "resume", resume)
+    resumes = [
+        asyncio.create_task(ask(client, RENEW, RenewResponse, id=key, resume=True))
+        for _ in range(ABREAST)
+    ]
+    await client.flush()
+    async with asyncio.timeout(SECONDS / 2):
+        await ask(client, RENEW, RenewResponse, id=key)
+    assert not any(task.done() for task in resumes)
+    going_on.set()
+    await asyncio.gather(*resumes)
+
+
+async def test_who_shares_hears_how_much_is_not_handled(client: Client) -> None:
+    for shared, unhandled in ((True, 1), (False, None)):
+        answer = await ask(
+            client, SUBSCRIBE, SubscribeResponse, ids=["1.x"], sites=["x"], shared=shared
+        )
+        await client.jetstream().publish(delivery_subject("sitea", answer.id), b"1")
+        renewed = await ask(client, RENEW, RenewResponse, id=answer.id)
+        assert renewed.unhandled == unhandled
 
 
 async def test_a_fault_is_said_in_one_line(client: Client) -> None:

@@ -10,7 +10,7 @@ import pytest
 from harness.delivering import BEFORE, FrailConnection
 from harness.holding import connected, eventually, holdings_at, wanting
 
-from pbscast.errors import NotFoundError, PbscastError
+from pbscast.errors import NotFoundError, PbscastError, UnavailableError
 from pbscast_fanout.connection import Connection
 from pbscast_fanout.settings import FanoutSettings
 from pbscast_fanout.subscriptions import janitor
@@ -94,7 +94,7 @@ async def test_what_is_not_renewed_goes(holdings: Holdings, membership: Membersh
 async def traces_are(holdings: Holdings, keys: set[str]) -> bool:
     # Of a lease that ran out a marker stays for some time.
     found = await holdings.joined.keys() | await holdings.consumers.keys()
-    return found == keys and not await holdings.registry.loose_parts(lambda _: True)
+    return found == keys and not await holdings.registry.loose_parts()
 
 
 async def test_what_ran_out_while_no_worker_was_there_goes(
@@ -103,9 +103,10 @@ async def test_what_ran_out_while_no_worker_was_there_goes(
     await subscribe(holdings, KEY)
     await subscribe(holdings, OTHER)
     await holdings.registry._leases.forget(KEY)
-    await Janitor(holdings, Others(holdings.registry._connection, "test")).sweep()
+    others = Others(holdings.registry._connection, "test")
+    assert await Janitor(holdings, others)._try() == janitor.SWEEP_SECONDS
     assert await is_registered(holdings, KEY)
-    await Janitor(holdings, membership).sweep()
+    await Janitor(holdings, membership)._try()
     assert not await is_registered(holdings, KEY)
     assert await is_registered(holdings, OTHER)
     assert await traces_are(holdings, {OTHER})
@@ -123,11 +124,31 @@ async def test_leftovers_go_when_they_are_seen_twice(
     sweeper = Janitor(holdings, membership)
     await sweeper.sweep()
     assert await holdings.traces() == {KEY, OTHER}
-    assert len(await holdings.registry.loose_parts(lambda _: True)) == 2
+    assert len(await holdings.registry.loose_parts()) == 2
     await sweeper.sweep()
     assert await holdings.traces() == {OTHER}
     assert await traces_are(holdings, {OTHER})
     assert await is_registered(holdings, OTHER)
+
+
+async def test_what_cannot_be_removed_holds_up_no_other(
+    holdings: Holdings, membership: Membership, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in (KEY, OTHER):
+        await subscribe(holdings, key)
+        await holdings.registry._leases.forget(key)
+    drop = holdings.joined.drop
+
+    async def fail(key: str) -> None:
+        if key == KEY:
+            raise UnavailableError("out of order")
+        await drop(key)
+
+    monkeypatch.setattr(holdings.joined, "drop", fail)
+    await Janitor(holdings, membership).sweep()
+    assert KEY in await holdings.traces()
+    assert await traces_are(holdings, {KEY})
+    assert not await is_registered(holdings, OTHER)
 
 
 async def test_one_that_is_being_registered_is_left_alone(

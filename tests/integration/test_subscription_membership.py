@@ -42,6 +42,11 @@ async def sees(one: Membership, count: int) -> None:
             await one.wait_changed()
 
 
+async def seen_first(one: Membership) -> frozenset[str]:
+    await one.known(10)
+    return one.workers
+
+
 def shares(*members: Membership) -> list[list[str]]:
     return [[site for site in SITES if one.mine(site)] for one in members]
 
@@ -80,19 +85,30 @@ async def test_who_leaves_is_missed_at_once_and_who_dies_soon(
             await sees(first, 1)
 
 
-async def test_while_nothing_is_known_everything_is_everybodys(own_nats: NatsServer) -> None:
+async def test_while_nothing_is_known_everything_is_everybodys(
+    own_nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "LIFE_SECONDS", 1)
+    monkeypatch.setattr(membership, "SIGN_SECONDS", 0.2)
     async with (
         kept(own_nats.url) as connection,
+        connected(own_nats.url) as others,
         member(connection) as one,
         member(connection) as two,
+        member(others) as three,
     ):
-        await sees(one, 2)
-        await asyncio.to_thread(own_nats.stop)
+        for each in (one, two, three):
+            await sees(each, 3)
+        before = one.workers
+        await asyncio.to_thread(own_nats.kill)
         await sees(one, 0)
         assert shares(one) == [SITES]
+        await others.close()
         await asyncio.to_thread(own_nats.start)
-        await sees(one, 2)
-        await sees(two, 2)
+        # The server has forgotten who lives: for a moment nobody knows that one is missing.
+        assert set(await asyncio.gather(seen_first(one), seen_first(two))) == {before}
+        for each in (one, two):
+            await sees(each, 2)
         assert one.workers == two.workers
 
 
@@ -103,7 +119,7 @@ def current(fanout: Fanout) -> set[str]:
 
 
 async def test_a_worker_that_comes_takes_its_sites_and_leaves_them(log: Log, nats_url: str) -> None:
-    sites = SITES[:8]
+    sites = SITES[:5]
     for site in sites:
         await write(log, site, [draft(f"1.{site}")])
     async with fanning(log, nats_url) as first:

@@ -185,7 +185,7 @@ class Registering(RuleBasedStateMachine):
             assert {key: seen[key].request.attributes for key in seen} == self.attributes
             assert {key for key in seen if seen[key].ended} == self.ended
         assert await holdings.traces() == set(self.ids)
-        assert await holdings.registry.loose_parts(lambda _: True) == set()
+        assert await holdings.registry.loose_parts() == set()
 
     def forget(self, key: str) -> None:
         self.ids.pop(key, None)

@@ -56,8 +56,12 @@ class Gone:
     """By its time to live, not by somebody's hand."""
 
 
-class FullError(ConflictError):
-    """The bucket takes no more."""
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much a bucket holds, what tells that a key is gone too."""
+
+    keys: int
+    bytes: int
 
 
 class Bucket:
@@ -74,8 +78,6 @@ class Bucket:
         *,
         replicas: int,
         in_memory: bool = False,
-        max_keys: int = -1,
-        max_bytes: int = -1,
     ) -> None:
         self._connection = connection
         self._stream = f"KV_{name}"
@@ -87,8 +89,9 @@ class Bucket:
         }
         self._settings: dict[str, Any] = {
             "max_msgs_per_subject": 1,
-            "max_msgs": max_keys,
-            "max_bytes": max_bytes,
+            # At a limit a stream with replicas refuses what takes another's place, too.
+            "max_msgs": -1,
+            "max_bytes": -1,
             "discard": "new",
             "num_replicas": replicas,
             "allow_rollup_hdrs": True,
@@ -139,7 +142,7 @@ class Bucket:
         """Write a value, which lives for `ttl` seconds if given, and return its revision.
 
         `last` is the key's revision that must not have changed meanwhile, 0: there must be none.
-        Raises ConflictError if it has, or if it is gone; FullError.
+        Raises ConflictError if it has, or if it is gone.
         """
         headers = {} if ttl is None else {"Nats-TTL": f"{ttl}s"}
         return await self._write(key, value, headers, last)
@@ -160,15 +163,16 @@ class Bucket:
             raise ConflictError(f"{key} in {self._stream} was written meanwhile") from error
         except UnsupportedError as error:
             raise UnavailableError(f"stream {self._stream} is not there: try again") from error
-        except UnavailableError as error:
-            if "maximum" in str(error):
-                raise FullError(f"stream {self._stream} is full") from error
-            raise
         return int(answer["seq"])
 
     async def forget(self, keys: str) -> None:
         """Take away the values of all keys that fit the filter; nobody is told."""
         await self._call("STREAM.PURGE", {"filter": self._prefix + keys})
+
+    async def extent(self) -> Extent:
+        """Return how much there is."""
+        state = (await call(self._connection, f"STREAM.INFO.{self._stream}"))["state"]
+        return Extent(state["messages"], state["bytes"])
 
     async def keys(self, keys: str = ">") -> list[str]:
         """Return the keys that fit; some may have lost their value of late."""

@@ -1,4 +1,4 @@
-"""The durable consumers from which subscribers pull, and what is stored for them."""
+"""The durable consumers from which subscribers pull."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 from pbscast.deliveries import (
     ACK_WAIT,
     DELIVERIES,
-    KEPT,
     MOST_UNACKNOWLEDGED,
     delivery_filter,
 )
 from pbscast.errors import NotFoundError, UnavailableError
+from pbscast_fanout import fences
 from pbscast_fanout.jetstream import call
 from pbscast_fanout.subscriptions.definitions import is_id
 
@@ -40,8 +40,9 @@ class Consumers:
     async def resume(self, key: str, *, shared: bool) -> None:
         """Deliver again, in order and at once, what has not been acknowledged.
 
-        JetStream itself would send what is new first, the other when ACK_WAIT is over. Of a shared
-        one the readers that there are go on.
+        JetStream itself would send what is new first, the other when ACK_WAIT is over; and its own
+        reset would go on serving who read before, who is cut off here. Of a shared one the readers
+        that there are go on.
         """
         info = await self._info(key)
         if info is None:
@@ -57,14 +58,21 @@ class Consumers:
         return 0 if info is None else info["num_ack_pending"] + info["num_pending"]
 
     async def drop(self, key: str) -> None:
-        """Delete the consumer, and what is stored for the subscription."""
+        """Delete the consumer.
+
+        What is stored for the subscription goes by age, as what was acknowledged does: to take it
+        away at once would stop the stream for all while its blocks are written anew.
+        """
         await self._delete(key)
-        request = {"filter": delivery_filter(key)}
-        await self._call(f"STREAM.PURGE.{DELIVERIES}", request)
+
+    async def has_messages(self, key: str) -> bool:
+        """Whether anything is stored for the subscription, be it one that has ended."""
+        last = await fences.read_last(self._connection, DELIVERIES, delivery_filter(key))
+        return last is not None
 
     async def keys(self) -> set[str]:
-        """Return the subscriptions that have a consumer, or something stored."""
-        return {key for key in (*await self._names(), *await self._addressed()) if is_id(key)}
+        """Return the subscriptions that have a consumer."""
+        return set(filter(is_id, await self._names()))
 
     async def _names(self) -> list[str]:
         names: list[str] = []
@@ -74,16 +82,6 @@ class Consumers:
             names += page
             if not page or len(names) >= answer["total"]:
                 return names
-
-    async def _addressed(self) -> list[str]:
-        found: list[str] = []
-        while True:
-            request = {"subjects_filter": f"{KEPT}.*.*", "offset": len(found)}
-            answer = await self._call(f"STREAM.INFO.{DELIVERIES}", request)
-            page = (answer["state"].get("subjects") or {}).keys()
-            found += (subject.rpartition(".")[2] for subject in page)
-            if not page or len(found) >= answer["total"]:
-                return found
 
     async def _info(self, key: str) -> dict[str, Any] | None:
         try:

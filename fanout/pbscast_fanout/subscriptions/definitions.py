@@ -123,6 +123,11 @@ def unknown(key: str) -> NotFoundError:
     return NotFoundError(f"there is no subscription {shown!r}: it has ended, or its lease ran out")
 
 
+def used(key: str) -> ConflictError:
+    """Return the error for an id that one had which is no more."""
+    return ConflictError(f"id: subscription {key!r} has ended: take another id")
+
+
 def origin_of(request: SubscribeRequest) -> str:
     """Return a digest of all that was asked for."""
     return sha256(request.model_dump_json(exclude={"id"}).encode()).hexdigest()

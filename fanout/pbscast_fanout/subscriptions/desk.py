@@ -23,6 +23,7 @@ from pbscast_fanout import metrics
 from pbscast_fanout.expressions import compile_expression
 from pbscast_fanout.subscriptions.acknowledged import read_acknowledged
 from pbscast_fanout.subscriptions.completing import pending
+from pbscast_fanout.subscriptions.definitions import used
 from pbscast_fanout.subscriptions.registry import Lease
 
 if TYPE_CHECKING:
@@ -60,12 +61,20 @@ class Desk:
         """Register it; messages wait for its reader from now on."""
         if request.where is not None:
             await asyncio.to_thread(compile_expression, request.where)
+        if request.id is not None:
+            await self._check_unused(request.id)
         definition = await self._registry.register(request)
         if request.delivery is Delivery.AT_LEAST_ONCE:
             await self._make_consumer(definition.id, is_known=request.id is not None)
         metrics.REGISTERED.inc()
         _log.info("subscription_registered", subscription=definition.id, **_in_short(request))
         return _dump(_described(definition.id, request, Lease.from_now(request.lease)))
+
+    async def _check_unused(self, key: str) -> None:
+        """Raise ConflictError if one that has ended left messages: a new reader would get them."""
+        # In this order: what is stored for one that is just being registered is not left over.
+        if await self._consumers.has_messages(key) and not await self._registry.has(key):
+            raise used(key)
 
     async def _make_consumer(self, key: str, *, is_known: bool) -> None:
         try:
@@ -87,7 +96,7 @@ class Desk:
         if request.acknowledged and asked.delivery is Delivery.AT_LEAST_ONCE and not asked.shared:
             acknowledged = await read_acknowledged(self._holdings.connection, request.id)
         unhandled = None
-        if asked.delivery is Delivery.AT_LEAST_ONCE:
+        if asked.shared and asked.delivery is Delivery.AT_LEAST_ONCE:
             unhandled = await self._consumers.unhandled(request.id)
         described = _described(request.id, asked, lease)
         return _dump(

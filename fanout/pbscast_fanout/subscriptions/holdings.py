@@ -45,7 +45,10 @@ class Holdings:
         await ensure_deliveries(self.connection, self.settings.subscriptions, replicas)
 
     async def remove(self, key: str) -> None:
-        """Take everything away that there is of a subscription; again, if it was interrupted."""
+        """Take everything away that there is of a subscription; again, if it was interrupted.
+
+        But what was stored for it goes by age.
+        """
         # First what the deliverers see, so that they stop to write for it.
         await self.registry.remove(key)
         await self.joined.drop(key)

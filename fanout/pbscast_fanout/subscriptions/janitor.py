@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from pbscast_fanout.subscriptions.holdings import Holdings
     from pbscast_fanout.subscriptions.membership import Membership
 
-SWEEP_SECONDS: Final = 60.0
+SWEEP_SECONDS: Final = 300.0
+"""What ran out while its worker was dying goes so much later."""
+_SWEEPING: Final = "sweep"
 _RETRY_SECONDS: Final = 2.0
 
 _log = structlog.get_logger(__name__)
@@ -23,8 +25,8 @@ _log = structlog.get_logger(__name__)
 class Janitor:
     """Removes, of the subscriptions that are this worker's, those whose lease has run out.
 
-    Told by NATS when that happens; and sweeps, for what it was not told and for what was left by
-    who was interrupted.
+    Told by NATS when that happens. One worker's sweeps too, for what nobody was told and for what
+    was left by who was interrupted.
     """
 
     def __init__(self, holdings: Holdings, membership: Membership) -> None:
@@ -35,20 +37,18 @@ class Janitor:
 
     async def run(self) -> NoReturn:
         """Work until cancelled; outages are waited out."""
-        watching = asyncio.create_task(self._watch())
-        try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch())
             while True:
                 rest = await self._try()
                 await asyncio.sleep(rest)
-        finally:
-            watching.cancel()
-            await asyncio.wait({watching})
 
     async def _try(self) -> float:
         """Sweep; return after how many seconds to do so again."""
         try:
             await self._holdings.ensure()
-            await self.sweep()
+            if self._membership.mine(_SWEEPING):
+                await self.sweep()
         except PbscastError as error:
             if str(error) != self._error:
                 _log.warning("subscriptions_not_swept", error=str(error))
@@ -61,10 +61,13 @@ class Janitor:
         async with aclosing(self._holdings.registry.expiries()) as expiries:
             async for key in expiries:
                 if self._membership.mine(key):
-                    try:
-                        await self._expire(key)
-                    except PbscastError as error:
-                        _log.warning("subscription_left", subscription=key, error=str(error))
+                    await self._try_expire(key)
+
+    async def _try_expire(self, key: str) -> None:
+        try:
+            await self._expire(key)
+        except PbscastError as error:
+            _log.warning("subscription_left", subscription=key, error=str(error))
 
     async def _expire(self, key: str) -> None:
         """Remove a subscription if there is one and it has no lease."""
@@ -77,17 +80,17 @@ class Janitor:
                 _log.info("subscription_expired", subscription=key)
 
     async def sweep(self) -> None:
-        """Look at all that there is.
+        """Look at all that there is, whosever it is.
 
         What belongs to no definition is removed when it is seen for the second time: it may be of
         one that is just being registered.
         """
-        holdings, mine = self._holdings, self._membership.mine
+        holdings = self._holdings
         registered = await holdings.registry.keys()
-        for key in filter(mine, registered - await holdings.registry.leased()):
-            await self._expire(key)
-        traces = {key for key in await holdings.traces() - registered if mine(key)}
-        loose = await holdings.registry.loose_parts(mine)
+        for key in registered - await holdings.registry.leased():
+            await self._try_expire(key)
+        traces = await holdings.traces() - registered
+        loose = await holdings.registry.loose_parts()
         for part in loose & self._suspects:
             await holdings.registry.forget_part(part)
         for key in traces & self._suspects:

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from contextlib import aclosing, suppress
 from hashlib import sha256
+from time import monotonic
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
@@ -42,17 +43,19 @@ class Membership:
         self._key = secrets.token_hex(8)
         self._name = f"{name} {self._key}"
         self._seen: dict[str, str] = {}
+        self._before: dict[str, str] = {}
+        """Those that were seen before the last cut, and have not been seen again."""
+        self._seen_anew = 0.0
         self._workers: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
 
     async def run(self) -> NoReturn:
         """Be one of the workers, and see the others, until cancelled; then be none at once."""
-        watching = asyncio.create_task(self._watch())
         try:
-            await self._show()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch())
+                await self._show()
         finally:
-            watching.cancel()
-            await asyncio.wait({watching})
             await self._leave()
 
     @property
@@ -108,13 +111,24 @@ class Membership:
                     self._seen[change.key] = change.value.decode(errors="replace")
                 elif isinstance(change, Gone):
                     self._seen.pop(change.key, None)
+                    self._before.pop(change.key, None)
                 elif isinstance(change, Anew):
+                    if is_current:
+                        self._before |= self._seen
                     self._seen.clear()
                     is_current = False
                 else:
                     is_current = True
+                    self._seen_anew = monotonic()
                 is_known = is_current and self._key in self._seen
-                self._see(frozenset(self._seen.values()) if is_known else frozenset())
+                self._see(self._living() if is_known else frozenset())
+
+    def _living(self) -> frozenset[str]:
+        # A server that restarts has forgotten all, and each shows itself again in its own time:
+        # whoever is first must not take itself for the only one.
+        if monotonic() - self._seen_anew >= LIFE_SECONDS:
+            self._before.clear()
+        return frozenset((self._before | self._seen).values())
 
     def _see(self, workers: frozenset[str]) -> None:
         if workers != self._workers:

@@ -19,7 +19,7 @@ from pbscast.errors import (
     UnavailableError,
 )
 from pbscast_fanout.fences import HEADROOM
-from pbscast_fanout.subscriptions.buckets import Bucket, Entry, FullError, Gone
+from pbscast_fanout.subscriptions.buckets import Bucket, Entry, Gone
 from pbscast_fanout.subscriptions.definitions import (
     Definition,
     Draft,
@@ -32,11 +32,12 @@ from pbscast_fanout.subscriptions.definitions import (
     modified,
     new_id,
     unknown,
+    used,
 )
 from pbscast_fanout.subscriptions.following import Anew, UpToDate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Iterable, Mapping
 
     from pbscast.subscriptions import ModifyRequest, SubscribeRequest
     from pbscast_fanout.connection import Connection
@@ -81,10 +82,8 @@ class Registry:
 
     def __init__(self, connection: Connection, *, replicas: int = 1) -> None:
         self._connection = connection
-        self._definitions = Bucket(
-            connection, SUBSCRIPTIONS, replicas=replicas, max_bytes=MOST_BYTES
-        )
-        self._leases = Bucket(connection, LEASES, replicas=replicas, max_keys=MOST_SUBSCRIPTIONS)
+        self._definitions = Bucket(connection, SUBSCRIPTIONS, replicas=replicas)
+        self._leases = Bucket(connection, LEASES, replicas=replicas)
 
     async def ensure(self) -> None:
         """Make the buckets, or give them our settings. Raises ConflictError."""
@@ -102,6 +101,7 @@ class Registry:
         existing = await self._registered(key, drafted)
         if existing is not None:
             return existing
+        await self._check_room()
         # First the lease: a definition without one has ended.
         await self._write_lease(key, request.lease, None)
         revision = await self._write(key, drafted, 0)
@@ -110,7 +110,7 @@ class Registry:
         existing = await self._registered(key, drafted)
         if existing is None:
             await self._leases.forget(key)
-            raise ConflictError(f"id: subscription {key!r} has ended: take another id")
+            raise used(key)
         return existing
 
     async def _registered(self, key: str, drafted: Draft) -> Definition | None:
@@ -135,30 +135,44 @@ class Registry:
                 raise unknown(key)
             # Only if it is still there: one that has run out must not come to life again.
             with suppress(ConflictError):
-                return await self._write_lease(key, lease or int(entry.value), entry.revision)
+                return await self._write_lease(key, lease or _seconds(entry), entry.revision)
         raise _busy(key)
 
     async def _write_lease(self, key: str, seconds: int, last: int | None) -> Lease:
-        try:
-            await self._leases.put(key, b"%d" % seconds, ttl=seconds, last=last)
-        except FullError as error:
-            msg = f"there are {MOST_SUBSCRIPTIONS} subscriptions, which is the limit"
-            raise ConflictError(msg) from error
+        await self._leases.put(key, b"%d" % seconds, ttl=seconds, last=last)
         return Lease.from_now(seconds)
 
+    async def _check_room(self) -> None:
+        """Raise ConflictError if no more can be registered.
+
+        Looked at, not left to NATS: what is there can be renewed, changed and ended all the same.
+        Those that come at once may go beyond the limit by a few.
+        """
+        if (await self._leases.extent()).keys >= MOST_SUBSCRIPTIONS:
+            raise ConflictError(f"there are {MOST_SUBSCRIPTIONS} subscriptions, which is the limit")
+        await self._check_room_for_ids()
+
+    async def _check_room_for_ids(self) -> None:
+        if (await self._definitions.extent()).bytes >= MOST_BYTES:
+            msg = f"all subscriptions together have reached the limit of {MOST_BYTES} bytes"
+            raise ConflictError(msg)
+
     async def lease(self, key: str) -> Lease:
-        """Raise NotFoundError."""
+        """Raise NotFoundError; DecodeError if somebody else wrote it."""
         entry = await self._leases.get(check_id(key))
         if entry is None:
             raise unknown(key)
-        seconds = int(entry.value)
+        seconds = _seconds(entry)
         return Lease(seconds, entry.written + timedelta(seconds=seconds))
 
     async def modify(self, key: str, change: ModifyRequest) -> Definition:
         """Change it; of two that do so at once both hold.
 
-        Raises NotFoundError, UsageError, and ConflictError if it has ended.
+        Raises NotFoundError, UsageError, and ConflictError if it has ended or if ids are added and
+        there are too many of all subscriptions.
         """
+        if change.add_ids:
+            await self._check_room_for_ids()
         for _ in range(_ATTEMPTS):
             entry, head = await self._read(key)
             parts = await self._parts(key, head)
@@ -264,12 +278,9 @@ class Registry:
                 if isinstance(change, Gone) and change.expired:
                     yield change.key
 
-    async def loose_parts(self, concerns: Callable[[str], bool]) -> set[str]:
-        """Return keys of parts that no head names: of late, or left by who was interrupted.
-
-        Only of subscriptions that concern the caller.
-        """
-        loose = {part for part in await self._definitions.keys("*.*") if concerns(owner_of(part))}
+    async def loose_parts(self) -> set[str]:
+        """Return keys of parts that no head names: of late, or left by who was interrupted."""
+        loose = set(await self._definitions.keys("*.*"))
         for key in set(map(owner_of, loose)):
             try:
                 head = await self.head(key)
@@ -295,10 +306,6 @@ class Registry:
                 )
             )
             return await self._definitions.put(key, drafted.body, last=last)
-        except FullError as error:
-            await self._forget_parts(key, drafted.parts)
-            msg = f"all subscriptions together have reached the limit of {MOST_BYTES} bytes"
-            raise ConflictError(msg) from error
         except ConflictError:
             await self._forget_parts(key, drafted.parts)
             return None
@@ -343,6 +350,12 @@ def _definition(key: str, revision: int, drafted: Draft) -> Definition:
     return Definition(
         key, request, revision, ended=drafted.head.ended, created=drafted.head.created
     )
+
+
+def _seconds(entry: Entry) -> int:
+    if not entry.value.isdigit():
+        raise DecodeError(f"{entry.key} in {LEASES} is no lease of pbscast: somebody else wrote it")
+    return int(entry.value)
 
 
 def _busy(key: str) -> UnavailableError:
