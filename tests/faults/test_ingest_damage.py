@@ -13,6 +13,7 @@ from harness.pbs import PbsServer
 from pbscast.events import Gap, Kind
 from pbscast_ingest import condition, session
 from pbscast_ingest.capture import install
+from pbscast_ingest.status import WorkerState
 from pbscast_store.log import Log
 from pbscast_store.records import Record
 
@@ -58,6 +59,23 @@ async def _suffer(log: Log, damage: str, dsn: str) -> None:
     assert (state.state, state.substate) == ("R", 42)
     assert [r.event for r in records if r.id == "2.s"][-1] in ("finalize", "purge")
     assert [r.event for r in records if r.id == "3.s"] == ["submit"]
+
+
+async def test_without_a_cap_the_site_is_followed_and_told_to_be_down(
+    log: Log, captured: str
+) -> None:
+    with PbsServer(captured) as pbs:
+        async with asyncio.timeout(60), ingesting(log, as_reader(captured)) as worker:
+            await wait_for(log, is_resynced)
+            pbs.connection.execute("DROP TABLE pbscast.control")
+            pbs.submit("3.s")
+            await wait_for(log, lambda records: any(r.event == "down" for r in records))
+            assert worker.status.state is WorkerState.BLIND
+            assert "its cap cannot be read" in (worker.status.error or "")
+            await wait_for(log, _is_told)
+            await asyncio.to_thread(install, captured, site="sitea")
+            records = await wait_for(log, _is_mended)
+    assert [r.event for r in records if r.kind == Kind.SITE][-3:] == ["gap", "up", "resync"]
 
 
 def _is_told(records: list[Record]) -> bool:

@@ -52,6 +52,11 @@ def _all_sql() -> dict[str, str]:
     top = files("pbscast_ingest.capture") / "sql"
     found = [item for item in top.iterdir() if item.name.endswith(".sql")]
     found += [item for name in FOLDERS for item in (top / name).iterdir()]
+    found += [
+        item
+        for item in (files("pbscast_ingest") / "sql").iterdir()  # what the reader asks there
+        if item.name.endswith(".sql")
+    ]
     return {f"{item}": item.read_text("utf-8") for item in found}
 
 
