@@ -131,6 +131,16 @@ def test_what_is_secret_of_a_job_is_the_same_list_for_trigger_and_resync() -> No
     assert f"delete(attributes, '{secrets}'::text[])" in resync
 
 
+def test_what_no_save_needs_is_the_same_list_everywhere() -> None:
+    health = (files("pbscast_ingest") / "sql" / "health.sql").read_text("utf-8")
+    found = re.findall(
+        r"\(([^()]*'identity', 'heartbeat'[^()]*)\)", "".join(capture_script("install")) + health
+    )
+    lists = [set(re.findall(r"'(\w+)'", text)) - {"mode"} for text in found]
+    assert len(lists) == 4
+    assert all(each == lists[0] for each in lists)
+
+
 @pytest.mark.parametrize("kind", ["job", "node", "queue", "resv", "scheduler", "server"])
 def test_a_resync_names_hstores_functions_by_schema(kind: str) -> None:
     text = statement(kind, 'Odd "schema"').decode()
