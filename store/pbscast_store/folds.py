@@ -25,8 +25,9 @@ class FoldRow(NamedTuple):
     position: int | None
     """Of its last event in the batch; None if it has none there."""
     first_position: int | None
-    """Of its first event, if that is in the batch, as is `began`."""
+    """Of its first event, if that is in the batch."""
     began: datetime | None
+    """The least time of its events in the batch, up to its end."""
     ended: datetime | None
     gone_at: datetime | None
     incarnation: int
@@ -76,14 +77,17 @@ class Folding:
         self._recent: dict[str, str | None] = {}
         self._base: dict[str, str] = {}
 
-    def begin(self, draft: Draft, position: int) -> None:
+    def begin(self, position: int) -> None:
         """The incarnation begins in this batch: what it was before is not asked for."""
-        self.began, self.first_position = draft.time, position
+        self.first_position = position
 
     def add(self, draft: Draft, position: int) -> str | None:
         """The next event; returns the owner whom it names."""
         self.position = position
         self.revision += 1
+        if not (self.finalized or self.gone):
+            # The datastore's clock may go back: what a life did lies within it nevertheless.
+            self.began = draft.time if self.began is None else min(self.began, draft.time)
         if draft.born:
             self.born = draft.born
         if draft.ends:
@@ -145,15 +149,15 @@ class Folding:
         self.reason, self.exit_status = payload.reason, payload.exit_status
 
     def _not_before_it_began(self, time: datetime) -> datetime:
-        """The datastore's clock may go back, but no life ends before it began."""
-        return time if self.began is None else max(time, self.began)
+        """Nor does it where another takes its id at an earlier time, by a clock that went back."""
+        return time if self.first_position is None else max(time, self.began or time)
 
     def _change(self, payload: ChangePayload) -> None:
         if payload.columns:
             self._columns.update(payload.columns)
         if payload.removed:
             self._remove(payload.removed)
-        if self.began is not None:
+        if self.first_position is not None:
             self._base.update(payload.changed)
         else:
             self._set(payload.changed)
@@ -170,7 +174,7 @@ class Folding:
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:
             self._base.pop(name, None)
-            if self.began is None:
+            if self.first_position is None:
                 self._recent[name] = None
 
 

@@ -140,7 +140,7 @@ class Planning:
             self._superseded.append(folding.row())
         incarnation = folding.incarnation if folding is not None else 0
         begun = Folding(key, _UNSEEN._replace(incarnation=incarnation + 1))
-        begun.begin(draft, self._position + 1)
+        begun.begin(self._position + 1)
         self._foldings[key] = begun
         return begun
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -133,3 +134,49 @@ async def test_a_life_that_nothing_ended_goes_on_until_the_next_begins(log: Log)
     assert [row.ended for _, row in by_id.rows] == [None, at(10)]
     assert await differed(log, 0, 3, kind="node") == ["n1:lives", "n2:ended"]
     assert await differed(log, 3, 4, kind="node") == ["n1:ended", "n1:lives"]
+
+
+CLOCK = [("1.sitea", 7200, "Q"), ("1.sitea", 3600, "R"), ("1.sitea", 3660, "E")]
+"""Submitted at eleven; then the datastore's clock was put back by an hour, and it ran at ten."""
+
+
+async def test_what_happened_after_a_clock_went_back_is_found(log: Log) -> None:
+    drafts = [change(job, time, begins=state == "Q", state=state) for job, time, state in CLOCK]
+    first, *rest = drafts
+    await write(log, change("9.sitea", 0, begins=True), first)
+    for draft in rest:  # in batches of their own: the log knows only part of the life
+        await write(log, draft)
+    alone: dict[str, Any] = {"ids": ["1.sitea"]}
+    assert await stood(log, at(3650), owners=["alice"]) == ["9.sitea:1:Q", "1.sitea:1:R"]
+    await write(log, end("1.sitea", 3670))
+    [life] = (await log.lives(Selection(**alone))).lives
+    assert (life.began, life.ended) == (at(3600), at(3670))
+
+    nobody, other = ["9.sitea:1:Q"], "9.sitea:1:Q"
+    for seconds, told in [
+        (3599, nobody),
+        (3600, [other, "1.sitea:1:R"]),
+        (3665, [other, "1.sitea:1:E"]),
+        (3670, nobody),
+        (7200, nobody),
+    ]:
+        assert await stood(log, at(seconds)) == told, seconds
+    assert await stood(log, at(3600), **alone) == ["1.sitea:1:R"]
+    assert await stood(log, at(7200), **alone) == ["1.sitea:1:F"]
+    assert (await log.at(Selection(**alone), at(3599))).rows == []
+    questions: list[dict[str, Any]] = [{}, alone, {"owners": ["alice"]}]
+    for question in questions:
+        selection = Selection.model_validate(question)
+        page = await log.events(selection, begin=at(3000), end=at(4000))
+        assert [record.position for record in page.records] == [3, 4, 5]
+
+
+async def test_what_came_after_an_end_moves_no_beginning(log: Log) -> None:
+    """The row of a job that had ended was purged by a clock that had been put back."""
+    purge = change("1.sitea", 10, event=EventName.PURGE, state="F", ends=True)
+    ended = replace(end("1.sitea", 120), ends=False)
+    await write(log, change("9.sitea", 0, begins=True), change("1.sitea", 100, begins=True), ended)
+    await write(log, purge)
+    [life] = (await log.lives(Selection(ids=("1.sitea",)))).lives
+    assert (life.began, life.ended, life.gone) == (at(100), at(120), at(10))
+    assert await stood(log, at(50)) == ["9.sitea:1:Q"]

@@ -125,6 +125,8 @@ class PlainLog:
         if known is None or draft.begins:
             known = self._begin(draft, known)
         known.revision += 1
+        if known.ended is None:
+            known.began = min(known.began, draft.time)
         self.events.append((draft, known.incarnation, known.revision))
         known.position = len(self.events)
         known.born = draft.born or known.born

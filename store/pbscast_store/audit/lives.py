@@ -101,6 +101,11 @@ class ToldLife:
         self.attributes = Values()
         self.columns = Values()
 
+    def reach(self, time: int) -> None:
+        """It has an event of a time, which may be one before all others: clocks go back."""
+        if self.ended is None and time < self.began:
+            self.began = time
+
     def change(self, payload: dict[str, Any]) -> None:
         """Folds an event in."""
         state = payload.get("state")

@@ -147,6 +147,7 @@ class Story:
             raise self._out_of_order(life, int(incarnation), revision)
         elif event in _BEGINNING:
             raise self._broken(f"a second beginning of the same incarnation: revision {revision}")
+        life.reach(int(time))
         if payload is None:
             life.is_thinned = True
             self.tale.thinned += 1

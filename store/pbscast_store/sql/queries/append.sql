@@ -36,11 +36,11 @@ folding AS (
     ON CONFLICT (site, kind, id) DO UPDATE SET
         position = excluded.position,
         first_position = coalesce(excluded.first_position, o.first_position),
-        began = coalesce(excluded.began, o.began),
+        began = CASE WHEN excluded.incarnation > o.incarnation THEN excluded.began ELSE least(o.began, excluded.began) END,
         ended = CASE
             WHEN excluded.incarnation > o.incarnation THEN excluded.ended
             WHEN excluded.ended IS NULL THEN o.ended
-            WHEN excluded.reason IS NOT NULL OR o.ended IS NULL THEN greatest(excluded.ended, o.began)
+            WHEN excluded.reason IS NOT NULL OR o.ended IS NULL THEN greatest(excluded.ended, least(o.began, excluded.began))
             ELSE o.ended
         END,
         gone_at = CASE
@@ -101,8 +101,8 @@ superseding AS (
         fence.name AS site, f.kind, f.id, f.incarnation,
         coalesce(f.first_position, o.first_position) AS first_position,
         coalesce(f.position, o.position) AS position,
-        coalesce(f.began, o.began) AS began,
-        greatest(CASE WHEN f.reason IS NULL THEN coalesce(o.ended, f.ended) ELSE f.ended END, o.began) AS ended,
+        least(f.began, o.began) AS began,
+        greatest(CASE WHEN f.reason IS NULL THEN coalesce(o.ended, f.ended) ELSE f.ended END, least(f.began, o.began)) AS ended,
         coalesce(o.gone_at, f.gone_at) AS gone_at,
         coalesce(f.reason, o.reason) AS reason,
         CASE WHEN f.reason IS NULL THEN o.exit_status ELSE f.exit_status END AS exit_status,
