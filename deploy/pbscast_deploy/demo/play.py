@@ -152,6 +152,7 @@ async def _go_on(stage: Stage, screen: Screen, desk: Desk) -> None:
     screen.advise(
         f"{server}.venv/bin/pbscast watch",
         f"{server}.venv/bin/pbscast watch --owner alice --json",
+        f"{server}.venv/bin/pbscast subscribe --where 'Resource_List.ncpus >= 4'",
         f"{server}.venv/bin/pbscast history 19.sitea",
         f"{server}.venv/bin/pbscast history '6[].sitea' --json",
         f".venv/bin/pbscastd audit verify --config {desk.config}",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import structlog
 
 from pbscast.errors import NotFoundError, PbscastError
+from pbscast_fanout import metrics
 
 if TYPE_CHECKING:
     from pbscast_fanout.subscriptions.holdings import Holdings
@@ -77,6 +78,7 @@ class Janitor:
                 await registry.lease(key)
             except NotFoundError:
                 await self._holdings.remove(key)
+                metrics.ENDED.labels("expired").inc()
                 _log.info("subscription_expired", subscription=key)
 
     async def sweep(self) -> None:
