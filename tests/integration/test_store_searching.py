@@ -16,6 +16,7 @@ from harness.servers import Databases
 from pbscast.selection import Selection
 from pbscast_store import search
 from pbscast_store.bounds import EVER, NEVER
+from pbscast_store.choice import at_any_time
 from pbscast_store.log import Log
 from pbscast_store.source import EventTable, LifeSpan, Window
 from pbscast_store.statements import query
@@ -71,11 +72,18 @@ async def test_searches_go_by_index(
     log: Log, months: Months, connection: asyncpg.Connection
 ) -> None:
     everybody = (await search.resolve(log._pool, Selection())).criteria
+    queued = at_any_time(Selection(queues=("q",), projects=("p",), names=("n*",), states=("Q",)))
+    assert (await search.resolve(log._pool, queued)).criteria == everybody
     somebody = (await search.resolve(log._pool, Selection(owners=("user7",)))).criteria
     then = months.now - timedelta(days=60)
     day = then, then + timedelta(days=1)
     asked: dict[str, tuple[str, str, tuple[object, ...]]] = {
         "live at a time": ("live_then", "life_span", (*everybody, SITE, then, None, False, 0, 50)),
+        "live at a position": (
+            "live_then",
+            "life_first",
+            (*everybody, SITE, None, months.position // 2, False, 0, 50),
+        ),
         "of an owner": ("lives_newest", "life_owner", (*somebody, SITE, None, None, 2**40, 50)),
         "newest": ("lives_newest", "life_first", (*everybody, SITE, None, None, 2**40, 50)),
         "of a day": ("chosen_lives", "life_span", (*everybody, SITE, *day, 0, 2**40, 50)),

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import typer
+from pydantic import ValidationError
 
 from pbscast.cli import app
 from pbscast.cli.gathering import counted
 from pbscast.cli.running import invoke
 from pbscast.errors import UnavailableError, UsageError
 from pbscast.newfile import new_file
+from pbscast.requests import AtRequest, HistoryRequest, JobsRequest
 from pbscast.times import parse_time
 
 
@@ -174,6 +176,18 @@ def test_times_as_people_type_them() -> None:
 def test_what_lies_before_all_logs(text: str) -> None:
     with pytest.raises(UsageError, match=rf"^--since: '{text}' lies before 1970$"):
         parse_time(text, "--since")
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [(HistoryRequest, "begin"), (JobsRequest, "end"), (AtRequest, "moment")],
+)
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59-05:00"])
+def test_what_no_clock_shows_is_refused(
+    model: type[HistoryRequest | JobsRequest | AtRequest], field: str, time: str
+) -> None:
+    with pytest.raises(ValidationError, match="between the years 1970 and 9999"):
+        model.model_validate({field: time})
 
 
 @pytest.mark.parametrize("text", ["", "soon", "25:00", "9999999999999d", "yesterday noon", "-2h"])
