@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pbscast.events import ChangePayload, EventName, Kind, Provenance
 from pbscast_ingest.comparison import vanished
+from pbscast_ingest.finalize import conclude, is_final
 from pbscast_ingest.jobs import describe
 from pbscast_ingest.translation import KINDS, stand
 from pbscast_store.drafts import Draft
@@ -26,18 +27,18 @@ if TYPE_CHECKING:
 
 def correct(row: JournalRow, state: ObjectState | None, object_id: str) -> list[Draft]:
     """Return what belongs before the first row of an object, given what the log knows of it."""
-    known = state is not None and not state.gone
-    if state is not None and known and not _is_same_life(row, state):
+    if state is None or state.gone:
+        return introduce(row, object_id)
+    if not _is_same_life(row, state):
         return [vanished(state, row.at), *introduce(row, object_id)]
-    return [] if known else introduce(row, object_id)
+    return [_end(row, object_id)] if _has_ended_unseen(row, state) else []
 
 
 def is_at_odds(row: JournalRow, head: Head | None) -> bool:
     """Whether the first row of an object cannot follow where the log says that it stands."""
-    known = head is not None and not head.gone
-    if head is not None and known and not _is_same_life(row, head):
-        return True
-    return row.op != "I" and not known
+    if head is None or head.gone:
+        return row.op != "I"
+    return not _is_same_life(row, head) or _has_ended_unseen(row, head)
 
 
 def split(rows: Sequence[JournalRow]) -> Iterator[Sequence[JournalRow]]:
@@ -70,14 +71,42 @@ def _is_same_life(row: JournalRow, state: ObjectState | Head) -> bool:
     return not (state.born and row.created) or state.born == row.created
 
 
+def _has_ended_unseen(row: JournalRow, state: ObjectState | Head) -> bool:
+    """Whether a job had ended before the row, by a save that was missed."""
+    if row.kind != Kind.JOB or row.op == "I" or state.finalized:
+        return False
+    # Cheap, and most rows are of jobs that live.
+    may_be = "history_timestamp" in row.context or "history_timestamp" in row.before
+    return may_be and is_final(row.key, _stood(row))
+
+
+def _end(row: JournalRow, object_id: str) -> Draft:
+    """The last word on a job, as it stood before the row."""
+    return Draft(
+        kind=Kind.JOB,
+        id=object_id,
+        event=EventName.FINALIZE,
+        time=row.at,
+        provenance=Provenance.RESYNC,
+        payload=conclude(row.key, _stood(row)),
+        born=row.created or None,
+    )
+
+
+def _stood(row: JournalRow) -> dict[str, str]:
+    """Return what is known of how an object stood before a change of it."""
+    was = {**row.context, **row.before}
+    for name in (row.changed.keys() | row.columns.keys()) - row.before.keys():
+        was.pop(name, None)
+    return was
+
+
 def introduce(row: JournalRow, object_id: str) -> list[Draft]:
     """Begin an object that is first heard of by a change, as it stood before, as far as known."""
     if row.op == "I":
         return []
     kind = KINDS[row.kind]
-    was = {**row.context, **row.before}
-    for name in (row.changed.keys() | row.columns.keys()) - row.before.keys():
-        was.pop(name, None)
+    was = _stood(row)
     columns = {name: was.pop(name) for name in tuple(was) if name in row.columns}
     standing = {**was, **columns}
     payload = ChangePayload(

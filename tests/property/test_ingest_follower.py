@@ -277,6 +277,7 @@ class Site(RuleBasedStateMachine):
         asyncio.run(self._settle())
         self._check_rows()
         self._check_gaps()
+        self._check_ends()
         present = {key: (job.created, job.attributes) for key, job in self.store.jobs.items()}
         states = {s.id: (s.born, s.attributes) for s in self.log.states.values() if not s.gone}
         assert states == present
@@ -304,6 +305,13 @@ class Site(RuleBasedStateMachine):
             if draft.id != SUBJOB  # which may go on after its DELETE
         ]
         assert got == want
+
+    def _check_ends(self) -> None:
+        """Of each life whose row went the end is told, once."""
+        jobs = [draft for draft in self.log.told if draft.kind is Kind.JOB]
+        last = [(d.id, d.born) for d in jobs if d.event is EventName.FINALIZE]
+        assert len(last) == len(set(last))
+        assert {(d.id, d.born) for d in jobs if d.ends} <= set(last)
 
     def _check_gaps(self) -> None:
         """Each mark lies in a gap, or follows a TRUNCATE's; the tables were compared after it."""
