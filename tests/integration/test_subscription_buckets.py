@@ -165,12 +165,12 @@ async def test_who_follows_is_told_what_is_there_and_what_happens(bucket: Bucket
 
 
 async def test_many_values_are_told_once_each(bucket: Bucket) -> None:
-    await asyncio.gather(*(bucket.put(f"{number}", bytes(40_000)) for number in range(500)))
+    await asyncio.gather(*(bucket.put(f"{number}", bytes(40_000)) for number in range(250)))
     async with aclosing(bucket.follow()) as changes:
-        there = await take(changes, 501)
+        there = await take(changes, 251)
     assert isinstance(there[-1], UpToDate)
     assert {entry.key for entry in there[:-1] if isinstance(entry, Entry)} == set(
-        map(str, range(500))
+        map(str, range(250))
     )
 
 
