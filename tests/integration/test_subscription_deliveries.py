@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,10 +28,27 @@ from pbscast.deliveries import (
     SubscriptionMessage,
     decode,
 )
-from pbscast.events import ChangePayload, EventName, FinalizePayload, Kind, Provenance, Reason
+from pbscast.errors import UnavailableError
+from pbscast.events import (
+    ChangePayload,
+    EventName,
+    FinalizePayload,
+    Kind,
+    Provenance,
+    Reason,
+    Site,
+)
+from pbscast.lives import Standing
 from pbscast.requests import PublisherState
-from pbscast_fanout.subscriptions import session
-from pbscast_fanout.subscriptions.checkpoints import Checkpoints
+from pbscast_fanout.connection import Connection
+from pbscast_fanout.settings import NatsSettings
+from pbscast_fanout.subscriptions import session, standings
+from pbscast_fanout.subscriptions.checkpoints import Checkpoint, Checkpoints
+from pbscast_fanout.subscriptions.joining import Join
+from pbscast_fanout.subscriptions.session import Session
+from pbscast_fanout.subscriptions.stream import Place
+from pbscast_fanout.subscriptions.writer import DeliveryWriter
+from pbscast_fanout.worker import Fanout
 from pbscast_store.drafts import Draft
 from pbscast_store.log import Log
 
@@ -240,7 +258,6 @@ async def test_a_site_that_nobody_asks_for_is_not_read(log: Log, nats_url: str) 
         assert state("sitea") == (0, 0, PublisherState.CURRENT)
         await unsubscribe(client, key)
         await until(lambda: state("siteb")[1] == 0)
-        assert await told(client, key) == []
 
 
 async def test_many_subscriptions_of_one_event(log: Log, nats_url: str) -> None:
@@ -285,3 +302,112 @@ async def test_a_last_message_that_the_stream_has_lost(
             else:
                 messages = await until_told(client, key, joined("sitea"))
                 assert briefs(messages) == [("begin", 2), ("object", "1.sitea"), ("boundary", 2)]
+
+
+async def test_who_cannot_be_read_alone_waits(
+    log: Log, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, is_bad = standings.joining, True
+
+    def joining(log: Log, site: Site, join: Join) -> AsyncIterator[list[Standing]]:
+        if is_bad and join.request.names:
+            raise UnavailableError("the log takes too long")
+        return reading(log, site, join)
+
+    monkeypatch.setattr(standings, "joining", joining)
+    begun = sessions(monkeypatch)
+    await write(log, "sitea", [begin("1.sitea")])
+    async with fanning(log, nats_url), client_of(nats_url) as client:
+        bad = await subscribe(client, names=["*"])
+        good = await subscribe(client)
+        await until_told(client, good, joined("sitea"))
+        await write(log, "sitea", [change("1.sitea")])
+        await until_told(client, good, told_up_to("sitea", 2))
+        is_bad = False
+        messages = await until_told(client, bad, joined("sitea"))
+    assert briefs(messages)[-2:] == [("begin", 2), ("boundary", 2)]
+    assert begun == ["sitea"]
+
+
+async def test_who_waits_for_more_ids_costs_nothing(
+    log: Log, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = sessions(monkeypatch)
+    await write(log, "sitea", [begin("1.sitea")])
+    async with fanning(log, nats_url), client_of(nats_url) as client:
+        key = await subscribe(client, ids=["1.sitea"], more=True)
+        await until(lambda: begun)
+        await asyncio.sleep(0.5)
+        assert len(begun) == 1
+        await modify(client, key, add_ids=["2.sitea"])
+        await until_told(client, key, joined("sitea"))
+    assert len(begun) == 2
+
+
+async def test_a_log_that_was_restored_and_has_grown_since(log: Log, nats_url: str) -> None:
+    """What was told is not what the log says: everybody joins anew."""
+    await write(log, "sitea", [begin("1.sitea")])
+    async with client_of(nats_url) as client:
+        async with fanning(log, nats_url) as fanout:
+            key = await subscribe(client)
+            await until_told(client, key, joined("sitea"))
+            await until_settled(fanout, key)
+        async with stopped(nats_url) as connection:
+            writer = DeliveryWriter(connection, "sitea", asyncio.Semaphore())
+            await writer.find()
+            await writer.mark(Place(1, digest="00" * 32))
+        await write(log, "sitea", [change("1.sitea")])
+        async with fanning(log, nats_url):
+            messages = await until_told(client, key, lambda items: len(items) == 6)
+    assert briefs(messages)[3:] == [("begin", 2), ("object", "1.sitea"), ("boundary", 2)]
+
+
+async def test_a_stream_that_has_lost_its_end(log: Log, nats_url: str) -> None:
+    """A checkpoint is not before what was told."""
+    await write(log, "sitea", [begin("1.sitea")])
+    async with client_of(nats_url) as client:
+        async with fanning(log, nats_url) as fanout:
+            key = await subscribe(client)
+            await until_told(client, key, joined("sitea"))
+            await until_settled(fanout, key)
+        async with stopped(nats_url) as connection:
+            checkpoints = Checkpoints(connection)
+            await checkpoints.load("sitea")
+            await checkpoints.store("sitea", Checkpoint(2, numbers={key: 4}))
+        await write(log, "sitea", [change("1.sitea")])
+        async with fanning(log, nats_url):
+            messages = await until_told(client, key, lambda items: len(items) == 6)
+    assert briefs(messages)[3:] == [("begin", 2), ("object", "1.sitea"), ("boundary", 2)]
+    # Behind those that a reader may have had.
+    assert [item.n for item in messages[3:]] == [5, 6, 7]  # type: ignore[union-attr]
+
+
+def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Site]:
+    """The sites whose delivering is begun from here on."""
+    begun: list[Site] = []
+    beginning = Session.begin
+
+    async def begin_session(site: Site, *more: Any) -> Session:
+        begun.append(site)
+        return await beginning(site, *more)
+
+    monkeypatch.setattr(Session, "begin", begin_session)
+    return begun
+
+
+async def until_settled(fanout: Fanout, key: str) -> None:
+    """It is noted that it has joined."""
+    async with asyncio.timeout(10):
+        while await fanout._holdings.joined.get("sitea", key) is None:  # noqa: ASYNC110 - only to be asked
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def stopped(url: str) -> AsyncIterator[Connection]:
+    """A connection of nobody's."""
+    connection = Connection(NatsSettings(servers=(url,)), name="test")
+    await connection.open()
+    try:
+        yield connection
+    finally:
+        await connection.close()

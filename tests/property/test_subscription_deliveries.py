@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
@@ -35,7 +36,9 @@ from pbscast_fanout.subscriptions.definitions import Definition
 from pbscast_fanout.subscriptions.joined import Joined
 from pbscast_fanout.subscriptions.joining import Join, Learn, Wish
 from pbscast_fanout.subscriptions.means import Means
+from pbscast_fanout.subscriptions.notes import Notes
 from pbscast_fanout.subscriptions.recovery import recover
+from pbscast_fanout.subscriptions.room import Room
 from pbscast_fanout.subscriptions.sending import Sender
 from pbscast_fanout.subscriptions.stream import Place
 from pbscast_fanout.subscriptions.writer import DeliveryWriter, Outgoing
@@ -80,6 +83,7 @@ class Storage:
     passed: list[tuple[str, bytes]] = field(default_factory=list)
     tail: Place | None = None
     joined: dict[str, Joined] = field(default_factory=dict)
+    noted: int = 0
     checkpoint: Checkpoint | None = None
     fuse: int | None = None
     """How many more writes succeed."""
@@ -107,6 +111,9 @@ class Writer:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self.place = self.marked = storage.tail
+
+    async def find(self) -> Place | None:
+        return self.place
 
     async def mark(self, place: Place) -> None:
         dies = self._storage.write()
@@ -150,7 +157,9 @@ class Run:
         self.modified: set[str] = set()
         self.wishes: list[Wish | Join | Learn] = []
         self.errands: list[tuple[Join | Learn, AsyncIterator[list[Standing]]]] = []
-        self.notes: list[tuple[str, Joined]] = []
+        self.notes: Notes | None = None
+        self.late: list[Callable[[], Awaitable[None]]] = []
+        """What workers that died had under way."""
         self.revision = 0
 
     async def play(self, steps: int) -> None:
@@ -166,7 +175,11 @@ class Run:
         self.storage.fuse = None
         await self._begin()
         while (
-            self.wishes or self.errands or self.notes or self.core.is_telling or self._is_behind()
+            self.wishes
+            or self.errands
+            or self.recovered.notes._said
+            or self.core.is_telling
+            or self._is_behind()
         ):
             await self._turn(5)
             await self._errand()
@@ -177,13 +190,17 @@ class Run:
 
     async def _begin(self) -> None:
         self.writer = Writer(self.storage)
-        self.errands, self.notes, self.wishes = [], [], []
+        self.errands, self.wishes = [], []
+        if self.notes is not None and self.notes._said:
+            key, joined = next(iter(self.notes._said.items()))
+            self.late.append(partial(self.notes._put, key, joined))
         writer = cast("DeliveryWriter", self.writer)
         means = self._means()
-        recovered = await recover(SITE, means, self.storage.tail)
-        await self.writer.mark(recovered.place)
+        recovered = await recover(SITE, means, writer)
+        await self.writer.mark(recovered.claim)
         self.core = recovered.core
         self.sender = Sender(SITE, means, writer, recovered)
+        self.recovered, self.notes = recovered, recovered.notes
         self.core.begin()
         self._note_checkpoint()
         if recovered.place.key is not None:
@@ -195,8 +212,11 @@ class Run:
         async def load(_: str) -> dict[str, Joined]:
             return dict(self.storage.joined)
 
-        async def put(_: str, key: str, joined: Joined) -> None:
-            self.storage.joined[key] = joined
+        async def put(_: str, key: str, joined: Joined) -> int:
+            self.storage.noted += 1
+            note = joined.model_copy(update={"noted": self.storage.noted})
+            self.storage.joined[key] = note
+            return note.noted
 
         async def load_checkpoint(_: str) -> Checkpoint | None:
             return self.storage.checkpoint
@@ -209,6 +229,7 @@ class Run:
             connection=SimpleNamespace(client=SimpleNamespace(max_payload=2**20, publish=publish)),
             view=SimpleNamespace(definitions=self.definitions),
             joined=SimpleNamespace(load=load, put=put),
+            room=Room(),
             checkpoints=SimpleNamespace(load=load_checkpoint),
         )
         return cast("Means", means)
@@ -219,6 +240,7 @@ class Run:
             self._take: 8,
             self._errand: 8,
             self._note: 4,
+            self._arrive: 1,
             self._register: 2,
             self._modify: 1,
             self._remove: 0.3,
@@ -248,8 +270,12 @@ class Run:
             self.core.take(record)
         self._collect()
         turn = self.core.draw(self.random.randint(1, 6))
-        await self.sender.send(turn, Place(self.core.position))
-        self.notes += turn.settled
+        *parts, last = turn.parts()
+        for part in parts:
+            await self.sender.store(await self.sender.prepare(part))
+        await self.sender.store(await self.sender.prepare(last, self.core.place))
+        for key, joined in turn.settled:
+            self.recovered.notes.say(key, joined)
 
     def _collect(self) -> None:
         self.wishes += self.core.errands()
@@ -286,9 +312,12 @@ class Run:
         self._collect()
 
     async def _note(self) -> None:
-        if self.notes:
-            key, joined = self.notes.pop(0)
-            self.storage.joined[key] = joined
+        await self.recovered.notes.write()
+
+    async def _arrive(self) -> None:
+        """What another worker had under way before this one began."""
+        if self.late:
+            await self.late.pop()()
 
     async def _register(self) -> None:
         if len(self.definitions) < 6:
@@ -326,7 +355,10 @@ class Run:
     def _note_checkpoint(self) -> None:
         departures = tuple(self.core.departures())
         numbers = self.sender.numbers.all(self.core.keys())
-        self.storage.checkpoint = Checkpoint(self.core.position, departures, numbers)
+        notes = self.recovered.notes
+        self.storage.checkpoint = Checkpoint(
+            self.core.position, departures, numbers, notes.session, notes.known
+        )
 
     async def _light(self) -> None:
         self.storage.fuse = self.random.randint(0, 4)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any, NoReturn, cast
 
 import pytest
@@ -12,7 +13,8 @@ from pbscast.events import Finalize, Kind, Reason, Site
 from pbscast.lives import Standing
 from pbscast.subscriptions import SubscribeRequest
 from pbscast_fanout.matching import Interest, Match
-from pbscast_fanout.subscriptions import joining
+from pbscast_fanout.subscriptions import joining, room
+from pbscast_fanout.subscriptions.checkpoints import Checkpoint
 from pbscast_fanout.subscriptions.composing import (
     Delivery,
     Telling,
@@ -22,9 +24,15 @@ from pbscast_fanout.subscriptions.composing import (
 )
 from pbscast_fanout.subscriptions.definitions import Definition
 from pbscast_fanout.subscriptions.duties import do_while_mine
+from pbscast_fanout.subscriptions.joined import Joined
 from pbscast_fanout.subscriptions.joining import Join, Wish
 from pbscast_fanout.subscriptions.membership import Membership
+from pbscast_fanout.subscriptions.notes import are_late
+from pbscast_fanout.subscriptions.recovery import follows
+from pbscast_fanout.subscriptions.room import Room
 from pbscast_fanout.subscriptions.site import SiteDeliveries
+from pbscast_fanout.subscriptions.stream import Place
+from pbscast_store import chain
 
 SITE = Site("sitea")
 
@@ -85,6 +93,175 @@ def test_a_site_that_is_not_asked_for() -> None:
     core.begin()
     core.define(definition(sites=["siteb"]))
     assert len(core) == 0
+
+
+def changes(count: int, text: str = "x") -> PlainSite:
+    log = PlainSite()
+    for _ in range(count):
+        log.change(Kind.JOB, "1.sitea", {"comment": text})
+    return log
+
+
+def live(core: SiteDeliveries, count: int) -> None:
+    for number in range(count):
+        core.resume(definition(f"sub{number:04}"), Joined(position=0, revision=1))
+
+
+def test_an_event_is_one_turn_if_it_is_for_many() -> None:
+    log, core = changes(3), SiteDeliveries(SITE, 10_000)
+    live(core, 700)
+    core.begin()
+    burdened = []
+    for record in log.records[:2]:
+        core.take(record)
+        burdened.append(core.is_burdened)
+    sizes = [len(part.deliveries) for part in core.draw(400).parts()]
+    assert sizes == [1_000, 400]
+    assert [*burdened, core.is_burdened] == [False, True, False]
+
+
+def test_large_messages_are_few_to_a_turn() -> None:
+    log, core = changes(1, "x" * 500_000), SiteDeliveries(SITE, 1_000_000)
+    live(core, 20)
+    core.begin()
+    core.take(log.records[0])
+    assert core.is_burdened
+    assert [len(part.deliveries) for part in core.draw(400).parts()] == [9, 9, 2]
+
+
+def test_who_joins_catches_up_however_much_happens() -> None:
+    log, core = changes(1_000), SiteDeliveries(SITE, 10_000)
+    core.begin()
+    core.define(definition("one"))
+    core.define(definition("two"))
+    for errand in core.errands():
+        assert isinstance(errand, Wish)
+        join = core.embark(errand)
+        assert join is not None
+    waiting = [core._members[key] for key in ("one", "two")]
+    for record in log.records[:500]:
+        core.take(record)
+    for member in waiting:
+        core.bound(cast("Join", member.errand))
+    for start in range(500, 1_000, 250):
+        for record in log.records[start : start + 250]:
+            core.take(record)
+        core.draw(400)
+    core.draw(400)
+    assert core.joining == 0
+
+
+def test_room_is_taken_and_given_back() -> None:
+    space = Room()
+    log, core = changes(4), SiteDeliveries(SITE, 10_000, space)
+    core.begin()
+    for key in ("told", "removed", "left"):
+        core.define(definition(key))
+    joins = {wish.key: core.embark(cast("Wish", wish)) for wish in core.errands()}  # type: ignore[union-attr]
+    for record in log.records:
+        core.take(record)
+    assert space._used > 3 * 4 * 300
+    core.remove("removed")
+    core.bound(cast("Join", joins["told"]))
+    while core.is_telling:
+        core.draw(1_000)
+    assert core.joining == 1
+    core.close()
+    assert space._used == 0
+
+
+async def test_who_finds_no_room_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "MOST_BYTES", 10)
+    space = Room()
+    space.add(10)
+    waiting = asyncio.create_task(space.wait())
+    await asyncio.sleep(0)
+    space.add(5)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    space.add(-6)
+    await waiting
+
+
+def test_what_is_put_off_begins_anew() -> None:
+    core = SiteDeliveries(SITE, 10_000)
+    core.begin()
+    core.define(definition())
+    first = embarked(core)
+    again = core.put_off(first)
+    assert isinstance(again, Wish)
+    assert core.put_off(first) is None
+    assert core.put_off(again) is again
+    assert not core.is_telling
+    second = core.embark(again)
+    assert second is not None
+    core.bound(second)
+    assert [message.what for message in drawn(core)] == ["begin", "boundary"]
+
+
+def test_who_begins_where_an_event_is_replayed_has_left_nothing() -> None:
+    log, core = PlainSite(), SiteDeliveries(SITE, 10_000)
+    log.change(Kind.JOB, "1.sitea", {"state": "Q"})
+    log.change(Kind.JOB, "1.sitea", {"state": "R"})
+    log.end(Kind.JOB, "1.sitea")
+    core.resume(definition("before", states=["Q"]), Joined(position=0, revision=1))
+    core.resume(definition("behind", states=["Q"]), Joined(position=2, revision=1))
+    for record in log.records[:2]:
+        core.replay(record)
+    core.begin()
+    core.take(log.records[2])
+    assert [delivery.key for delivery in core.draw(1).deliveries] == ["before"]
+
+
+def test_replaying_costs_nothing_for_who_is_not_concerned() -> None:
+    log, core = changes(1), SiteDeliveries(SITE, 10_000)
+    live(core, 3)
+    core._members = cast("Any", {})  # which it does not look at
+    core.replay(log.records[0])
+    assert core.position == 1
+
+
+def test_whose_notes_hold() -> None:
+    """Those that the last who began knew, or made."""
+    notes = {
+        "known": Joined(position=1, revision=1, session="a", noted=3),
+        "late": Joined(position=1, revision=1, session="a", noted=5),
+        "made": Joined(position=1, revision=1, session="b", noted=6),
+    }
+    assert are_late(notes, Checkpoint(9, session="b", noted=3)) == {"late"}
+    assert are_late(notes, None) == set()
+
+
+def test_what_the_chain_says_of_the_next_event() -> None:
+    log = changes(1)
+    [record] = log.records
+    leaf = chain.leaf(
+        site=record.site,
+        position=record.position,
+        time=chain.microseconds(record.time),
+        logged=chain.microseconds(record.logged),
+        kind=record.kind,
+        object_id=record.id,
+        incarnation=record.incarnation,
+        revision=record.revision,
+        event=record.event,
+        provenance=record.provenance,
+        owner=record.owner,
+        payload_sha256=chain.hash_payload(record.payload),
+    )
+    chained = replace(record, digest=chain.link(chain.GENESIS, leaf))
+    assert follows(chained, chain.GENESIS)
+    assert not follows(chained, bytes(31) + b"x")
+    assert follows(record, chain.GENESIS)
+    assert follows(chained, None)
+
+
+@pytest.mark.parametrize(
+    "place", [Place(7), Place(7, "key"), Place(7, None, "ab"), Place(7, "key", "ab")]
+)
+def test_a_place_survives_a_header(place: Place) -> None:
+    found = Place.parse(place.as_header())
+    assert (found, found.digest) == (place, place.digest)
 
 
 def telling(limit: int, **values: str) -> tuple[Telling, Standing]:

@@ -73,6 +73,10 @@ class Objects:
     def __len__(self) -> int:
         return len(self._pasts)
 
+    def __contains__(self, key: object) -> bool:
+        """Whether an object, a `Key`, lives."""
+        return key in self._pasts
+
     def load(self, objects: Iterable[tuple[Key, Past]]) -> None:
         """Objects that have not ended."""
         for key, past in objects:

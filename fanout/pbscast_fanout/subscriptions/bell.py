@@ -14,11 +14,18 @@ class Bell:
         """Subscriptions that came, changed or went."""
         self.unread = True
         """Whether the log may have more."""
+        self.is_doubted = False
+        """Whether the log seemed to end before what was delivered."""
         self._rung = asyncio.Event()
 
     def ring(self) -> None:
         """Say that the log has news."""
         self.unread = True
+        self._rung.set()
+
+    def doubt(self) -> None:
+        """Say that the log seems to end before what was delivered."""
+        self.is_doubted = True
         self._rung.set()
 
     def note(self, key: str) -> None:

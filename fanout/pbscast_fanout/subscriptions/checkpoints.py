@@ -39,6 +39,10 @@ class Checkpoint:
     """`Matcher.departures()` of the site at that position."""
     numbers: Mapping[str, int] = field(default_factory=dict)
     """The last `n` of each subscription: needed where the stream has lost its last message."""
+    session: str = ""
+    """Of the deliverer that stored it."""
+    noted: int = 0
+    """The last note of who has joined the site that there was when that began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,12 @@ class Checkpoints:
 
 def _encode(checkpoint: Checkpoint) -> bytes:
     departures = [(life.id, life.incarnation, key) for life, key in checkpoint.departures]
-    content = {"departures": departures, "numbers": dict(checkpoint.numbers)}
+    content = {
+        "departures": departures,
+        "numbers": dict(checkpoint.numbers),
+        "session": checkpoint.session,
+        "noted": checkpoint.noted,
+    }
     return zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 1)
 
 
@@ -151,4 +160,5 @@ def _decode(site: str, position: int, body: bytes) -> Checkpoint:
         (Life(site, job_id, Incarnation(incarnation)), key)
         for job_id, incarnation, key in content["departures"]
     )
-    return Checkpoint(position, departures, content["numbers"])
+    session, noted = content.get("session", ""), content.get("noted", 0)
+    return Checkpoint(position, departures, content["numbers"], session, noted)

@@ -19,7 +19,7 @@ from pbscast_fanout.subscriptions.survey import Witness, is_followed, survey
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from pbscast.events import Finalize
+    from pbscast.events import Finalize, Site
     from pbscast_fanout.connection import Connection
     from pbscast_fanout.subscriptions.definitions import Definition
     from pbscast_fanout.subscriptions.joined import JoinedSites
@@ -38,6 +38,8 @@ _SHARE: Final = 10
 """Looking at one subscription takes at most one of so many seconds."""
 _LONGEST_REST: Final = 30.0
 _RETRY_SECONDS: Final = 1.0
+_LAST: Final = 50
+"""Of so many of the last ids it is known at once whether they live."""
 
 _log = structlog.get_logger(__name__)
 
@@ -83,20 +85,26 @@ class Completing:
         self._watches: dict[str, _Watch] = {}
         self._witnesses: dict[Witness, set[str]] = {}
 
-    def note(self, event: Finalize, subscriptions: Iterable[str]) -> None:
+    def note(
+        self,
+        event: Finalize,
+        subscriptions: Iterable[str],
+        lives: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         """Say that a job's end has been stored for these subscriptions; cheap.
 
         Has to be told of each finalize of the sites that this worker delivers, were it for no
-        subscription. Repeats do no harm.
+        subscription. Repeats do no harm. `lives` says of jobs of the event's site whose end is
+        still to be told here that they live.
         """
         ended = Witness(event.site, event.id)
         for meanwhile in self._looking.values():
             meanwhile.add(ended)
-        for key in self._witnesses.pop(ended, ()):
+        witnessed = self._witnesses.pop(ended, set())
+        for key in witnessed:
             self._watches[key].witness = None
-            self.consider(key)
-        for key in subscriptions:
-            if not self._is_open(key):
+        for key in witnessed.union(subscriptions):
+            if not (self._is_open(key) or self._stays_open(key, event.site, lives)):
                 self.consider(key)
 
     def consider(self, subscription: str) -> None:
@@ -120,6 +128,22 @@ class Completing:
         watch = self._watches.get(key)
         witness = None if watch is None else watch.witness
         return witness is not None and self._mine(witness.site)
+
+    def _stays_open(self, key: str, site: Site, lives: Callable[[str], bool]) -> bool:
+        """Whether another job of it lives at the site, one of the last ids: its witness now.
+
+        So the log is asked once when all have ended, not at each end.
+        """
+        definition = self._definitions.get(key)
+        if definition is None or not is_followed(definition) or not self._mine(site):
+            return False
+        last = definition.request.ids[-_LAST:]
+        job = next((job for job in reversed(last) if lives(job)), None)
+        if job is None:
+            return False
+        self._unwatch(key)
+        self._bear(key, Witness(site, job), monotonic())
+        return True
 
     def _queue(self, key: str, delay: float) -> None:
         self._queued.add(key)
@@ -180,9 +204,12 @@ class Completing:
     def _watch(self, key: str, found: Survey, took: float) -> None:
         self._unwatch(key)
         rest = min(took * _SHARE, _LONGEST_REST)
-        self._watches[key] = _Watch(found.witness, monotonic() + rest)
-        if found.witness is not None:
-            self._witnesses.setdefault(found.witness, set()).add(key)
+        self._bear(key, found.witness, monotonic() + rest)
+
+    def _bear(self, key: str, witness: Witness | None, rests_until: float) -> None:
+        self._watches[key] = _Watch(witness, rests_until)
+        if witness is not None:
+            self._witnesses.setdefault(witness, set()).add(key)
 
     def _unwatch(self, key: str) -> None:
         watch = self._watches.pop(key, None)

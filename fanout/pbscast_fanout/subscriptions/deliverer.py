@@ -26,7 +26,10 @@ from pbscast_fanout.subscriptions.stream import ensure_deliveries
 from pbscast_fanout.subscriptions.writer import DeliveryWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pbscast.events import Site
+    from pbscast_fanout.subscriptions.definitions import Definition
     from pbscast_fanout.subscriptions.means import Means
 
 STANDBY_POLL_SECONDS: Final = 0.5
@@ -57,6 +60,8 @@ class Deliverer:
         self.progress.hear(logged)
         if self.progress.lag:
             self.ring()
+        if self.progress.subscriptions and logged < self.progress.delivered:
+            self._bell.doubt()
 
     async def run(self) -> NoReturn:
         """Deliver, stand by or retry until cancelled."""
@@ -93,25 +98,27 @@ class Deliverer:
         await ensure_deliveries(means.connection, settings.subscriptions, settings.stream.replicas)
         await means.joined.ensure()
         await means.checkpoints.ensure()
+        await self._covered(means.view.definitions.values())
         while True:
-            await self._covered()
             session = await Session.begin(self._site, means, self._bell, self.progress)
             async with aclosing(session):
                 self._failures = 0
                 await session.run()
+            # Whoever is left could not be told: more of its ids is to come, for example.
+            await self._covered(())
 
-    async def _covered(self) -> None:
-        """Wait until a subscription covers the site."""
-        definitions = self._means.view.definitions
-        if any(covers(definition, self._site) for definition in definitions.values()):
+    async def _covered(self, definitions: Iterable[Definition]) -> None:
+        """Wait until one of these covers the site, or one that changes and may be told."""
+        if any(covers(definition, self._site) for definition in definitions):
             return
         self.progress.leave()
+        known = self._means.view.definitions
         while True:
-            await self._bell.wait()
             changed, self._bell.changed = self._bell.changed, set()
-            for key in changed:
-                if key in definitions and covers(definitions[key], self._site):
+            for definition in (known[key] for key in changed if key in known):
+                if covers(definition, self._site) and not definition.more:
                     return
+            await self._bell.wait()
 
     async def _stand_by(self) -> None:
         """Return when nobody has moved the site on for TAKEOVER_SECONDS, though somebody should."""

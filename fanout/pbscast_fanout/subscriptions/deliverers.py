@@ -11,6 +11,7 @@ from pbscast_fanout.subscriptions.deliverer import Deliverer
 from pbscast_fanout.subscriptions.destinations import Destinations
 from pbscast_fanout.subscriptions.duties import do_while_mine
 from pbscast_fanout.subscriptions.means import Means
+from pbscast_fanout.subscriptions.room import Room
 from pbscast_fanout.subscriptions.view import RegistryView
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pbscast_store.log import Log
 
 ERRANDS: Final = 3
-"""Subscriptions of one worker for which the log is read at a time; publishing needs it as well."""
+"""Pages that one worker reads at a time for those who join; publishing needs the log as well."""
 
 
 class Deliverers:
@@ -60,6 +61,7 @@ class Deliverers:
             destinations=Destinations(log),
             slots=slots,
             reading=asyncio.Semaphore(ERRANDS),
+            room=Room(),
             is_sure=lambda: membership.is_known,
         )
         self._sites: dict[Site, Deliverer] = {}

@@ -152,7 +152,7 @@ class Endings:
             await self.complete(key)
         elif is_first or was_tried:
             await self._tell(key)
-        _log.info("subscription_complete", subscription=key)
+        _log.debug("subscription_complete", subscription=key)
         self._endings.pop(key, None)
 
     def _drop(self, key: str, ending: Ending) -> None:

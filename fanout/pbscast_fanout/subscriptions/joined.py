@@ -26,6 +26,8 @@ class Joined(BaseModel):
     position: int
     revision: int
     """Of the definition that it was joined with."""
+    session: str = ""
+    """Of the deliverer that noted it."""
     noted: int = Field(default=0, exclude=True)
     """Which note of the bucket this is, each later one has a higher number; 0: none yet."""
 

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from pbscast.subscriptions import Delivery as Mode
+from pbscast_fanout.subscriptions.room import Room
 
 if TYPE_CHECKING:
     from pbscast.subscriptions import SubscribeRequest
@@ -18,6 +19,9 @@ MOST_HELD: Final = 20_000
 """Messages that are held back for one subscription while it is told how everything stood."""
 
 MOST_HELD_BYTES: Final = 32 * 1024 * 1024
+
+_OVERHEAD: Final = 300
+"""Bytes that a message takes beside its text."""
 
 
 class Stage(Enum):
@@ -65,11 +69,18 @@ class Learn:
     names: frozenset[str]
 
 
+def size_of(delivery: Delivery) -> int:
+    """Bytes of memory, as if nobody else were told the same."""
+    return len(delivery.tail) + _OVERHEAD
+
+
 @dataclass(slots=True, eq=False)
 class Member:
     """A subscription that covers the site."""
 
     definition: Definition
+    room: Room = field(default_factory=Room)
+    """What waits for it takes of this."""
     stage: Stage = Stage.LEARNING
     begun: int = 0
     """The position after which it is told of events."""
@@ -77,6 +88,7 @@ class Member:
     outbox: deque[Delivery] = field(default_factory=deque)
     held: list[Delivery] = field(default_factory=list)
     held_bytes: int = 0
+    outbox_bytes: int = 0
     later: Definition | None = None
     """What it was changed to meanwhile."""
 
@@ -90,28 +102,45 @@ class Member:
         """Whether what happens is for it."""
         return self.stage not in (Stage.LEARNING, Stage.WAITING)
 
+    def put(self, delivery: Delivery) -> None:
+        """Let it be told as soon as it is its turn."""
+        self.outbox.append(delivery)
+        self.outbox_bytes += size_of(delivery)
+        self.room.add(size_of(delivery))
+
+    def pop(self) -> Delivery:
+        """Take the next one that is to be told."""
+        delivery = self.outbox.popleft()
+        self.outbox_bytes -= size_of(delivery)
+        self.room.add(-size_of(delivery))
+        return delivery
+
     def hold(self, delivery: Delivery) -> bool:
         """Keep a message for later; False if there are too many, so that it has to begin anew."""
         if self.stage is Stage.DRAINING:
-            self.outbox.append(delivery)
-            return len(self.outbox) <= 2 * MOST_HELD
+            self.put(delivery)
+            is_little = self.outbox_bytes <= 2 * MOST_HELD_BYTES
+            return is_little and len(self.outbox) <= 2 * MOST_HELD
         self.held.append(delivery)
-        self.held_bytes += len(delivery.tail)
+        self.held_bytes += size_of(delivery)
+        self.room.add(size_of(delivery))
         return len(self.held) <= MOST_HELD and self.held_bytes <= MOST_HELD_BYTES
 
     def wait(self) -> None:
         """Begin (anew) later; all that is not told yet is covered by what is told then."""
         self.stage = Stage.WAITING
+        self.leave()
+
+    def leave(self) -> None:
+        """Nothing that waits is told."""
+        self.room.add(-self.outbox_bytes - self.held_bytes)
         self.outbox.clear()
-        self._let_go()
+        self.held, self.held_bytes, self.outbox_bytes = [], 0, 0
 
     def release(self, boundary: Delivery) -> None:
         """All that stood is told: the boundary, then what was held back."""
-        self.outbox.append(boundary)
+        self.put(boundary)
         self.outbox.extend(self.held)
-        self._let_go()
+        self.outbox_bytes += self.held_bytes
+        self.held, self.held_bytes = [], 0
         self.stage, self.errand = Stage.DRAINING, None
-
-    def _let_go(self) -> None:
-        self.held = []
-        self.held_bytes = 0

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pbscast_fanout.subscriptions.completing import Completing
     from pbscast_fanout.subscriptions.destinations import Destinations
     from pbscast_fanout.subscriptions.joined import JoinedSites
+    from pbscast_fanout.subscriptions.room import Room
     from pbscast_fanout.subscriptions.view import RegistryView
     from pbscast_store.log import Log
 
@@ -34,6 +35,8 @@ class Means:
     slots: asyncio.Semaphore
     """Each atomic batch takes one."""
     reading: asyncio.Semaphore
-    """Each errand to the log takes one."""
+    """Each errand takes one while it reads a page of the log."""
+    room: Room
+    """For what waits to be told to those who join."""
     is_sure: Callable[[], bool]
     """Whether it is known which worker's each site is."""

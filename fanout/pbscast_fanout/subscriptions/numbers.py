@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Container, Iterable, Mapping
 
     from pbscast_fanout.subscriptions.writer import DeliveryWriter
 
@@ -29,7 +29,7 @@ class Numbers:
             some = missing[start : start + _ABREAST]
             found = await asyncio.gather(*map(self._writer.last_number, some))
             for key, number in zip(some, found, strict=True):
-                self._last.setdefault(key, number or self._before.get(key, 0))
+                self._last.setdefault(key, max(number, self._before.get(key, 0)))
 
     def has_had(self, key: str) -> bool:
         """Whether it is known to have had a message; it has been asked for."""
@@ -39,6 +39,11 @@ class Numbers:
         """Count one more."""
         self._last[key] += 1
         return self._last[key]
+
+    def retain(self, keys: Container[str]) -> None:
+        """Forget all others, of whom nothing may be under way."""
+        self._last = {key: number for key, number in self._last.items() if key in keys}
+        self._before = {key: number for key, number in self._before.items() if key in keys}
 
     def all(self, keys: Collection[str]) -> dict[str, int]:
         """Return the last numbers of these, as far as they are known."""

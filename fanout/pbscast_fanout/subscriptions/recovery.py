@@ -9,22 +9,25 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from pbscast.errors import FencedError
 from pbscast_fanout.fences import HEADROOM
 from pbscast_fanout.subscriptions import standings
 from pbscast_fanout.subscriptions.checkpoints import Checkpoint
 from pbscast_fanout.subscriptions.joined import Joined
+from pbscast_fanout.subscriptions.notes import Notes, are_late
 from pbscast_fanout.subscriptions.site import SiteDeliveries, covers
 from pbscast_fanout.subscriptions.stream import Place
+from pbscast_store import chain
 
 if TYPE_CHECKING:
     from pbscast.events import Site
     from pbscast_fanout.subscriptions.definitions import Definition
-    from pbscast_fanout.subscriptions.joined import JoinedSites
     from pbscast_fanout.subscriptions.means import Means
+    from pbscast_fanout.subscriptions.writer import DeliveryWriter
     from pbscast_store.log import Log
+    from pbscast_store.records import Record
 
 _PAGE: Final = 250
-_ABREAST: Final = 50
 _ENVELOPE: Final = 512
 """Bytes of a message around what it tells."""
 
@@ -37,49 +40,100 @@ class Recovered:
 
     core: SiteDeliveries
     """Of which `begin` is still to be called."""
+    claim: Place
+    """How far the site was told."""
     place: Place
-    """How far the site is told."""
+    """From where on it is told; between the two nobody is."""
     resumed: Mapping[str, Joined]
     """Subscriptions that go on; all others begin anew."""
     had: frozenset[str]
     """Subscriptions that have had messages before."""
     numbers: Mapping[str, int]
     """How many, as of some time ago."""
+    notes: Notes
 
 
-async def recover(site: Site, means: Means, found: Place | None) -> Recovered:
-    """Return what to go on with; `found` is where the site's messages end.
+async def recover(site: Site, means: Means, writer: DeliveryWriter) -> Recovered:
+    """Return what to go on with where the site's messages end.
 
-    Raises what NATS and the log raise.
+    Raises what NATS and the log raise; FencedError if another worker delivers the site.
     """
+    found = await writer.find()
     head = await means.log.position(site)
     joined = await means.joined.load(site)
     checkpoint = await means.checkpoints.load(site)
+    notes = Notes(means.joined, site, joined)
     # What changes from here on is noted by the bell.
     definitions = _covering(means, site)
-    resumed = _matching(definitions, joined)
-    is_lost = found is None or found.position > head
-    place = Place(head) if found is None or is_lost or not resumed else found
-    position = place.position if place.key is None else place.position - 1
-    core = await _with_all(site, means, definitions, {} if is_lost else resumed)
-    if is_lost and resumed:
-        # The stream was lost, or the log restored.
-        _log.warning("subscriptions_join_anew", site=site, count=len(resumed), position=head)
-        await disown(means.joined, site, resumed)
-        resumed = {}
-    await _rebuild(core, site, means.log, position, checkpoint if resumed else None)
+    matching = _matching(definitions, joined)
+    resumed: Mapping[str, Joined] = {}
+    if await _goes_on(site, means.log, found, head) and found is not None:
+        if not _is_ahead(checkpoint, found):
+            late = are_late(joined, checkpoint)
+            resumed = {
+                key: note
+                for key, note in matching.items()
+                if key not in late and note.position <= found.position
+            }
+        elif await writer.find() != found:
+            raise FencedError(f"another worker delivers {site}")
+    if lost := matching.keys() - resumed.keys():
+        # The end of the stream was lost, or the log restored; or the note came late.
+        _log.warning("subscriptions_join_anew", site=site, count=len(lost), position=head)
+        await notes.disown(lost)
+    if found is not None and resumed:
+        place = found
+    else:
+        place = Place(head, digest=await _digest(site, means.log, head))
+    core = await _with_all(site, means, definitions, resumed)
+    core.position = _before(place)
+    if len(core):
+        await _rebuild(core, site, means.log, place, checkpoint if resumed else None)
+    # Not beyond what was told, as long as the checkpoint does not say whose notes hold.
+    claim = found if found is not None and place.reaches(found) else place
     numbers = {} if checkpoint is None else checkpoint.numbers
-    return Recovered(core, place, resumed, frozenset(joined), numbers)
+    return Recovered(core, claim, place, resumed, frozenset(joined), numbers, notes)
 
 
-async def disown(joined: JoinedSites, site: Site, keys: Iterable[str]) -> None:
-    """Note that these have to join anew, so that they do even if this is interrupted."""
-    waiting = list(keys)
-    for start in range(0, len(waiting), _ABREAST):
-        some = waiting[start : start + _ABREAST]
-        await asyncio.gather(
-            *(joined.put(site, key, Joined(position=0, revision=0)) for key in some)
-        )
+def _is_ahead(checkpoint: Checkpoint | None, found: Place) -> bool:
+    """Whether the stream has lost its end: a checkpoint is stored only after a mark there."""
+    return checkpoint is not None and checkpoint.position > found.position
+
+
+async def _goes_on(site: Site, log: Log, found: Place | None, head: int) -> bool:
+    """Whether what was told is what the log says, as far as both know."""
+    if found is None or found.position > head:
+        return False
+    digest = None if found.digest is None else await _digest(site, log, found.position)
+    return digest is None or digest == found.digest
+
+
+async def _digest(site: Site, log: Log, position: int) -> str | None:
+    page = await log.read(site, position - 1, 1) if position else []
+    if not page or page[0].position != position or page[0].digest is None:
+        return None
+    return page[0].digest.hex()
+
+
+def follows(record: Record, digest: bytes | None) -> bool:
+    """Whether an event may be the next one after that with this digest in the log's chain."""
+    if record.digest is None or digest is None:
+        return True
+    leaf = chain.leaf(
+        site=record.site,
+        position=record.position,
+        time=chain.microseconds(record.time),
+        logged=chain.microseconds(record.logged),
+        kind=record.kind,
+        object_id=record.id,
+        incarnation=record.incarnation,
+        revision=record.revision,
+        event=record.event,
+        provenance=record.provenance,
+        owner=record.owner,
+        payload_sha256=chain.hash_payload(record.payload),
+    )
+    return chain.link(digest, leaf) == record.digest
 
 
 def _covering(means: Means, site: Site) -> list[Definition]:
@@ -100,7 +154,8 @@ def _matching(
 async def _with_all(
     site: Site, means: Means, definitions: Iterable[Definition], resumed: Mapping[str, Joined]
 ) -> SiteDeliveries:
-    core = SiteDeliveries(site, means.connection.client.max_payload - HEADROOM - _ENVELOPE)
+    limit = means.connection.client.max_payload - HEADROOM - _ENVELOPE
+    core = SiteDeliveries(site, limit, means.room)
     for number, definition in enumerate(definitions, 1):
         if number % _PAGE == 0:
             await asyncio.sleep(0)  # others have their turn
@@ -111,18 +166,28 @@ async def _with_all(
     return core
 
 
+def _before(place: Place) -> int:
+    """Up to where everybody is told of all events."""
+    return place.position if place.key is None else place.position - 1
+
+
 async def _rebuild(
-    core: SiteDeliveries, site: Site, log: Log, position: int, checkpoint: Checkpoint | None
+    core: SiteDeliveries, site: Site, log: Log, place: Place, checkpoint: Checkpoint | None
 ) -> None:
-    """Let the core know of the objects what it has to, as of a position."""
-    if checkpoint is not None and checkpoint.position <= position:
+    """Let the core know of the objects what it has to, as of a place.
+
+    The checkpoint is not beyond it.
+    """
+    position = _before(place)
+    if checkpoint is not None:
         core.position = checkpoint.position
         core.restore(checkpoint.departures)
-    else:
-        core.position = position
     needs = bool(core.attributes)
     async for page in standings.living(log, site, core.position, attributes=needs):
         core.load(page)
+    if core.position == place.position and place.digest is not None:
+        core.digest = bytes.fromhex(place.digest)
     while core.position < position:
         for record in await log.read(site, core.position, min(_PAGE, position - core.position)):
             core.replay(record)
+        await asyncio.sleep(0)  # others have their turn

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 import nats.errors
 import structlog
@@ -13,9 +15,7 @@ from pbscast_fanout import metrics
 from pbscast_fanout.subscriptions import standings
 from pbscast_fanout.subscriptions.composing import encode, encode_standing
 from pbscast_fanout.subscriptions.numbers import Numbers
-from pbscast_fanout.subscriptions.recovery import disown
 from pbscast_fanout.subscriptions.site import covers
-from pbscast_fanout.subscriptions.stream import Place
 from pbscast_fanout.subscriptions.writer import Outgoing
 
 if TYPE_CHECKING:
@@ -25,11 +25,29 @@ if TYPE_CHECKING:
     from pbscast.lives import Standing
     from pbscast_fanout.subscriptions.composing import Delivery
     from pbscast_fanout.subscriptions.means import Means
+    from pbscast_fanout.subscriptions.outboxes import Turn
     from pbscast_fanout.subscriptions.recovery import Recovered
-    from pbscast_fanout.subscriptions.site import SiteDeliveries, Turn
+    from pbscast_fanout.subscriptions.site import SiteDeliveries
+    from pbscast_fanout.subscriptions.stream import Place
     from pbscast_fanout.subscriptions.writer import DeliveryWriter
 
+_SPELL: Final = 50
+"""Messages that are encoded before others have their turn."""
+
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Messages in the form in which they are stored."""
+
+    place: Place | None
+    """How far the site is told with them; None: no further than before."""
+    kept: list[Outgoing] = field(default_factory=list)
+    passing: list[tuple[str, bytes]] = field(default_factory=list)
+    is_relied_on: bool = False
+    """Whether the place has to be stored: what nobody keeps may not come again, and who has joined
+    may not be told again."""
 
 
 class Sender:
@@ -44,44 +62,60 @@ class Sender:
         self._writer = writer
         self._core: SiteDeliveries = recovered.core
         self._had = set(recovered.had)
+        self._notes = recovered.notes
 
-    async def send(self, turn: Turn, place: Place) -> None:
-        """Store it, and then that the site is told up to the place if somebody relies on it."""
-        deliveries = await self._without_lost(turn.deliveries)
-        arrived = await self._arrived(deliveries)
-        kept: list[Outgoing] = []
-        passing: list[tuple[str, bytes]] = []
-        for delivery in deliveries:
-            body = await self._encode(delivery, arrived)
-            root = KEPT if delivery.kept else LIVE
-            subject = delivery_subject(self._site, delivery.key, root)
-            if delivery.kept:
-                kept.append(Outgoing(subject, body, delivery.place))
-            else:
-                passing.append((subject, body))
-        if kept or self._writer.place != place:
-            await self._writer.write(kept, place)
-        # What nobody keeps may not come again; and who has joined may not be told again.
-        relied = turn.settled or any(not item.kept and item.place for item in deliveries)
-        if relied and self._writer.marked != place:
-            await self._writer.mark(place)
-        if passing:
-            await self._pass_on(passing)
-        metrics.DELIVERED.labels(self._site).inc(len(deliveries))
+    async def prepare(self, turn: Turn, place: Place | None = None) -> Batch:
+        """Number and encode what is told next; what was prepared before may be under way."""
+        await self._leave_out_lost(turn)
+        arrived = await self._arrived(turn.deliveries)
+        batch = Batch(place, is_relied_on=bool(turn.settled))
+        for number, delivery in enumerate(turn.deliveries, 1):
+            await self._add(batch, delivery, arrived)
+            if place is None and delivery.place is not None:
+                batch.place = delivery.place
+            if number % _SPELL == 0:
+                await asyncio.sleep(0)
+        return batch
 
-    async def _without_lost(self, deliveries: list[Delivery]) -> list[Delivery]:
+    async def store(self, batch: Batch) -> None:
+        """Store what was prepared, one after the other, then its place if somebody relies on it."""
+        writer = self._writer
+        place = batch.place or writer.place
+        assert place is not None  # noqa: S101 - marked by the first thing that is done
+        if batch.kept or writer.place != place:
+            await writer.write(batch.kept, place)
+        if batch.is_relied_on and writer.marked != place:
+            await writer.mark(place)
+        if batch.passing:
+            await self._pass_on(batch.passing)
+        metrics.DELIVERED.labels(self._site).inc(len(batch.kept) + len(batch.passing))
+
+    async def _add(
+        self, batch: Batch, delivery: Delivery, arrived: Mapping[standings.Spot, Standing]
+    ) -> None:
+        body = await self._encode(delivery, arrived)
+        if delivery.kept:
+            subject = delivery_subject(self._site, delivery.key, KEPT)
+            batch.kept.append(Outgoing(subject, body, delivery.place))
+        else:
+            subject = delivery_subject(self._site, delivery.key, LIVE)
+            batch.passing.append((subject, body))
+            batch.is_relied_on |= delivery.place is not None
+
+    async def _leave_out_lost(self, turn: Turn) -> None:
         """Who has lost its place on the stream is told everything anew instead."""
-        keys = {delivery.key for delivery in deliveries if delivery.kept}
+        keys = {delivery.key for delivery in turn.deliveries if delivery.kept}
         await self.numbers.ask(keys)
         lost = {key for key in keys if key in self._had and not self.numbers.has_had(key)}
         if not lost:
-            return deliveries
+            return
         _log.warning("subscriptions_join_anew", site=self._site, count=len(lost))
         self._had -= lost
-        await disown(self._means.joined, self._site, lost)
+        await self._notes.disown(lost)
         for key in lost:
             self._core.rejoin(key)
-        return [delivery for delivery in deliveries if delivery.key not in lost]
+        turn.deliveries = [item for item in turn.deliveries if item.key not in lost]
+        turn.settled = [item for item in turn.settled if item[0] not in lost]
 
     async def _arrived(self, deliveries: list[Delivery]) -> Mapping[standings.Spot, Standing]:
         arrivals = {item.arrival for item in deliveries if item.arrival is not None}

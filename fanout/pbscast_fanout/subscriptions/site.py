@@ -7,14 +7,14 @@ Any failure outside means that all of it is dropped, and made anew from what is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
 
 from pbscast.errors import PbscastError
-from pbscast.events import Finalize
+from pbscast.events import Finalize, Kind
 from pbscast_fanout.matching import Matcher, Objects, past_of
+from pbscast_fanout.matching.objects import Key
 from pbscast_fanout.matching.sights import FIELDS
 from pbscast_fanout.subscriptions.composing import (
     Delivery,
@@ -24,7 +24,9 @@ from pbscast_fanout.subscriptions.composing import (
     object_tail,
 )
 from pbscast_fanout.subscriptions.joined import Joined
-from pbscast_fanout.subscriptions.joining import Join, Learn, Member, Stage, Wish
+from pbscast_fanout.subscriptions.joining import Join, Learn, Member, Stage, Wish, size_of
+from pbscast_fanout.subscriptions.outboxes import MOST, MOST_BYTES, Outboxes, Turn
+from pbscast_fanout.subscriptions.room import Room
 from pbscast_fanout.subscriptions.stream import Place
 
 if TYPE_CHECKING:
@@ -36,21 +38,7 @@ if TYPE_CHECKING:
     from pbscast_fanout.subscriptions.definitions import Definition
     from pbscast_store.records import Record
 
-_AT_ONCE: Final = 100
-"""Messages of one subscription before the next one's turn."""
-
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class Turn:
-    """What is to be stored, in this order, and what may be said once it is."""
-
-    deliveries: list[Delivery] = field(default_factory=list)
-    settled: list[tuple[str, Joined]] = field(default_factory=list)
-    """Subscriptions that have been told all that they missed."""
-    ends: list[tuple[Finalize, list[str]]] = field(default_factory=list)
-    """Every job's last word, and the subscriptions that are told of it."""
 
 
 def covers(definition: Definition, site: Site) -> bool:
@@ -66,15 +54,21 @@ class SiteDeliveries:
     `load`, `restore` and `replay`; then `begin`. After that events are taken, each once, in order.
     """
 
-    def __init__(self, site: Site, limit: int, position: int = 0) -> None:
-        self.position = position
+    def __init__(self, site: Site, limit: int, room: Room | None = None) -> None:
+        """What waits to be told takes of the `room`: ``close`` gives it back."""
+        self.position = 0
         """Of the last event that was taken."""
+        self.digest: bytes | None = None
+        """Of the log's chain there; None: unknown."""
         self.limit = limit
         """Bytes that a message may have, envelope not counted."""
         self._site = site
         self._matcher = Matcher()
         self._objects = Objects(self._matcher.names)
+        self._room = Room() if room is None else room
         self._members: dict[str, Member] = {}
+        self._begun: dict[int, list[str]] = {}
+        """Who begins where, of those that go on."""
         self._joining: set[str] = set()
         self._has_begun = False
         self._tickets = 0
@@ -84,9 +78,10 @@ class SiteDeliveries:
         self._coming: set[str] = set()
         """Those that are being learnt, and have been spoken of all the time since."""
         self._errands: list[Wish | Join | Learn] = []
-        self._telling: dict[str, None] = {}
-        """Subscriptions with something in their outbox, in turn."""
+        self._outboxes = Outboxes()
         self._turn = Turn()
+        self._told_bytes = self._held = self._held_bytes = 0
+        """Of this turn: messages that are told at once, and those that are not yet."""
 
     def __len__(self) -> int:
         """How many subscriptions cover the site."""
@@ -112,7 +107,28 @@ class SiteDeliveries:
     @property
     def is_telling(self) -> bool:
         """Whether something waits to be drawn."""
-        return bool(self._telling)
+        return bool(self._outboxes)
+
+    @property
+    def place(self) -> Place:
+        """All events that were taken are told."""
+        digest = None if self.digest is None else self.digest.hex()
+        return Place(self.position, digest=digest)
+
+    @property
+    def burden(self) -> int:
+        """How many messages the events of this turn have made."""
+        return len(self._turn.deliveries) + self._held
+
+    @property
+    def is_burdened(self) -> bool:
+        """Whether what was taken should be told before more is."""
+        return self.burden >= MOST or self._told_bytes + self._held_bytes >= MOST_BYTES
+
+    def close(self) -> None:
+        """Give back all room."""
+        for member in self._members.values():
+            member.leave()
 
     # Making it as it was.
 
@@ -122,6 +138,7 @@ class SiteDeliveries:
             member = self._members[definition.id]
             member.stage, member.begun = Stage.LIVE, joined.position
             self._joining.discard(definition.id)
+            self._begun.setdefault(joined.position, []).append(definition.id)
 
     def load(self, standings: Iterable[Standing]) -> None:
         """All that live at the position."""
@@ -129,23 +146,25 @@ class SiteDeliveries:
 
     def restore(self, departures: Iterable[tuple[Life, str]]) -> None:
         """What `departures` said at the position."""
-        self._matcher.restore(departures)
-        for key, member in self._members.items():
-            if member.begun >= self.position:
-                self._matcher.readmit(key)
+        members = self._members
+        self._matcher.restore(
+            (life, key)
+            for life, key in departures
+            if key in members and members[key].begun < self.position
+        )
 
     def replay(self, record: Record) -> None:
         """Take an event that has been told."""
         event = record.decode()
         self._matcher.match(event, self._objects.take(event))
-        self.position = record.position
-        for key, member in self._members.items():
-            if member.stage is Stage.LIVE and member.begun == record.position:
-                self._matcher.readmit(key)
+        self.position, self.digest = record.position, record.digest
+        for key in self._begun.pop(record.position, ()):
+            self._matcher.readmit(key)
 
     def begin(self) -> None:
         """Everything that was told is taken in: from now on events are told."""
         self._has_begun = True
+        self._begun.clear()
         self._learnt = set(self.attributes)
         for member in self._members.values():
             if member.stage is not Stage.LIVE:
@@ -159,7 +178,7 @@ class SiteDeliveries:
         if not covers(definition, self._site):
             self.remove(definition.id)
         elif member is None:
-            if not definition.request.more and self._register(definition) and self._has_begun:
+            if not definition.more and self._register(definition) and self._has_begun:
                 self._admit(self._members[definition.id])
         elif definition.revision != member.definition.revision:
             if member.stage is Stage.LIVE:
@@ -170,9 +189,9 @@ class SiteDeliveries:
     def remove(self, key: str) -> None:
         """Tell it nothing more; nothing if it is not there."""
         if key in self._members:
-            del self._members[key]
+            self._members.pop(key).leave()
             self._joining.discard(key)
-            self._telling.pop(key, None)
+            self._outboxes.drop(key)
             self._matcher.remove(key)
             self._learnt &= self._matcher.names
             self._coming &= self._matcher.names
@@ -182,6 +201,21 @@ class SiteDeliveries:
         if (member := self._members.get(key)) is not None:
             self._enlist(member)
 
+    def put_off(self, errand: Wish | Join | Learn) -> Wish | Learn | None:
+        """Return what to do instead, later, of an errand that failed; None: nothing.
+
+        Who had begun begins anew then, and is told nothing until it does.
+        """
+        if not self.is_wanted(errand):
+            return None
+        if not isinstance(errand, Join):
+            return errand
+        return self._recall(self._members[errand.key])
+
+    def lives(self, job_id: str) -> bool:
+        """Whether a job lives at the site after the last event that was taken."""
+        return Key(self._site, Kind.JOB, job_id) in self._objects
+
     def _register(self, definition: Definition) -> bool:
         try:
             self._matcher.add(definition.id, definition.request)
@@ -189,7 +223,7 @@ class SiteDeliveries:
             # It was checked when it was registered, maybe by a release that knows more.
             _log.warning("subscription_refused", subscription=definition.id, error=str(error))
             return False
-        self._members[definition.id] = Member(definition)
+        self._members[definition.id] = Member(definition, self._room)
         self._joining.add(definition.id)
         return True
 
@@ -247,8 +281,8 @@ class SiteDeliveries:
         self._matcher.readmit(wish.key)
         member.stage, member.begun = Stage.JOINING, self.position
         tail = begin_tail(self.position)
-        member.outbox.append(Delivery(wish.key, member.kept, tail))
-        self._note_telling(member)
+        member.put(Delivery(wish.key, member.kept, tail))
+        self._outboxes.note(member)
         return self._send_for(member, member.definition.request.ids)
 
     def offer(self, join: Join, standings: Iterable[Standing]) -> None:
@@ -260,15 +294,15 @@ class SiteDeliveries:
         for standing in standings:
             if self._matcher.contains(key, standing):
                 tail = object_tail(standing, interest, self.limit)
-                member.outbox.append(Delivery(key, member.kept, tail))
-        self._note_telling(member)
+                member.put(Delivery(key, member.kept, tail))
+        self._outboxes.note(member)
 
     def bound(self, join: Join) -> None:
         """All that stood at the errand's position has been offered."""
         if self.is_wanted(join):
             member = self._members[join.key]
             member.release(Delivery(join.key, member.kept, boundary_tail(join.position)))
-            self._note_telling(member)
+            self._outboxes.note(member)
 
     def supply(self, learn: Learn, standings: Iterable[Standing]) -> None:
         """How some objects stood, with attributes, at the errand's position."""
@@ -295,13 +329,17 @@ class SiteDeliveries:
 
     def _enlist(self, member: Member) -> None:
         """Let it begin (anew) when it is its turn."""
+        self._errands.append(self._recall(member))
+
+    def _recall(self, member: Member) -> Wish:
+        """Tell it nothing until it begins (anew)."""
         definition = member.definition
         member.wait()
         self._joining.add(definition.id)
-        self._telling.pop(definition.id, None)
+        self._outboxes.drop(definition.id)
         wish = Wish(definition.id, self._ticket(), definition.request)
         member.errand = wish
-        self._errands.append(wish)
+        return wish
 
     def _catch_up(self, member: Member, definition: Definition) -> None:
         """What it was changed to holds from its beginning."""
@@ -327,10 +365,11 @@ class SiteDeliveries:
     def take(self, record: Record, after: str | None = None) -> None:
         """Tell of the next event, those up to `after`, in the order of ids, excepted."""
         event = record.decode()
-        self.position = record.position
+        self.position, self.digest = record.position, record.digest
         matches = self._matcher.match(event, self._objects.take(event))
         matches.sort(key=_key)
         told: list[str] = []
+        here = self.place
         telling = Telling(record, event, self.limit) if matches else None
         for match in matches:
             member = self._members[match.key]
@@ -339,37 +378,35 @@ class SiteDeliveries:
             if member.stage is not Stage.LIVE:
                 self._hold(member, telling.delivery(match, None, kept=member.kept))
             elif after is None or match.key > after:
-                place = Place(self.position, match.key)
-                self._turn.deliveries.append(telling.delivery(match, place, kept=member.kept))
+                place = Place(self.position, match.key, here.digest)
+                delivery = telling.delivery(match, place, kept=member.kept)
+                self._turn.deliveries.append(delivery)
+                self._told_bytes += size_of(delivery)
                 told.append(match.key)
         if isinstance(event, Finalize):
             self._turn.ends.append((event, told))
 
     def draw(self, limit: int) -> Turn:
-        """Return what the events taken since the last call tell, and some of what waits."""
+        """Return what the events taken since the last call tell, and some of what waits.
+
+        Of the latter twice as much as has come to it in the meantime, and `limit` more: so it comes
+        to an end, however much happens.
+        """
+        size = MOST_BYTES + 2 * self._held_bytes
+        drawn, emptied = self._outboxes.draw(limit + 2 * self._held, size)
         turn = self._turn
-        for key in list(self._telling):
-            if limit <= 0:
-                break
-            limit -= self._draw(self._members[key], min(limit, _AT_ONCE))
+        turn.deliveries += drawn
+        for member in emptied:
+            if member.stage is Stage.DRAINING:
+                member.stage = Stage.LIVE
+                self._settle(member)
         self._turn = Turn()
+        self._told_bytes = self._held = self._held_bytes = 0
         return turn
 
     def departures(self) -> Iterator[tuple[Life, str]]:
         """What `restore` needs."""
         return self._matcher.departures()
-
-    def _draw(self, member: Member, limit: int) -> int:
-        count = min(limit, len(member.outbox))
-        self._turn.deliveries += [member.outbox.popleft() for _ in range(count)]
-        key = member.definition.id
-        del self._telling[key]
-        if member.outbox:
-            self._telling[key] = None
-        elif member.stage is Stage.DRAINING:
-            member.stage = Stage.LIVE
-            self._settle(member)
-        return count
 
     def _settle(self, member: Member) -> None:
         """It is told of events as they happen, as its definition says."""
@@ -383,17 +420,13 @@ class SiteDeliveries:
             self._change(member, later)
 
     def _hold(self, member: Member, delivery: Delivery) -> None:
+        self._held += 1
+        self._held_bytes += size_of(delivery)
         if not member.hold(delivery):
-            _log.warning(
-                "subscription_joins_anew", subscription=delivery.key, position=self.position
-            )
+            _log.debug("subscription_joins_anew", subscription=delivery.key, position=self.position)
             self._enlist(member)
         elif member.stage is Stage.DRAINING:
-            self._note_telling(member)
-
-    def _note_telling(self, member: Member) -> None:
-        if member.outbox:
-            self._telling.setdefault(member.definition.id)
+            self._outboxes.note(member)
 
 
 def _key(match: Match) -> str:

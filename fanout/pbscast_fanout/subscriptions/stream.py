@@ -6,6 +6,7 @@ in a header.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -24,13 +25,16 @@ if TYPE_CHECKING:
     from pbscast_fanout.settings import SubscriptionSettings
 
 PLACE_HEADER: Final = "Pbscast-Place"
-"""``<position>`` or ``<position> <key>``, of a message that was stored by itself."""
+"""``<position> <key> [<digest>]``, ``-`` for no key, of a message that was stored by itself."""
+
+_ALL: Final = "-"
 
 _MARK: Final = "mark"
 """In the place of a subscription's id, which is never as short."""
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Place:
     """How far a site is told: all events up to ``position``.
 
     Of the event at ``position`` only to subscriptions up to ``key``, in the order of their ids; to
@@ -39,6 +43,8 @@ class Place(NamedTuple):
 
     position: int
     key: str | None = None
+    digest: str | None = field(default=None, compare=False)
+    """Of the log's chain up to ``position``, in hexadecimal; None: unknown."""
 
     def reaches(self, other: Place) -> bool:
         """Whether ``other`` does not lie beyond this."""
@@ -48,15 +54,15 @@ class Place(NamedTuple):
 
     def as_header(self) -> str:
         """Return it as text; ``parse`` gives it back."""
-        return str(self.position) if self.key is None else f"{self.position} {self.key}"
+        return f"{self.position} {self.key or _ALL} {self.digest or ''}".rstrip()
 
     @classmethod
     def parse(cls, text: str) -> Place:
         """Undo ``as_header``. Raises DecodeError."""
-        position, _, key = text.partition(" ")
+        position, key, digest = (*text.split(" "), "", "")[:3]
         if not position.isdecimal():
             raise DecodeError(f"not a place: {text!r}")
-        return cls(int(position), key or None)
+        return cls(int(position), None if key in ("", _ALL) else key, digest or None)
 
 
 class DeliveryMark(BaseModel):
@@ -67,6 +73,8 @@ class DeliveryMark(BaseModel):
     site: str
     position: int = Field(ge=0)
     key: str | None = None
+    digest: str | None = None
+    """As of a `Place`."""
     time: datetime
     seen: int | None = None
     """Of a worker's first mark: the sequence of the site's last message that the worker knew. What
@@ -136,7 +144,7 @@ async def read_told(connection: Connection, site: str) -> Told:
     if stored.subject != part.mark:
         return Told(_place(stored), fence)
     mark = DeliveryMark.decode(stored.body)
-    place = Place(mark.position, mark.key)
+    place = Place(mark.position, mark.key, mark.digest)
     if mark.seen is not None:
         slipped = await fences.read_between(connection, part, mark.seen, stored.sequence)
         further = slipped and _place(slipped)

@@ -210,6 +210,7 @@ class DeliveryWriter:
             site=self._site,
             position=place.position,
             key=place.key,
+            digest=place.digest,
             time=datetime.now(UTC),
             seen=seen,
         ).encode()
