@@ -251,7 +251,12 @@ class Subscription:
 
     async def _register(self, request: SubscribeRequest) -> int:
         first, rest = split_subscribe(request, self._connection.nats.max_payload)
-        answer = await ask(self._connection, SUBSCRIBE, first, SubscribeResponse)
+        try:
+            answer = await ask(self._connection, SUBSCRIBE, first, SubscribeResponse)
+        except asyncio.CancelledError:
+            # It may have been registered, or be at this moment.
+            self._is_ours = not self._origin.keep
+            raise
         self._is_ours = True
         for part in rest:
             await ask(self._connection, MODIFY, part, ModifyResponse)

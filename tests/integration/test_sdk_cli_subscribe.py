@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -147,12 +147,25 @@ async def test_lists_them_and_ends_them(tier: Deliverer, nats_url: str) -> None:
     assert (status, err) == (5, f"pbscast: there is no subscription {first}\n")
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """As from a terminal: who runs the tests may ignore it, and its children with it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 async def test_who_is_told_to_end_leaves_no_subscription_behind(
     tier: Deliverer, nats_url: str, number: signal.Signals
 ) -> None:
     async with running("subscribe", "--owner", "alice", servers=nats_url) as process:
         await tier.seen(lambda: tier.known)
+        [key] = tier.known
+        await tier.begin(key, "sitea", 1, standing())
+        assert process.stdout is not None
+        assert b"stands" in await process.stdout.readline()
         process.send_signal(number)
         assert await outcome(process) == (128 + number, [], "")
     assert not tier.known

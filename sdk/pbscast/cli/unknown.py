@@ -37,17 +37,22 @@ async def telling_unknown(
 
 async def _tell(client: Client, job_ids: Iterable[str], sites: Sequence[str]) -> None:
     full = [job_id for job_id in dict.fromkeys(job_ids) if JobId.parse(job_id).server is not None]
-    questions: list[AsyncIterator[object]] = [
-        *(client.history(sites=site, limit=1) for site in dict.fromkeys(sites)),
-        *(client.jobs(job_id, sites=sites or None) for job_id in full[:_MOST]),
-    ]
-    said: set[str] = set()
-    for question in questions:
-        try:
-            await anext(question, None)
-        except NotFoundError as error:
-            if str(error) not in said:
-                say(f"{error}; waiting for it")
-            said.add(str(error))
-        except PbscastError:
-            return
+    try:
+        known = [
+            site
+            for site in dict.fromkeys(sites)
+            if await _is_known(client.history(sites=site, limit=1))
+        ]
+        for job_id in full[:_MOST]:
+            await _is_known(client.jobs(job_id, sites=known or None))
+    except PbscastError:
+        return
+
+
+async def _is_known(answer: AsyncIterator[object]) -> bool:
+    try:
+        await anext(answer, None)
+    except NotFoundError as error:
+        say(f"{error}; waiting for it")
+        return False
+    return True
