@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pbscast.deliveries import DELIVERIES
 from pbscast.errors import ConflictError, FencedError
 from pbscast.events import Site
 from pbscast.subjects import mark_subject
@@ -17,7 +16,6 @@ from pbscast_fanout.batches import mark_of, send_mark
 from pbscast_fanout.fences import Fence
 from pbscast_fanout.jetstream import STREAM
 from pbscast_fanout.streams import Tail, part_of, read_between, read_last_event, read_tail
-from pbscast_fanout.subscriptions import stream as deliveries
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -139,5 +137,4 @@ def _advice(site: Site, tail: Tail, what: str) -> str:
         f"site {site}: position {tail.position} was published, but {what} (was it restored?);"
         " to publish what the log has now:"
         f" nats stream purge {STREAM} --subject '{part_of(site).all}'"
-        f" and nats stream purge {DELIVERIES} --subject '{deliveries.part_of(site).all}'"
     )

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from harness.delivering import AFTER, BEFORE, FrailConnection
@@ -25,10 +26,11 @@ from pbscast_fanout.settings import SubscriptionSettings
 from pbscast_fanout.subscriptions import completing, endings
 from pbscast_fanout.subscriptions.completing import Completing, pending
 from pbscast_fanout.subscriptions.definitions import Definition
+from pbscast_fanout.subscriptions.destinations import Destinations
 from pbscast_fanout.subscriptions.joined import Joined, JoinedSites
 from pbscast_fanout.subscriptions.registry import Registry
 from pbscast_fanout.subscriptions.stream import Place, ensure_deliveries
-from pbscast_fanout.subscriptions.survey import Survey
+from pbscast_fanout.subscriptions.survey import Survey, survey
 from pbscast_fanout.subscriptions.writer import DeliveryWriter
 from pbscast_store.log import Log
 
@@ -189,6 +191,31 @@ async def test_it_waits_for_every_job_and_every_site(world: World) -> None:
         await world.until_complete(definition)
         assert await world.completes(definition) == ["complete"]
         assert (await world.registry.get(definition.id)).ended
+
+
+async def test_the_log_is_asked_once_when_the_last_has_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def asking(log: Log, targets: Destinations, one: Definition, *more: Any) -> Survey:
+        asked.append(one.id)
+        return await survey(log, targets, one, *more)
+
+    monkeypatch.setattr(completing, "survey", asking)
+    jobs = [f"{number}.sitea" for number in range(3)]
+    await world.story.run(A, *jobs)
+    definition = await world.subscribe(*jobs)
+    await world.join(definition)
+    async with world.working() as worker:
+        await until(lambda: asked)  # by the first sweep
+        for ended, living in (("0.sitea", jobs[1:]), ("2.sitea", jobs[1:2]), ("1.sitea", [])):
+            await world.story.end(A, ended)
+            note = _finalize(A, ended)
+            worker.completing.note(note, [definition.id], living.__contains__)
+        await world.tell()
+        await world.until_complete(definition)
+    assert asked == 2 * [definition.id]
 
 
 async def test_a_worker_that_is_told_of_one_site_alone_knows_of_both(world: World) -> None:
