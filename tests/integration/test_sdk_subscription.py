@@ -378,7 +378,7 @@ async def test_more_ids_than_fit_into_a_message(tier: Deliverer, client: Client)
         assert tier.known[subscription.id].ids == (ids[-1], *more)
         assert not tier.known[subscription.id].more
         assert subscription.pending == [ids[-1], *more]
-    with pytest.raises(pbscast.UsageError, match="at most 100000 items"):
+    with pytest.raises(pbscast.UsageError, match="100001 are too many: 100000 at most"):
         client.subscribe([*ids, "1.sitea"])
 
 
