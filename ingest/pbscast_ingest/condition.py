@@ -152,7 +152,7 @@ class Condition:
             word = self.gap(cursor, cursor.blind, begin, end, is_over=True)
         elif is_read and is_changed and not cursor.blind:
             word = self.gap(cursor, CHANGED, moment(cursor.seen), health.now)
-        return self._conclude(self._shape(word, health), health.now)
+        return self._conclude(self._shape(word, health), health)
 
     def _shape(self, word: Word, health: Health) -> Word:
         """Take note of what capture looks like, once what is known of that has been told."""
@@ -168,19 +168,20 @@ class Condition:
     def _is_quiet(self, health: Health) -> bool:
         return not health.is_full and self._clock() - self._lost_at >= QUIET_SECONDS
 
-    def _conclude(self, word: Word, now: datetime) -> Word:
+    def _conclude(self, word: Word, health: Health) -> Word:
         cursor, drafts, _ = word
         if self._watchdog.silence:
             fallen = falling(cursor, self._site, self._watchdog.silence)
             return word._replace(
                 drafts=drafts + fallen, cursor=replace(cursor, up=False) if fallen else cursor
             )
-        if cursor.blind:
+        # The first look of a connection may know of losses that only the next page tells of.
+        if cursor.blind or cursor.lost != health.lost:
             return word
-        cursor = replace(cursor, seen=now.isoformat())
+        cursor = replace(cursor, seen=health.now.isoformat())
         # After a fault in a resync the site is up once that is done.
         if cursor.up is None or cursor.due is None:
-            risen = self.rise(cursor, now)
+            risen = self.rise(cursor, health.now)
             return word._replace(drafts=drafts + risen.drafts, cursor=risen.cursor)
         return word._replace(cursor=cursor)
 

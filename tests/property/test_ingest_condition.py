@@ -19,7 +19,7 @@ from pbscast_store.drafts import Draft
 
 SIGNS = (
     *("loss", "mute", "full", "pause", "truncate", "silence", "beat", "calm", "look", "glance"),
-    *("resync", "touch", "damage", "upgrade"),
+    *("resync", "touch", "damage", "upgrade", "reconnect"),
 )
 signs = st.lists(st.tuples(st.sampled_from(SIGNS), st.integers(1, 2000)), max_size=20)
 
@@ -134,6 +134,14 @@ class Site:
     def _glance(self) -> None:
         """A look before all that the journal held then is read."""
         self._look(is_read=False)
+
+    def _reconnect(self) -> None:
+        """A loss that only the count tells of, while nobody reads: a look comes before the page."""
+        self.losses.append(self.clock)
+        self.lost += 1
+        self.clock += 0.1
+        self._glance()
+        self._page()
 
     def _look(self, *, is_read: bool = True) -> None:
         health = Health(
