@@ -141,7 +141,7 @@ def is_job(event: Any) -> bool:
             lambda event: event.id == "19.sitea" and event.event == "state",
         ),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "so",
 )
 async def test_tells_exactly_what_matches(
     publisher: Publisher,
