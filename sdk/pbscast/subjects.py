@@ -19,6 +19,7 @@ import re
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from pbscast.ids import split_subjob
 
@@ -51,6 +52,14 @@ def encode_token(text: str) -> str:
     if text == NONE:
         return "%2D"
     return _bounded(_ILLEGAL.sub(_escape, text))
+
+
+def decode_token(token: str) -> str:
+    """Return the text that ``encode_token`` made this token of. Raises ValueError if of none."""
+    text = "" if token == NONE else unquote(token, errors="surrogatepass")
+    if encode_token(text) != token:
+        raise ValueError(f"{token!r} is no encoded text")
+    return text
 
 
 def _bounded(token: str) -> str:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 
 import pytest
 from harness.fanning import client_of, drafts, fanning, in_state, published_to, status_of, write
@@ -84,19 +84,28 @@ async def test_credentials_that_are_not_there(nats_url: str) -> None:
 async def server_of_version(version: str) -> AsyncIterator[str]:
     """As much of a nats-server as says its version."""
 
+    ended: list[asyncio.Event] = []
+
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        info = {"server_id": "x", "version": version, "max_payload": 1048576, "proto": 1}
-        writer.write(f"INFO {json.dumps(info)}\r\n".encode())
-        while line := await reader.readline():
-            if line.startswith(b"PING"):
-                writer.write(b"PONG\r\n")
-        writer.close()
+        ended.append(event := asyncio.Event())
+        with closing(writer), suppress(ConnectionError):
+            info = {"server_id": "x", "version": version, "max_payload": 1048576, "proto": 1}
+            writer.write(f"INFO {json.dumps(info)}\r\n".encode())
+            while line := await reader.readline():
+                if line.startswith(b"PING"):
+                    writer.write(b"PONG\r\n")
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        event.set()
 
     server = await asyncio.start_server(greet, "127.0.0.1", 0)
     try:
         yield f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+        # A transport that the loop leaves open is a warning in whatever test comes next.
+        for event in ended:
+            await event.wait()
 
 
 @pytest.mark.parametrize("version", ["2.11.9", "1.4.1", "2.10.0-beta.1"])

@@ -146,7 +146,7 @@ class Registering(RuleBasedStateMachine):
         """As NATS does it, when what was asked before has arrived."""
         for worker in range(2):
             self.arrive(worker)
-        self.run(self.holdings[0].registry._leases.forget(key))
+        self.ask(0, lambda holdings: holdings.registry._leases.forget(key))
         if key in self.ids:
             self.unleased.add(key)
 
@@ -170,12 +170,18 @@ class Registering(RuleBasedStateMachine):
         for worker, connection in enumerate(self.connections):
             connection.fail(0, "")
             self.arrive(worker)
-        for _ in range(2):
-            self.sweep(0)
-        self.run(self.check())
-        for key in self.ids:
-            self.run(self.holdings[0].remove(key))
-        self.run(self.holdings[0].registry._definitions.forget(">"))
+        try:
+            for _ in range(2):
+                self.sweep(0)
+            self.run(self.check())
+        finally:  # or the next run would fail for it
+            self.run(self.clear())
+
+    async def clear(self) -> None:
+        holdings = self.holdings[0]
+        for key in await holdings.registry.keys() | await holdings.traces():
+            await holdings.remove(key)
+        await holdings.registry._definitions.forget(">")
 
     async def check(self) -> None:
         holdings = self.holdings[0]

@@ -1,0 +1,91 @@
+"""Readers of the stream of events: a service makes their consumers.
+
+JetStream's own request for one cannot be left to a client: who may create a consumer chooses what
+it reads and where it delivers. JSON objects over NATS services, as those of pbscast.requests and
+with their errors.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final, Self
+
+from pydantic import Field, model_validator
+
+from pbscast.messages import Request, Response
+from pbscast.requests import Time
+from pbscast.selection import MOST_VALUES, Text
+
+OPEN: Final = "pbscast.v1.open"
+CLOSE: Final = "pbscast.v1.close"
+STREAM: Final = "pbscast.v1.stream"
+
+INACTIVE_THRESHOLD: Final = 60.0
+"""Seconds after which the server forgets the consumer of a reader that has gone."""
+
+
+class Begin(StrEnum):
+    """Where a reader begins, in NATS's words for it (ADR-37's ``deliver_policy``)."""
+
+    ALL = "all"
+    NEW = "new"
+    LAST_PER_SUBJECT = "last_per_subject"
+    BY_START_SEQUENCE = "by_start_sequence"
+    BY_START_TIME = "by_start_time"
+
+
+class OpenRequest(Request):
+    """Make a consumer of the stream PBS to pull from; nothing has to be acknowledged."""
+
+    subjects: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MOST_VALUES)]
+    """Filters, of which none may overlap another (``pbs.v1.*.job.alice.>``)."""
+    begin: Begin = Begin.NEW
+    sequence: Annotated[int, Field(ge=1)] | None = None
+    """The stream's, to begin with."""
+    time: Time | None = None
+    """When what is to come first was stored."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for begin, name in (
+            (Begin.BY_START_SEQUENCE, "sequence"),
+            (Begin.BY_START_TIME, "time"),
+        ):
+            if (getattr(self, name) is not None) is not (self.begin is begin):
+                raise ValueError(f"{name}: goes with begin={begin.value} and with nothing else")
+        return self
+
+
+class OpenResponse(Response):
+    """The consumer, which goes when nobody has pulled from it for INACTIVE_THRESHOLD seconds."""
+
+    consumer: str
+    """Its name: pull with ``$JS.API.CONSUMER.MSG.NEXT.PBS.<consumer>``."""
+    created: datetime
+    stored: int
+    """How many messages were there for it when it was made."""
+    after: int
+    """The stream's last sequence before those that are to come."""
+
+
+class CloseRequest(Request):
+    """Give a consumer back; if it has gone already, that is no error."""
+
+    consumer: Text
+
+
+class CloseResponse(Response):
+    """It is gone."""
+
+
+class StreamRequest(Request):
+    """Ask what the stream is."""
+
+
+class StreamResponse(Response):
+    """By which a reader sees whether it is the stream that was read before, and what is left."""
+
+    created: datetime
+    first: int
+    """The sequence of the oldest message that it holds."""
