@@ -184,6 +184,9 @@ class SubscribeResponse(Response):
     id: str
     subject: str
     """Where its messages are delivered."""
+    consumer: str | None = None
+    """The consumer of PBS_DELIVERIES from which to pull them and to acknowledge; None: they come at
+    most once, so subscribe to the subject."""
     lease: int
     """Seconds within which it has to be renewed."""
     expires: datetime
@@ -207,6 +210,8 @@ class RenewResponse(Response):
     """Until when it lives now."""
 
     subject: str
+    consumer: str | None = None
+    """As when it was registered."""
     lease: int
     expires: datetime
     delivery: Delivery

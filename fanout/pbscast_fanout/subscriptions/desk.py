@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         SubscribeRequest,
         UnsubscribeRequest,
     )
+    from pbscast_fanout.askers import Asker
     from pbscast_fanout.subscriptions.definitions import Definition
     from pbscast_fanout.subscriptions.holdings import Holdings
     from pbscast_store.log import Log
@@ -57,7 +58,7 @@ class Desk:
         self._consumers = holdings.consumers
         self._holdings = holdings
 
-    async def subscribe(self, request: SubscribeRequest) -> bytes:
+    async def subscribe(self, request: SubscribeRequest, asker: Asker | None = None) -> bytes:  # noqa: ARG002
         """Register it; messages wait for its reader from now on."""
         if request.where is not None:
             await asyncio.to_thread(compile_expression, request.where)
@@ -85,7 +86,7 @@ class Desk:
                     await self._holdings.remove(key)
             raise
 
-    async def renew(self, request: RenewRequest) -> bytes:
+    async def renew(self, request: RenewRequest, asker: Asker | None = None) -> bytes:  # noqa: ARG002
         """Let it live on."""
         head = await self._registry.head(request.id)
         lease = await self._registry.renew(request.id, request.lease)
@@ -104,6 +105,7 @@ class Desk:
                 unhandled=unhandled,
                 acknowledged=acknowledged,
                 subject=described.subject,
+                consumer=described.consumer,
                 lease=described.lease,
                 expires=described.expires,
                 delivery=asked.delivery,
@@ -111,12 +113,12 @@ class Desk:
             )
         )
 
-    async def modify(self, request: ModifyRequest) -> bytes:
+    async def modify(self, request: ModifyRequest, asker: Asker | None = None) -> bytes:  # noqa: ARG002
         """Change it; asked once more it changes nothing."""
         definition = await self._registry.modify(request.id, request)
         return _dump(ModifyResponse(ids=len(definition.request.ids)))
 
-    async def unsubscribe(self, request: UnsubscribeRequest) -> bytes:
+    async def unsubscribe(self, request: UnsubscribeRequest, asker: Asker | None = None) -> bytes:  # noqa: ARG002
         """End it; if it has ended already, that is an answer as well."""
         was_there = await self._registry.has(request.id)
         if was_there:
@@ -125,7 +127,7 @@ class Desk:
             _log.info("subscription_unsubscribed", subscription=request.id)
         return _dump(UnsubscribeResponse(was_there=was_there))
 
-    async def list(self, request: ListRequest) -> bytes:
+    async def list(self, request: ListRequest, asker: Asker | None = None) -> bytes:  # noqa: ARG002
         """Return a page of all that there are."""
         keys = await self._registry.page(request.after, LISTED + 1)
         listed: list[Registered] = []
@@ -154,9 +156,13 @@ class Desk:
 
 
 def _described(key: str, request: SubscribeRequest, lease: Lease) -> SubscribeResponse:
-    root = KEPT if request.delivery is Delivery.AT_LEAST_ONCE else LIVE
+    is_kept = request.delivery is Delivery.AT_LEAST_ONCE
     return SubscribeResponse(
-        id=key, subject=delivery_filter(key, root), lease=lease.seconds, expires=lease.expires
+        id=key,
+        subject=delivery_filter(key, KEPT if is_kept else LIVE),
+        consumer=key if is_kept else None,
+        lease=lease.seconds,
+        expires=lease.expires,
     )
 
 
