@@ -43,7 +43,7 @@ test: $(STAMP) ## Lint, types, layers and all tests
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir .cache/import-linter
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 demo: $(STAMP) ## Two PBS sites replayed on this machine (DEMO_ONCE=1: stop after the replay)
 	@$(BIN)/pbscastd demo
