@@ -11,6 +11,8 @@ from typing import Literal
 
 Direction = Literal["up", "down"]
 _CHUNK = 65536
+_UNDER_WAY = 1000
+"""Chunks that a slow way holds for each connection and direction."""
 
 
 @dataclass
@@ -25,6 +27,9 @@ class CuttingProxy:
     port: int = 0
     refusing: bool = False
     delay: float = 0.0
+    """Seconds that each chunk takes, one after another: a slow network."""
+    latency: float = 0.0
+    """Seconds that each chunk is under way, others meanwhile too: a network that is far away."""
     passed: dict[Direction, int] = field(default_factory=lambda: {"up": 0, "down": 0})
     cuts: int = 0
     connections: int = 0
@@ -117,10 +122,40 @@ class _Session:
     async def _pump(
         self, way: Direction, source: asyncio.StreamReader, sink: asyncio.StreamWriter
     ) -> None:
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_UNDER_WAY)
+        departing = asyncio.create_task(self._depart(source, under_way))
+        try:
+            with contextlib.suppress(ConnectionError):
+                await self._arrive(way, under_way, sink)
+        finally:
+            departing.cancel()
+
+    async def _depart(
+        self, source: asyncio.StreamReader, under_way: asyncio.Queue[tuple[float, bytes]]
+    ) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await source.read(_CHUNK):
                 await asyncio.sleep(self.proxy.delay)
-                await self._forward(way, data, sink)
+                await under_way.put((self._now() + self.proxy.latency, data))
+        await under_way.put((self._now() + self.proxy.latency, b""))
+
+    async def _arrive(
+        self,
+        way: Direction,
+        under_way: asyncio.Queue[tuple[float, bytes]],
+        sink: asyncio.StreamWriter,
+    ) -> None:
+        while True:
+            due, data = await under_way.get()
+            if (rest := due - self._now()) > 0:
+                await asyncio.sleep(rest)
+            if not data:
+                return
+            await self._forward(way, data, sink)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     async def _forward(self, way: Direction, data: bytes, sink: asyncio.StreamWriter) -> None:
         allowed = self.proxy.allowance(way)

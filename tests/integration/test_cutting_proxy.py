@@ -82,3 +82,12 @@ async def test_it_reaches_a_unix_socket(tmp_path: Path) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         assert await reader.read() == b"hello"
         writer.close()
+
+
+async def test_a_way_that_is_long_and_no_narrower() -> None:
+    async with echo_server() as address, cutting_proxy(address) as proxy:
+        proxy.latency = 0.1
+        clock = asyncio.get_running_loop()
+        begun = clock.time()
+        assert await ask(proxy.port, b"x" * 1_000_000) == b"x" * 1_000_000
+        assert 0.2 <= clock.time() - begun < 1.0
