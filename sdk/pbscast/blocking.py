@@ -11,10 +11,14 @@ import asyncio
 import threading
 from concurrent import futures
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, Unpack
 
 from pbscast import client as asynchronous
 from pbscast.errors import UsageError
+from pbscast.subscription import Subscription as AsyncSubscription
+from pbscast.told import Item as SubscriptionItem
+from pbscast.watch import Item
+from pbscast.watch import Watch as AsyncWatch
 
 if TYPE_CHECKING:
     import os
@@ -34,37 +38,35 @@ if TYPE_CHECKING:
     from pbscast.events import AnyEvent
     from pbscast.lives import Difference, Life, Standing
     from pbscast.options import WatchOptions
+    from pbscast.reading import Reading
     from pbscast.selection import SelectionOptions
     from pbscast.snapshot import Snapshot as AsyncSnapshot
     from pbscast.subscribing import SubscribeOptions
-    from pbscast.subscription import Subscription as AsyncSubscription
     from pbscast.subscriptions import Registered
-    from pbscast.told import Item as SubscriptionItem
-    from pbscast.watch import Item
-    from pbscast.watch import Watch as AsyncWatch
 
 _Result = TypeVar("_Result")
 _Item = TypeVar("_Item")
+_Source = TypeVar("_Source", bound="Reading[Any]")
 
 # On Windows a wait without a limit cannot be interrupted by Ctrl-C.
 _WAIT: Final = 0.5
 _GRACE: Final = 5.0
 
 
-class Watch:
-    """An iterator over events and notices, as ``pbscast.Watch``; ``next`` waits for one."""
+class _Reading(Generic[_Item, _Source]):
+    """A reader of the asynchronous client, for threads."""
 
-    def __init__(self, loop: _LoopThread, watch: AsyncWatch) -> None:
+    def __init__(self, loop: _LoopThread, source: _Source) -> None:
         self._loop = loop
-        self._watch = watch
+        self._source = source
 
     @property
     def positions(self) -> dict[str, int]:
-        """See ``pbscast.Watch.positions``."""
-        return self._watch.positions
+        """The last position of each site that was told."""
+        return self._source.positions
 
     def __enter__(self) -> Self:
-        self._loop.run(self._watch.open())
+        self._loop.run(self._source.open())
         return self
 
     def __exit__(
@@ -76,69 +78,49 @@ class Watch:
         self.close()
 
     def close(self) -> None:
-        """End the iteration, also one that waits in another thread."""
-        self._loop.run(self._watch.close())
+        """End the iteration, also one that waits in another thread, and give everything back."""
+        self._loop.run(self._source.close())
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Item:
-        item: Item | None = self._loop.run(_next_of(self._watch))
+    def __next__(self) -> _Item:
+        item: _Item | None = self._loop.run(_next_of(self._source))
         if item is None:
             raise StopIteration
         return item
 
-    def run(self, callback: Callable[[Item], object]) -> None:
+    def run(self, callback: Callable[[_Item], object]) -> None:
         """Call back for each item, on this thread, until the iteration ends."""
         for item in self:
             callback(item)
 
 
-class Subscription:
+class Watch(_Reading[Item, AsyncWatch]):
+    """An iterator over events and notices, as ``pbscast.Watch``; ``next`` waits for one."""
+
+
+class Subscription(_Reading[SubscriptionItem, AsyncSubscription]):
     """An iterator over items, as ``pbscast.Subscription``; ``next`` waits for one.
 
-    It begins with ``with`` or with the first item.
+    It begins with ``with`` or with the first item. An item whose callback raised or was killed is
+    told again.
     """
-
-    def __init__(self, loop: _LoopThread, subscription: AsyncSubscription) -> None:
-        self._loop = loop
-        self._subscription = subscription
 
     @property
     def id(self) -> str:
         """See ``pbscast.Subscription.id``."""
-        return self._subscription.id
-
-    @property
-    def positions(self) -> dict[str, int]:
-        """See ``pbscast.Subscription.positions``."""
-        return self._subscription.positions
+        return self._source.id
 
     @property
     def place(self) -> dict[str, tuple[int, int]]:
         """See ``pbscast.Subscription.place``."""
-        return self._subscription.place
+        return self._source.place
 
     @property
     def pending(self) -> list[str] | None:
         """See ``pbscast.Subscription.pending``."""
-        return self._subscription.pending
-
-    def __enter__(self) -> Self:
-        self._loop.run(self._subscription.open())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """See ``pbscast.Subscription.close``; ends an iteration that waits in another thread."""
-        self._loop.run(self._subscription.close())
+        return self._source.pending
 
     def modify(
         self,
@@ -149,29 +131,12 @@ class Subscription:
     ) -> None:
         """See ``pbscast.Subscription.modify``."""
         self._loop.run(
-            self._subscription.modify(add_ids=add_ids, remove_ids=remove_ids, attributes=attributes)
+            self._source.modify(add_ids=add_ids, remove_ids=remove_ids, attributes=attributes)
         )
 
     def unsubscribe(self) -> None:
         """See ``pbscast.Subscription.unsubscribe``."""
-        self._loop.run(self._subscription.unsubscribe())
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> SubscriptionItem:
-        item: SubscriptionItem | None = self._loop.run(_next_of(self._subscription))
-        if item is None:
-            raise StopIteration
-        return item
-
-    def run(self, callback: Callable[[SubscriptionItem], object]) -> None:
-        """Call back for each item, on this thread, until the iteration ends.
-
-        An item whose callback raised or was killed is told again.
-        """
-        for item in self:
-            callback(item)
+        self._loop.run(self._source.unsubscribe())
 
 
 class Client:

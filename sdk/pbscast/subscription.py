@@ -31,6 +31,7 @@ from pbscast.events import Kind, Reason
 from pbscast.following import Following
 from pbscast.lease import keep_alive, renew, resume, unless_gone
 from pbscast.notices import Boundary, Missed, Unreadable
+from pbscast.reading import Reading, Received
 from pbscast.sources import Kept, Live, Sign, Source
 from pbscast.subscribing import modify_request, split_modify, split_subscribe
 from pbscast.subscriptions import (
@@ -43,11 +44,10 @@ from pbscast.subscriptions import (
     UnsubscribeRequest,
     UnsubscribeResponse,
 )
-from pbscast.told import Begin, Complete, Item, Matched, Told
+from pbscast.told import Begin, Complete, Item, Matched
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterable, Mapping
-    from types import TracebackType
+    from collections.abc import Generator, Iterable, Mapping
 
     from pbscast.connection import Connection
     from pbscast.following import SiteMessage
@@ -67,7 +67,7 @@ class Origin:
     place: Mapping[str, tuple[int, int]] | None = field(default=None)
 
 
-class Subscription:
+class Subscription(Reading[Item]):
     """An asynchronous iterator; made by ``Client.subscribe`` and ``Client.attach``.
 
     ``async with`` or ``await`` begins it. A message is acknowledged when the next item is asked
@@ -93,7 +93,7 @@ class Subscription:
         self._told: Delivered | None = None
         """Told, and not acknowledged yet."""
         self._is_last = False
-        self._ready: deque[Told] = deque()
+        self._ready: deque[Received[Item]] = deque()
         self._has_begun = self._is_over = False
         self._is_ours = False
         """Whether it is registered, and to be ended when it is closed."""
@@ -186,24 +186,7 @@ class Subscription:
     def __await__(self) -> Generator[object, None, Self]:
         return self.open().__await__()
 
-    async def __aenter__(self) -> Self:
-        return await self.open()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Item:
-        return (await self.receive()).item
-
-    async def receive(self) -> Told:
+    async def receive(self) -> Received[Item]:
         """Return the next item with its message; the one before counts as handled.
 
         Raises StopAsyncIteration at the end.
@@ -215,14 +198,6 @@ class Subscription:
             assert self._source is not None  # noqa: S101 - it has begun
             await self._advance(self._source)
         return self._ready.popleft()
-
-    async def with_bodies(self) -> AsyncIterator[Told]:
-        """Iterate over items together with the bytes they came as."""
-        while True:
-            try:
-                yield await self.receive()
-            except StopAsyncIteration:
-                return
 
     async def _begin(self) -> tuple[Source, int]:
         request = self._origin.request
@@ -294,7 +269,7 @@ class Subscription:
         elif self._taken is Sign.CLOSED:
             self._is_over = True
         else:
-            self._ready.extend(Told(missed, None) for missed in self._all_missed())
+            self._ready.extend(Received(missed, None) for missed in self._all_missed())
         self._taken = None
 
     async def _receive(self, source: Source) -> Delivered | Sign:
@@ -342,19 +317,19 @@ class Subscription:
 
     def _tell(
         self, message: SubscriptionMessage | Unreadable, delivered: Delivered
-    ) -> Iterable[Told]:
+    ) -> Iterable[Received[Item]]:
         if isinstance(message, Unreadable):
-            yield Told(message, delivered.data)
+            yield Received(message, delivered.data)
         elif isinstance(message, CompleteMessage):
             self._pending = None if self._pending is None else {}
-            yield Told(Complete(), delivered.data)
+            yield Received(Complete(), delivered.data)
         elif self._shared or not self._following.is_repeat(message, delivered.time):
             missed = None if self._shared else self._following.hole_before(message)
             if missed is not None:
-                yield Told(missed, None)
+                yield Received(missed, None)
             self._following.record(message, delivered.time)
             self._note_end(message)
-            yield Told(_item(message), delivered.data)
+            yield Received(_item(message), delivered.data)
 
     def _note_end(self, message: SiteMessage) -> None:
         if self._pending and (over := _ended_here(message)) is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from pbscast.deliveries import Passage
 from pbscast.events import AnyEvent
@@ -45,10 +44,3 @@ class Complete:
 
 Item = Begin | Standing | Boundary | Matched | Missed | Complete | Unreadable
 """A Standing is how an object stood when the subscription, or an added id, began: no change."""
-
-
-class Told(NamedTuple):
-    """An item, and the JSON it came as; None for what is no message."""
-
-    item: Item
-    body: bytes | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from nats.js.api import DeliverPolicy
 
@@ -18,11 +18,11 @@ from pbscast.lookup import Resumption, find_position
 from pbscast.mending import mend
 from pbscast.notices import Boundary, Missed, Unreadable
 from pbscast.reader import REWIND, Origin, Reader, Sign
+from pbscast.reading import Reading, Received
 from pbscast.starts import After, Beginning, Last, Now, Since, Start
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
-    from types import TracebackType
+    from collections.abc import AsyncGenerator, Iterable, Iterator
 
     from pbscast.connection import Connection
     from pbscast.criteria import Criteria
@@ -32,13 +32,6 @@ if TYPE_CHECKING:
 Item = AnyEvent | Boundary | Missed | Unreadable
 
 
-class Received(NamedTuple):
-    """An item, and the CloudEvents JSON it came as; None for what is no message."""
-
-    item: Item
-    body: bytes | None
-
-
 _ORIGINS: Final = {
     Now: Origin(DeliverPolicy.NEW),
     Last: Origin(DeliverPolicy.LAST_PER_SUBJECT),
@@ -46,7 +39,7 @@ _ORIGINS: Final = {
 }
 
 
-class Watch:
+class Watch(Reading[Item]):
     """An asynchronous iterator over events and notices; made by ``Client.watch``.
 
     Every event that was published and matches is told once and, per object, in the order of its
@@ -76,7 +69,7 @@ class Watch:
         self._missed: list[Missed] = []
         self._taken: Delivered | Sign | None = None
         """Received, and not understood yet."""
-        self._ready: Iterator[Received] = iter(())
+        self._ready: Iterator[Received[Item]] = iter(())
         self._closing: AsyncGenerator[None, None] | None = None
 
     async def open(self) -> Self:
@@ -106,24 +99,7 @@ class Watch:
             with suppress(RuntimeError):  # another task is closing it
                 await self._closing.aclose()
 
-    async def __aenter__(self) -> Self:
-        return await self.open()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Item:
-        return (await self.receive()).item
-
-    async def receive(self) -> Received:
+    async def receive(self) -> Received[Item]:
         """Return the next item with its message. Raises StopAsyncIteration at the end.
 
         Who waits may be cancelled, and wait again.
@@ -133,14 +109,6 @@ class Watch:
         while (received := next(self._ready, None)) is None:
             await self._advance(self._reader)
         return received
-
-    async def with_bodies(self) -> AsyncIterator[Received]:
-        """Iterate over items together with the bytes they came as."""
-        while True:
-            try:
-                yield await self.receive()
-            except StopAsyncIteration:
-                return
 
     @property
     def positions(self) -> dict[str, int]:
@@ -196,7 +164,7 @@ class Watch:
             await reader.close()
             raise
 
-    async def _understand(self, got: Delivered | Sign) -> Iterable[Received]:
+    async def _understand(self, got: Delivered | Sign) -> Iterable[Received[Item]]:
         if not isinstance(got, Sign):
             return await self._digest(got)
         return self._go_live() if got is Sign.CAUGHT_UP else self._cut()
@@ -205,7 +173,7 @@ class Watch:
     def _is_over(self) -> bool:
         return self._is_live and self._endings is not None and self._endings.complete
 
-    async def _digest(self, delivery: Delivered) -> list[Received]:
+    async def _digest(self, delivery: Delivered) -> list[Received[Item]]:
         body = delivery.data
         try:
             event = wire.decode(body)
@@ -231,8 +199,8 @@ class Watch:
         if self._reader is not None:
             await self._reader.doubt(event.time)
 
-    def _tell(self, event: AnyEvent, body: bytes) -> list[Received]:
-        told = []
+    def _tell(self, event: AnyEvent, body: bytes) -> list[Received[Item]]:
+        told: list[Received[Item]] = []
         if (hole := self._continuity.hole_before(event)) is not None:
             missed = Missed(hole.site, hole.after, hole.before, hole.kind, hole.id)
             told.append(Received(missed, None))
@@ -268,7 +236,7 @@ class Watch:
         self._held.pop(key, None)
         self._held[key] = Recorded(event, body)
 
-    def _go_live(self) -> Iterator[Received]:
+    def _go_live(self) -> Iterator[Received[Item]]:
         for held in self._held.values():
             if self._is_wanted(held.event):
                 yield Received(held.event, held.body)
@@ -277,7 +245,7 @@ class Watch:
         if not isinstance(self._start, Now):
             yield Received(Boundary(self.positions), None)
 
-    def _cut(self) -> Iterator[Received]:
+    def _cut(self) -> Iterator[Received[Item]]:
         # Where whole sites are read, Continuity sees exactly what is missing.
         if self._filters.coverage is Coverage.SITES:
             return

@@ -54,7 +54,11 @@ After = Annotated[
     str | None,
     typer.Option(metavar="SITE:N,…", help="Go on after these events: what --limit said."),
 ]
+Kinds = Annotated[
+    list[Kind] | None, typer.Option("--kind", help="These objects: job, node, queue, site …")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+AsMessages = Annotated[bool, typer.Option("--json", help="One message a line, as on NATS.")]
 Html = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Draw it on a page; needs no network to view.")
 ]

@@ -11,8 +11,10 @@ import typer
 from pbscast.cli.lines import put_bytes, put_object
 from pbscast.cli.options import (
     AsJson,
+    AsMessages,
     Creds,
     JobIds,
+    Kinds,
     Many,
     Name,
     Owner,
@@ -76,9 +78,7 @@ def subscribe_command(  # noqa: PLR0913 - one parameter for each option of the c
             metavar="EXPRESSION", help="""'Resource_List.ncpus >= 64 and state == "R"'."""
         ),
     ] = None,
-    kind: Annotated[
-        list[Kind] | None, typer.Option(help="These objects: job (default), node, queue, site …")
-    ] = None,
+    kind: Kinds = None,
     event: Annotated[
         Many, typer.Option(metavar="|".join(_TOLD), help="Only these events; may be repeated.")
     ] = None,
@@ -101,9 +101,7 @@ def subscribe_command(  # noqa: PLR0913 - one parameter for each option of the c
     attach: Annotated[
         str | None, typer.Option(metavar="SUBSCRIPTION", help="Go on with one that is there.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One message a line, as on NATS.")
-    ] = False,
+    as_json: AsMessages = False,
     servers: Servers = None,
     creds: Creds = None,
 ) -> None:

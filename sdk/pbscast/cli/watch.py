@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pbscast.cli.lines import EventLines
-from pbscast.cli.options import Creds, Many, Owner, Servers, Site
+from pbscast.cli.options import AsMessages, Creds, Kinds, Many, Owner, Servers, Site
 from pbscast.cli.running import run, say
 from pbscast.cli.unknown import telling_unknown
 from pbscast.client import connect
 from pbscast.connection import ConnectionState
 from pbscast.errors import UsageError
-from pbscast.events import EventName, Kind
+from pbscast.events import EventName
 from pbscast.notices import Boundary, Missed, Unreadable
 from pbscast.options import WatchOptions, plan_watch
 from pbscast.starts import Start, beginning, last, since
@@ -41,12 +41,8 @@ def watch_command(  # noqa: PLR0913 - one parameter for each option of the comma
     event: Annotated[
         list[EventName] | None, typer.Option(help="Only these events: submit, state, finalize …")
     ] = None,
-    kind: Annotated[
-        list[Kind] | None, typer.Option(help="Only these objects: job, node, queue, site …")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One CloudEvents object a line, as on NATS.")
-    ] = False,
+    kind: Kinds = None,
+    as_json: AsMessages = False,
     from_start: Annotated[
         bool, typer.Option("--from-start", help="All that NATS still holds.")
     ] = False,
