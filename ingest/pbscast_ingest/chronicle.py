@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pbscast.events import EventName
+from pbscast.events import EventName, Kind
 from pbscast_ingest import metrics
 from pbscast_ingest.condition import falling, tell
 from pbscast_ingest.cursor import Cursor
@@ -29,7 +29,7 @@ class _Running(NamedTuple):
 
     task: asyncio.Task[AppendResult]
     cursor: Cursor
-    drafts: int
+    drafts: Sequence[Draft]
 
 
 class Chronicle:
@@ -69,7 +69,7 @@ class Chronicle:
 
     def _start(self, drafts: Sequence[Draft], cursor: Cursor) -> _Running:
         appending = self._writer.append(drafts, cursor.dump())
-        return _Running(asyncio.create_task(appending), cursor, len(drafts))
+        return _Running(asyncio.create_task(appending), cursor, drafts)
 
     async def _finish(self, running: _Running | None) -> None:
         if running is None:
@@ -82,13 +82,19 @@ class Chronicle:
             raise
         self.durable = running.cursor
         metrics.POSITION.labels(self.site).set(result.last)
-        metrics.EVENTS.labels(self.site).inc(running.drafts - result.dropped)
+        metrics.EVENTS.labels(self.site).inc(len(running.drafts) - result.dropped)
         metrics.DROPPED.labels(self.site).inc(result.dropped)
 
     async def heads(self, keys: AbstractSet[ObjectKey]) -> dict[ObjectKey, Head]:
         """Where objects stand after all that was appended; those never seen are left out."""
         # Tasks begin in the order in which they are made: after the append that is under way.
         return await asyncio.create_task(self._writer.heads(keys))
+
+    async def settle(self, jobs: AbstractSet[str]) -> None:
+        """Wait until all that was appended of these jobs is durable. Raises as flush."""
+        running = self._running
+        if running and any(d.kind is Kind.JOB and d.id in jobs for d in running.drafts):
+            await self.flush()
 
     async def abandon(self) -> None:
         """Wait for what is under way, however it ends."""

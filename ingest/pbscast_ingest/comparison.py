@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from pbscast.events import Payload
+    from pbscast_ingest.subjobs import Subjob
     from pbscast_store.records import ObjectState
 
 
@@ -102,7 +103,7 @@ def appeared(row: TableRow, now: datetime) -> list[Draft]:
     return drafts + _ending(row, now)
 
 
-def changed(row: TableRow, state: ObjectState, now: datetime) -> list[Draft]:
+def changed(row: TableRow, state: ObjectState | Subjob, now: datetime) -> list[Draft]:
     """Return the events of a row that differs from what the log knows of the same incarnation."""
     values = {k: v for k, v in row.attributes.items() if state.attributes.get(k) != v}
     columns = {k: v for k, v in row.columns.items() if state.columns.get(k) != v}
@@ -123,7 +124,7 @@ def changed(row: TableRow, state: ObjectState, now: datetime) -> list[Draft]:
     return drafts + ([] if state.finalized else _ending(row, now))
 
 
-def remade(row: TableRow, state: ObjectState, now: datetime) -> list[Draft]:
+def remade(row: TableRow, state: ObjectState | Subjob, now: datetime) -> list[Draft]:
     """Return the events of a row that was deleted and made anew and goes on.
 
     At least one: what comes next is told apart from other incarnations by when its row was made.

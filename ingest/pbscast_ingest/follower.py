@@ -9,12 +9,12 @@ import structlog
 
 from pbscast.events import Kind
 from pbscast_ingest import metrics
-from pbscast_ingest.comparison import TableRow, remade
 from pbscast_ingest.condition import DELETED, moment
 from pbscast_ingest.corrections import correct, introduce, is_at_odds, split
 from pbscast_ingest.cursor import witness
 from pbscast_ingest.segments import Segment, cut
-from pbscast_ingest.translation import KINDS, object_id, translate
+from pbscast_ingest.subjobs import Subjobs, returning
+from pbscast_ingest.translation import KINDS, object_id
 from pbscast_store.heads import ObjectKey
 
 if TYPE_CHECKING:
@@ -55,16 +55,24 @@ class Follower:
         metrics.ROWS.labels(self._site).inc(len(page.rows))
 
     async def _log_rows(self, rows: Sequence[JournalRow], page: Page) -> None:
-        prefix: list[Draft] = []
+        subjobs = await self._subjobs(rows)
         corrections = await self._corrections(rows)
-        for segment in cut(rows, self._chronicle.pending, self._site, page.now, corrections):
-            await self._append(prefix + segment.drafts, segment, page.bound)
-            prefix = await self._resolve(segment, page.bound)
+        pending = self._chronicle.pending
+        for segment in cut(rows, pending, self._site, page.now, corrections, subjobs):
+            await self._append(segment.drafts, segment, page.bound)
+            await self._resolve(segment, page.bound)
             if segment.error and segment.stop:
                 # What the row did is not in the log: the next of its object may not follow.
                 rest = [row for row in rows if row.seq > segment.stop.seq]
                 corrections.clear()
                 corrections.update(await self._corrections(rest))
+
+    async def _subjobs(self, rows: Sequence[JournalRow]) -> Subjobs:
+        names = returning(rows, self._chronicle.pending)
+        if not names:
+            return Subjobs((), {})
+        await self._chronicle.settle(names)
+        return Subjobs(names, await self._log.objects_named(self._site, Kind.JOB, sorted(names)))
 
     async def _note(self, page: Page) -> None:
         """Take note of what was lost, and of heartbeats, before the rows that follow it."""
@@ -101,14 +109,11 @@ class Follower:
             cursor = _past(self._chronicle.cursor, segment.seqs, segment.last, bound)
             await self._chronicle.append(drafts, cursor)
 
-    async def _resolve(self, segment: Segment, bound: int | None) -> list[Draft]:
-        """Deal with the row that a segment stopped at; its events are logged together with it."""
+    async def _resolve(self, segment: Segment, bound: int | None) -> None:
+        """Deal with the row that a segment stopped at."""
         row = segment.stop
         if row is None:
-            return []
-        if row.op == "I" and segment.error is None:
-            self._chronicle.pending.resume(row.key)
-            return await self._resume(row)
+            return
         # Whatever is logged of such a row is logged in the append that moves the cursor past it.
         self._chronicle.cursor = _past(self._chronicle.cursor, [row.seq], row, bound)
         if segment.error:
@@ -116,7 +121,6 @@ class Follower:
         else:
             read = self._condition.truncate if row.op == "T" else self._condition.mark
             await self._chronicle.say(read(self._chronicle.cursor, row))
-        return []
 
     async def _misunderstood(self, row: JournalRow, error: Exception) -> None:
         metrics.UNTRANSLATED.labels(self._site).inc()
@@ -125,16 +129,6 @@ class Follower:
         await self._chronicle.say(
             self._condition.gap(self._chronicle.cursor, cause, row.at, row.at)
         )
-
-    async def _resume(self, row: JournalRow) -> list[Draft]:
-        """Return what the INSERT of a subjob that goes on changed."""
-        await self._chronicle.flush()
-        state = await self._log.object(self._site, Kind.JOB, row.key)
-        if state is None:
-            return translate(row, self._site)
-        table_row = TableRow(Kind.JOB, row.key, row.created, row.changed, row.columns, row.escaped)
-        drafts = remade(table_row, state, row.at)
-        return [replace(draft, provenance=draft.provenance.JOURNAL) for draft in drafts]
 
     async def _close(self, page: Page) -> None:
         """Draw the conclusions of a page that needed all its rows."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pbscast_ingest.pending import Pending
     from pbscast_ingest.rows import JournalRow
+    from pbscast_ingest.subjobs import Subjobs
     from pbscast_store.drafts import Draft
 
 GAP_OPS = ("G", "T")
@@ -27,8 +28,7 @@ class Segment:
     last: JournalRow | None = None
     """The last row of the segment."""
     stop: JournalRow | None = None
-    """A row not yet translated: a subjob that goes on, a gap marker, a TRUNCATE, a row that we
-    cannot understand."""
+    """A row not yet translated: a gap marker, a TRUNCATE, a row that we cannot understand."""
     error: Exception | None = None
     """Why the row could not be translated."""
 
@@ -39,40 +39,55 @@ def cut(
     site: str,
     now: datetime,
     corrections: Mapping[int, list[Draft]],
+    subjobs: Subjobs,
 ) -> Iterator[Segment]:
     """Translate rows into segments.
 
-    The caller deals with each stop before it goes on. The next segment holds it only if it is the
-    INSERT of a subjob that goes on. Corrections belong before the row of that seq.
+    The caller deals with each stop before it goes on. Corrections belong before the row of that
+    seq; subjobs has those that may go on.
     """
     segment = Segment()
     for row in rows:
         if pending:
-            segment.drafts += pending.pass_row(row)
-        segment.drafts += corrections.get(row.seq, ())
-        if _must_stop(row, pending) or not _take(segment, row, pending, site, now):
+            _tell(segment, pending.pass_row(row), subjobs)
+        _tell(segment, corrections.get(row.seq, ()), subjobs)
+        if row.op in GAP_OPS or not _take(segment, row, pending, site, now, subjobs):
             segment.stop = row
             yield segment
-            is_settled = row.op != "I" or segment.error is not None
             segment = Segment()
-            if is_settled:
-                continue
+            continue
         segment.seqs.append(row.seq)
         segment.last = row
     yield segment
 
 
-def _must_stop(row: JournalRow, pending: Pending) -> bool:
-    return row.op in GAP_OPS or (len(pending) > 0 and pending.continues(row))
+def _tell(segment: Segment, drafts: Sequence[Draft], subjobs: Subjobs) -> None:
+    segment.drafts += drafts
+    subjobs.follow(drafts)
 
 
-def _take(segment: Segment, row: JournalRow, pending: Pending, site: str, now: datetime) -> bool:
+def _take(
+    segment: Segment,
+    row: JournalRow,
+    pending: Pending,
+    site: str,
+    now: datetime,
+    subjobs: Subjobs,
+) -> bool:
     try:
-        segment.drafts += _keep(translate(row, site), pending, now)
+        drafts = _translate(row, pending, site, subjobs)
+        _tell(segment, _keep(drafts, pending, now), subjobs)
     except Exception as error:  # noqa: BLE001 - no row stops a site: the resync tells what it did
         segment.error = error
         return False
     return True
+
+
+def _translate(row: JournalRow, pending: Pending, site: str, subjobs: Subjobs) -> list[Draft]:
+    if not pending or not pending.continues(row):
+        return translate(row, site)
+    pending.resume(row.key)
+    return subjobs.go_on(row, site)
 
 
 def _keep(drafts: list[Draft], pending: Pending, now: datetime) -> list[Draft]:
