@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import nats.errors
 from nats.aio.client import Client, RawCredentials
 
-from pbscast_deploy.auth.layout import DOMAIN, Principal, Role
-from pbscast_deploy.auth.realm import STORE, Realm
+from pbscast_deploy.auth.configuration import STORE
+from pbscast_deploy.auth.layout import DOMAIN, Principal
+from pbscast_deploy.auth.realm import Realm
 from pbscast_deploy.auth.telling import tell
 from pbscast_deploy.embedded import NatsServer
+from pbscast_fanout.askers import Role
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

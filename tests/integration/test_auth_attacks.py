@@ -23,10 +23,11 @@ from nats.js.api import AckPolicy, StorageType
 from nats.js.errors import NotFoundError
 
 from pbscast_deploy.auth.keys import Key
-from pbscast_deploy.auth.layout import Principal, Role
+from pbscast_deploy.auth.layout import Principal
 from pbscast_deploy.auth.realm import Realm
 from pbscast_deploy.auth.telling import tell
 from pbscast_deploy.auth.tokens import decode, encode
+from pbscast_fanout.askers import Role
 
 STREAMS = {
     "PBS": ("pbs.v1.sitea.>",),

@@ -27,13 +27,14 @@ from pbscast.errors import (
 )
 from pbscast_deploy.auth import layout
 from pbscast_deploy.auth.keys import Key, Kind
-from pbscast_deploy.auth.layout import Principal, Role
+from pbscast_deploy.auth.layout import Principal
 from pbscast_deploy.auth.realm import Realm
 from pbscast_deploy.auth.telling import tell
 from pbscast_deploy.auth.tokens import decode, encode, token_of
 from pbscast_deploy.cli import app
 from pbscast_deploy.embedded import NatsServer
 from pbscast_deploy.embedded.binaries import find_nats_server
+from pbscast_fanout.askers import Role
 
 
 @pytest.fixture

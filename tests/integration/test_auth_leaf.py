@@ -20,10 +20,11 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy
 
 from pbscast.errors import UnavailableError
-from pbscast_deploy.auth.layout import Principal, Role
+from pbscast_deploy.auth.layout import Principal
 from pbscast_deploy.auth.realm import Realm
 from pbscast_deploy.auth.telling import tell
 from pbscast_deploy.embedded.binaries import find_nats_server
+from pbscast_fanout.askers import Role
 
 
 def free_port() -> int:

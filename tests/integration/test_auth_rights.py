@@ -16,8 +16,9 @@ from nats.js.api import AckPolicy, StorageType
 from nats.js.errors import NotFoundError
 
 from pbscast_deploy.auth import layout
-from pbscast_deploy.auth.layout import SLOTS, Principal, Role
+from pbscast_deploy.auth.layout import Principal
 from pbscast_deploy.auth.realm import Realm
+from pbscast_fanout.askers import SLOTS, Role
 
 EVENTS = (
     "pbs.v1.sitea.job.alice.1/sitea.-.state",
@@ -106,7 +107,7 @@ async def test_each_role_sees_its_part(
         assert seen == {EVENTS[number] for number in wanted}
         # And the services are told who it is, whatever he says himself.
         answer = await client.request("pbscast.v1.history", b"", timeout=5)
-        assert answer.data.decode() == f"{principal.subject}.history"
+        assert answer.data.decode() == f"{principal.asker(gate.realm.policy).subject}.history"
 
 
 @pytest.mark.parametrize("name", ["alice", "a.b", "a_b-1"])
@@ -114,7 +115,7 @@ async def test_a_user_pulls_from_his_consumers_and_acknowledges(
     gate: Gate, service: Client, name: str
 ) -> None:
     principal = Principal(name, Role.USER)
-    consumer = principal.slot(SLOTS)
+    consumer = principal.asker(gate.realm.policy).slot(SLOTS)
     await slot(service, "PBS_DELIVERIES", consumer, "pbscast.deliver.v1.*.one")
     for number in range(300):
         await service.publish("pbscast.deliver.v1.sitea.one", str(number).encode())
@@ -156,7 +157,7 @@ async def test_a_consumer_that_is_gone_says_so(gate: Gate, service: Client) -> N
         headers: dict[str, str] = message.headers or {}
         await heard.put(f"{headers.get('Status')} {headers.get('Description', '')}")
 
-    consumer = Principal("alice", Role.USER).slot(2)
+    consumer = Principal("alice", Role.USER).asker(gate.realm.policy).slot(2)
     pull = f"$JS.API.CONSUMER.MSG.NEXT.PBS.{consumer}"
     async with gate.enter("alice") as client, asyncio.timeout(10):
         inbox = client.new_inbox()

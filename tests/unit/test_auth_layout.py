@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pbscast.errors import UsageError
 from pbscast.subjects import event_subject
 from pbscast_deploy.auth.keys import Key, Kind
-from pbscast_deploy.auth.layout import Principal, Role, pbs_account, personal_account
+from pbscast_deploy.auth.layout import Policy, Principal, pbs_account, personal_account
+from pbscast_fanout.askers import Role
 
 PBS, SIGNER = Key.make(Kind.ACCOUNT).public, Key.make(Kind.ACCOUNT).public
 
@@ -25,7 +26,7 @@ def principals(draw: st.DrawFn) -> Principal:
 
 
 def imports(principal: Principal) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = personal_account(principal, PBS, SIGNER)["imports"]
+    found: list[dict[str, Any]] = personal_account(principal, Policy(), PBS, SIGNER)["imports"]
     return found
 
 
@@ -72,7 +73,7 @@ def test_a_user_sees_no_job_of_another(one: str, other: str, chosen: list[str]) 
 @settings(max_examples=25)
 def test_of_jetstream_persons_can_pull_and_acknowledge_alone(principal: Principal) -> None:
     allowed = ("$JS.hub.API.CONSUMER.MSG.NEXT.", "$JS.ACK.PBS_DELIVERIES.", "pbscast.v1.as.")
-    account = personal_account(principal, PBS, SIGNER)
+    account = personal_account(principal, Policy(), PBS, SIGNER)
     for item in account["imports"]:
         if item["type"] == "service":
             assert item["subject"].startswith(allowed)
@@ -108,6 +109,30 @@ def test_sites_fit_the_role() -> None:
 
 
 def test_the_services_are_told_who_asks() -> None:
-    assert Principal("a.b", Role.USER).subject == "pbscast.v1.as.user.-.a%2Eb"
-    operator = Principal("carol", Role.OPERATOR, ("siteb", "sitea"))
-    assert operator.subject == "pbscast.v1.as.operator.sitea,siteb.carol"
+    closed, of_sites = Policy(), Policy({"sitea": True, "siteb": False})
+    alice, operator = Principal("a.b", Role.USER), Principal("carol", Role.OPERATOR, ("siteb",))
+    confined = Principal("alice", Role.USER, ("siteb",))
+    assert alice.asker(closed).subject == "pbscast.v1.as.user.-.a%2Eb"
+    assert alice.asker(of_sites).subject == "pbscast.v1.as.user.siteb,sitea+.a%2Eb"
+    assert confined.asker(of_sites).subject == "pbscast.v1.as.user.siteb.alice"
+    for policy in (closed, of_sites):
+        assert operator.asker(policy).subject == "pbscast.v1.as.operator.siteb.carol"
+
+
+@given(names, sites, st.dictionaries(st.sampled_from(("sitea", "siteb")), st.booleans()))
+def test_what_a_user_sees_comes_once_and_is_what_the_services_are_told(
+    name: str, chosen: list[str], decided: dict[str, bool]
+) -> None:
+    user = Principal(name, Role.USER, tuple(chosen))
+    account = personal_account(user, Policy(decided), PBS, SIGNER)
+    streams = [item["subject"] for item in account["imports"] if item["type"] == "stream"]
+    asker = user.asker(Policy(decided))
+    for site in ("sitea", "siteb", "b-1"):
+        for owner in (name, f"{name}x"):
+            subject = event_subject(
+                site=site, kind="job", object_id="1.s", event="state", owner=owner
+            )
+            is_within = not asker.sites or site in asker.sites
+            is_seen = is_within and (owner == name or site in asker.open_sites)
+            assert sum(overlap(stream, subject) for stream in streams) == is_seen
+            assert (site in asker.open_sites) <= decided.get(site, False)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+
+STORE: Final = Path("/var/lib/nats/accounts")
+"""Where nats-server keeps accounts, unless its configuration is changed."""
 
 MAIN: Final = """\
 # nats-server for pbscast, with TLS and with accounts. Start it in this directory:

@@ -13,21 +13,19 @@ service was put there by the server, and can be relied upon.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 from pbscast.consumer import STREAM
 from pbscast.deliveries import DELIVERIES, LIVE
 from pbscast.errors import UsageError
 from pbscast.events import Kind
-from pbscast.subjects import ALL, NONE, ROOT, encode_token
+from pbscast.subjects import ALL, ROOT, encode_token
 from pbscast_deploy.auth.keys import keyless_account
+from pbscast_fanout.askers import AS, SERVICES, SLOTS, Asker, Role
 
-SERVICES: Final = "pbscast.v1"
-AS: Final = f"{SERVICES}.as"
-SLOTS: Final = 16
-"""How many consumers a person may have at a time on each stream; the service makes them."""
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DOMAIN: Final = "hub"
 """The JetStream domain of the servers that hold the streams. Pulls name it, unseen by who pulls, so
@@ -49,17 +47,21 @@ _PUBLIC: Final = tuple(kind for kind in Kind if kind is not Kind.JOB)
 Json = dict[str, Any]
 
 
-class Role(StrEnum):
-    """What somebody may see."""
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What sites have decided."""
 
-    USER = "user"
-    """His own jobs, and all but the jobs of others."""
-    OPERATOR = "operator"
-    """Everything of certain sites."""
-    AUDITOR = "auditor"
-    """Everything, of certain sites if any are named."""
-    SERVICE = "service"
-    """Daemons: everything, and to write it."""
+    sites: Mapping[str, bool] = field(default_factory=dict)
+    """Of each site whether users see everybody's jobs there. None: of every site, they do not."""
+
+    def narrow(self, sites: tuple[str, ...]) -> frozenset[str]:
+        """Return the sites that a user sees, given those that were named for him; none: every."""
+        # Imports that overlap deliver twice: where one site is open, all have to be named.
+        return frozenset(sites or self.sites)
+
+    @property
+    def open_sites(self) -> frozenset[str]:
+        return frozenset(site for site, is_open in self.sites.items() if is_open)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +89,12 @@ class Principal:
         """The id of his account. That of services is PBS, which has a key of its own."""
         return keyless_account(self.role, self.name)
 
-    @property
-    def subject(self) -> str:
-        """Where his requests arrive, without the service."""
-        sites = ",".join(sorted(self.sites)) or NONE
-        return f"{AS}.{self.role}.{sites}.{encode_token(self.name)}"
-
-    def slot(self, number: int) -> str:
-        """Return the name of one of his consumers, counted from 1."""
-        # No role has a dash and a slot is a number: nobody else has a consumer of that name.
-        return f"{self.role}-{encode_token(self.name)}-{number}"
+    def asker(self, policy: Policy) -> Asker:
+        """Return what the services are told of him."""
+        if self.role is not Role.USER:
+            return Asker(self.role, self.name, frozenset(self.sites))
+        sites = policy.narrow(self.sites)
+        return Asker(self.role, self.name, sites, policy.open_sites & sites)
 
 
 def system_account() -> Json:
@@ -120,14 +118,14 @@ def pbs_account(signer: str) -> Json:
     return _account(imports=[], exports=exports, keys=[signer], limits=storage)
 
 
-def personal_account(principal: Principal, pbs: str, signer: str) -> Json:
+def personal_account(principal: Principal, policy: Policy, pbs: str, signer: str) -> Json:
     """Return what the account of a person is. ``signer`` signs his tokens, of this role alone."""
-    name = encode_token(principal.name)
-    slots = [principal.slot(number) for number in range(1, SLOTS + 1)]
+    asker = principal.asker(policy)
+    slots = [asker.slot(number) for number in range(1, SLOTS + 1)]
     imports = [
-        _service(pbs, f"{principal.subject}.*", local=f"{SERVICES}.*"),
-        *(_stream(pbs, subject) for subject in _readable(principal, name)),
-        _stream(pbs, f"{LIVE}.*.{principal.role}-{name}.*", local=f"{LIVE}.$1.$2"),
+        _service(pbs, f"{asker.subject}.*", local=f"{SERVICES}.*"),
+        *(_stream(pbs, subject) for subject in _readable(asker)),
+        _stream(pbs, f"{LIVE}.*.{asker.owner}.*", local=f"{LIVE}.$1.$2"),
         *(
             _service(pbs, f"{_HUB_PULL}.{stream}.{slot}", local=f"{_PULL}.{stream}.{slot}")
             for stream in _STREAMS
@@ -141,13 +139,26 @@ def personal_account(principal: Principal, pbs: str, signer: str) -> Json:
     )
 
 
-def _readable(principal: Principal, name: str) -> list[str]:
-    """The subjects of plain events that he may see."""
-    sites = [encode_token(site) for site in sorted(principal.sites)] or ["*"]
-    if principal.role is not Role.USER:
+def closed_account() -> Json:
+    """Return what the account of a person is who is not to come in: nobody can connect to it.
+
+    A server that was away while an account was deleted would bring it back to the others; this one
+    is newer than what it has.
+    """
+    return _account(imports=[], exports=[], keys=[], limits={"conn": 0, "leaf": 0, "exports": 0})
+
+
+def _readable(asker: Asker) -> list[str]:
+    """The subjects of plain events that somebody may see."""
+    sites = sorted(asker.sites) or ["*"]
+    if asker.role is not Role.USER:
         return [f"{ROOT}.{site}.>" for site in sites]
-    what = [f"{Kind.JOB}.{name}.>", *(f"{kind}.>" for kind in _PUBLIC), "mark"]
-    return [f"{ROOT}.{site}.{item}" for site in sites for item in what]
+    return [f"{ROOT}.{site}.{item}" for site in sites for item in _of_a_user(asker, site)]
+
+
+def _of_a_user(asker: Asker, site: str) -> list[str]:
+    jobs = ">" if site in asker.open_sites else f"{encode_token(asker.name)}.>"
+    return [f"{Kind.JOB}.{jobs}", *(f"{kind}.>" for kind in _PUBLIC), "mark"]
 
 
 def _scope(role: Role, signer: str) -> Json:
@@ -193,5 +204,5 @@ def _stream(account: str, subject: str, local: str | None = None) -> Json:
 
 
 def _import(account: str, subject: str, kind: str, local: str | None) -> Json:
-    made = {"name": subject, "subject": subject, "account": account, "type": kind}
+    made = {"subject": subject, "account": account, "type": kind}
     return made if local is None else {**made, "local_subject": local}

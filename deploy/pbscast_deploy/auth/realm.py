@@ -6,6 +6,8 @@
     keys/ca.key          signs server certificates
     accounts/<id>.jwt    an account, revocations included
     issued/<key>.jwt     a credential that was issued, without its secret
+    untold/<id>          an account was changed, and no server has been told
+    sites.json           where users see everybody's jobs
     server/              what nats-server needs: copy it there
 
 The directory is for its owner alone (0700, files 0600).
@@ -13,63 +15,34 @@ The directory is for its owner alone (0700, files 0600).
 
 from __future__ import annotations
 
-import fcntl
-import os
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from shutil import rmtree
 from time import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from pbscast.errors import ConfigError, DecodeError, NotFoundError
-from pbscast.newfile import create, replacing
-from pbscast_deploy.auth import layout
-from pbscast_deploy.auth.certificates import make_certificates
-from pbscast_deploy.auth.configuration import MAIN, auth_conf, leaf_conf
-from pbscast_deploy.auth.keys import PRIVATE, Key, Kind
-from pbscast_deploy.auth.layout import Principal, Role
-from pbscast_deploy.auth.tokens import credentials, decode, encode
+from pbscast.errors import ConfigError, NotFoundError, UsageError
+from pbscast.newfile import create
+from pbscast_deploy.auth import enrolment
+from pbscast_deploy.auth.accounts import Accounts, Closed, decoded, why_closed
+from pbscast_deploy.auth.founding import OPERATOR, found
+from pbscast_deploy.auth.issuing import (
+    EVERYBODY,
+    Credential,
+    credential_of,
+    principal_of,
+    revocations,
+    sign,
+)
+from pbscast_deploy.auth.keys import PRIVATE
+from pbscast_deploy.auth.layout import Policy, Principal
+from pbscast_deploy.auth.tokens import decode
+from pbscast_fanout.askers import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import timedelta
+    from pathlib import Path
 
-STORE: Final = Path("/var/lib/nats/accounts")
-"""Where nats-server keeps accounts, unless its configuration is changed."""
-
-_OPERATOR: Final = "root"
-_SYSTEM: Final = "system"
-_PBS: Final = "pbs"
-_PBS_NAME: Final = "PBS"
-_KEYS: Final = {
-    _OPERATOR: Kind.OPERATOR,
-    **dict.fromkeys((_SYSTEM, _PBS, *Role), Kind.ACCOUNT),
-}
-_EVERYBODY: Final = "*"
-_ROLE_TAG: Final = "role:"
-_SITE_TAG: Final = "site:"
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """A credential that was issued."""
-
-    key: str
-    """Its public key, by which it can be revoked."""
-    principal: Principal
-    account: str
-    issued: datetime
-    expires: datetime
-    is_revoked: bool
-
-    @property
-    def state(self) -> str:
-        """``valid``, ``expired`` or ``revoked``."""
-        if self.is_revoked:
-            return "revoked"
-        return "expired" if self.expires <= datetime.now(UTC) else "valid"
+    from pbscast_deploy.auth.enrolment import Enrolment
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +64,10 @@ class Realm:
 
     def __init__(self, directory: Path) -> None:
         """Raises ConfigError where ``init`` has not been."""
-        if not (directory / "keys" / f"{_OPERATOR}.nk").exists():
+        if not (directory / "keys" / f"{OPERATOR}.nk").exists():
             raise ConfigError(f"{directory}: holds no authority: pbscastd auth init {directory}")
-        self._directory = directory
+        self.directory = directory
+        self._accounts = Accounts(directory)
 
     @classmethod
     def init(cls, directory: Path, hosts: Sequence[str]) -> Realm:
@@ -101,268 +75,142 @@ class Realm:
 
         Raises ConfigError, and leaves what is there, if it exists or cannot be made.
         """
-        certificates = make_certificates(hosts)
-        try:
-            directory.mkdir(mode=0o700)
-        except FileExistsError as error:
-            raise ConfigError(f"{directory}: exists: authority is never overwritten") from error
-        except OSError as error:
-            raise ConfigError(f"{directory}: cannot be made: {error.strerror}") from error
-        try:
-            for name in ("keys", "accounts", "issued", "server", "server/tls"):
-                (directory / name).mkdir(mode=0o700)
-            tls = directory / "server" / "tls"
-            create(directory / "keys" / "ca.key", certificates.authority_key, PRIVATE)
-            create(tls / "ca.pem", certificates.authority, PRIVATE)
-            create(tls / "server.pem", certificates.server, PRIVATE)
-            create(tls / "server.key", certificates.server_key, PRIVATE)
-            _make_authority(directory)
-        except OSError as error:
-            rmtree(directory, ignore_errors=True)
-            raise ConfigError(f"{directory}: cannot be written: {error.strerror}") from error
+        found(directory, hosts)
         return cls(directory)
 
     @property
     def system_credentials(self) -> Path:
         """The credentials with which accounts are told to the servers."""
-        return self._directory / "keys" / "system.creds"
+        return self.directory / "keys" / "system.creds"
 
     @property
     def authority(self) -> Path:
         """The certificates that the servers' own are checked with."""
-        return self._directory / "server" / "tls" / "ca.pem"
+        return self.directory / "server" / "tls" / "ca.pem"
+
+    @property
+    def policy(self) -> Policy:
+        """Where users see everybody's jobs."""
+        return self._accounts.policy
+
+    def decide(self, policy: Policy) -> None:
+        """Change where users see everybody's jobs, in each user's account."""
+        with self._accounts.locked():
+            self._accounts.policy = policy
+            self._accounts.refresh()
 
     def accounts(self) -> dict[str, str]:
         """Return the token of every account, by its id."""
-        return {
-            path.stem: _read(path) for path in sorted((self._directory / "accounts").glob("*.jwt"))
-        }
+        return self._accounts.tokens()
+
+    def untold(self) -> list[str]:
+        """Return the tokens of accounts that no server was told of since they were changed."""
+        return self._accounts.untold()
+
+    def note_told(self, tokens: Iterable[str]) -> None:
+        """Remember that a server knows these tokens of accounts."""
+        with self._accounts.locked():
+            self._accounts.note_told(tokens)
 
     def issue(self, principal: Principal, ttl: timedelta) -> Issued:
         """Make a credential that expires after ``ttl``, and the account if it is new.
 
         If the sites are others than before, the account is changed, for all credentials of it.
+        Raises UsageError for somebody who is barred.
         """
-        with self._locked():
-            account, token = self._provide(principal)
+        with self._accounts.locked():
+            if enrolment.is_barred(self._accounts, principal):
+                raise UsageError(
+                    f"{principal.name} is barred: pbscastd auth bar --lift {principal.name}"
+                )
+            ((account, token),) = self._accounts.provide([principal])
             claims = decode(token)
             # What is revoked for everybody is so up to a second, that one included.
-            issued = max(int(time()), _revocations(claims).get(_EVERYBODY, 0) + 1)
+            issued = max(int(time()), revocations(claims).get(EVERYBODY, 0) + 1)
             expires = issued + int(ttl.total_seconds())
-            key = Key.make(Kind.USER)
-            user = {"sub": key.public, "name": principal.name, "iat": issued, "exp": expires}
-            signed = encode({**user, "nats": _user(principal, account)}, self._key(principal.role))
-            self._create(f"issued/{key.public}.jwt", signed)
-        content = credentials(signed, key, principal.name)
-        return Issued(content, token, _credential(decode(signed), claims))
+            key = self._accounts.key(principal.role)
+            signed = sign(principal, account, key, issued, expires)
+            self._record(signed.key, signed.token)
+        return Issued(signed.content, token, credential_of(decode(signed.token), claims))
 
     def revoke(self, who: str) -> list[str]:
         """Revoke a credential by its public key, or all of a name; return the changed accounts.
 
         Raises NotFoundError if there is nothing of the kind.
         """
-        with self._locked():
+        with self._accounts.locked():
             doomed = self._doomed(who)
             if not doomed:
                 raise NotFoundError(f"nothing was issued to {who}: see pbscastd auth list")
-            return [self._revoke(account, keys) for account, keys in doomed.items()]
+            return [self._accounts.revoke(account, keys) for account, keys in doomed.items()]
 
     def refresh(self) -> list[str]:
-        """Give every account what this release gives its role; return all accounts."""
-        with self._locked():
-            service = self._key(Role.SERVICE).public
-            self._uphold(self._pbs(), _PBS_NAME, layout.pbs_account(service))
-            for claims in map(decode, self.accounts().values()):
-                principal = _principal(claims)
-                if principal is not None:
-                    self._provide(principal)
+        """Give every account what this release and the sites give its role; return all accounts."""
+        with self._accounts.locked():
+            self._accounts.refresh()
             return list(self.accounts().values())
+
+    def enrol(self, names: Iterable[str], *, prune: bool = False) -> Enrolment:
+        """See to it that users of these names have an account; with ``prune``, that no others do.
+
+        Safe to repeat. Raises UsageError, and changes nothing, for what is no name, and if more
+        than half of the users would lose theirs.
+        """
+        with self._accounts.locked():
+            return enrolment.enrol(self._accounts, names, prune=prune)
+
+    def bar(self, name: str) -> list[str]:
+        """Keep a person out until ``lift``, whatever is issued; return the changed accounts.
+
+        Raises UsageError for what is no name.
+        """
+        with self._accounts.locked():
+            return enrolment.bar(self._accounts, name)
+
+    def lift(self, name: str) -> list[str]:
+        """Let a person in again who was barred; what was issued before stays revoked.
+
+        Raises NotFoundError for one who is not barred.
+        """
+        with self._accounts.locked():
+            lifted = enrolment.lift(self._accounts, name)
+        if not lifted:
+            raise NotFoundError(f"{name} is not barred")
+        return lifted
+
+    def barred(self) -> list[str]:
+        """Return the names that are kept out."""
+        claims = [one for one in self._accounts.all().values() if why_closed(one) is Closed.BARRED]
+        return sorted({one["name"] for one in claims})
 
     def issued(self) -> list[Credential]:
         """Return what has been issued here, by name, then by time."""
         return sorted(self._issued(), key=lambda one: (one.principal.name, one.issued))
 
     def _issued(self) -> Iterator[Credential]:
-        accounts = {account: decode(token) for account, token in self.accounts().items()}
-        for path in (self._directory / "issued").glob("*.jwt"):
-            claims = _decode(path)
-            yield _credential(claims, accounts[claims["nats"]["issuer_account"]])
+        accounts = self._accounts.all()
+        for path in (self.directory / "issued").glob("*.jwt"):
+            claims = decoded(path)
+            yield credential_of(claims, accounts[claims["nats"]["issuer_account"]])
 
     def _doomed(self, who: str) -> dict[str, list[str]]:
         """By account what has to be revoked in it.
 
         Of a person all that was ever issued, whoever did; services share an account.
         """
-        found = [one for one in self._issued() if who in (one.key, one.principal.name)]
         doomed: dict[str, list[str]] = {}
-        for one in found:
-            if who == one.key or one.principal.role is Role.SERVICE:
+        for one in self._issued():
+            is_service = one.principal.role is Role.SERVICE
+            if who == one.key or (who == one.principal.name and is_service):
                 doomed.setdefault(one.account, []).append(one.key)
-        for account, claims in ((key, decode(token)) for key, token in self.accounts().items()):
-            principal = _principal(claims)
-            if principal is not None and principal.name == who:
-                doomed[account] = [_EVERYBODY]
+        for account, claims in self._accounts.all().items():
+            if claims["name"] == who and principal_of(claims) is not None:
+                doomed[account] = [EVERYBODY]
         return doomed
 
-    def _revoke(self, account: str, keys: list[str]) -> str:
-        claims = _decode(self._account_path(account))
-        now = max(int(time()), claims["iat"] + 1)
-        revoked = {**_revocations(claims), **dict.fromkeys(keys, now)}
-        return self._sign(account, {**claims, "nats": {**claims["nats"], "revocations": revoked}})
-
-    def _provide(self, principal: Principal) -> tuple[str, str]:
-        """Return a principal's account and its token, made or changed if need be."""
-        pbs = self._pbs()
-        if principal.role is Role.SERVICE:
-            return pbs, _read(self._account_path(pbs))
-        account = principal.account
-        wanted = layout.personal_account(principal, pbs, self._key(principal.role).public)
-        wanted["tags"] = _tags(principal)
-        return account, self._uphold(account, principal.name, wanted)
-
-    def _uphold(self, account: str, name: str, wanted: dict[str, Any]) -> str:
-        """Return an account's token, made or changed if it is not as wanted but for revocations."""
-        path = self._account_path(account)
-        old: dict[str, Any] = {"sub": account, "nats": {}}
-        if path.exists():
-            old = _decode(path)
-        if revoked := _revocations(old):
-            wanted = {**wanted, "revocations": revoked}
-        if {**wanted, "version": old["nats"].get("version")} == old["nats"]:
-            return _read(path)
-        return self._sign(account, {**old, "name": name, "nats": wanted})
-
-    def _sign(self, account: str, claims: dict[str, Any]) -> str:
-        """Sign an account and keep it. Servers take it only if it is newer than what they have."""
-        issued = max(int(time()), claims.get("iat", 0) + 1)
-        token = encode({**claims, "iat": issued}, Key.load(self._key_path(_OPERATOR)))
-        path = self._account_path(account)
+    def _record(self, key: str, token: str) -> None:
+        path = self.directory / "issued" / f"{key}.jwt"
         try:
-            with replacing(path) as file:
-                os.fchmod(file.fileno(), PRIVATE)
-                file.write(token.encode())
+            create(path, token.encode(), PRIVATE)
         except OSError as error:
             raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
-        return token
-
-    def _pbs(self) -> str:
-        return Key.load(self._key_path(_PBS)).public
-
-    def _key(self, role: Role) -> Key:
-        return Key.load(self._key_path(role))
-
-    def _key_path(self, name: str) -> Path:
-        return self._directory / "keys" / f"{name}.nk"
-
-    def _account_path(self, account: str) -> Path:
-        return self._directory / "accounts" / f"{account}.jwt"
-
-    def _create(self, name: str, token: str) -> None:
-        try:
-            create(self._directory / name, token.encode(), PRIVATE)
-        except OSError as error:
-            raise ConfigError(
-                f"{self._directory / name}: cannot be written: {error.strerror}"
-            ) from error
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep other processes from changing the same accounts."""
-        descriptor = os.open(self._directory, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
-
-def _make_authority(directory: Path) -> None:
-    """Make the keys, the two accounts that there have to be, and the servers' configuration."""
-    keys = {name: Key.make(kind) for name, kind in _KEYS.items()}
-    for name, key in keys.items():
-        key.save(directory / "keys" / f"{name}.nk")
-    operator, system, pbs = keys[_OPERATOR], keys[_SYSTEM], keys[_PBS]
-    now = int(time())
-    claims = {"sub": operator.public, "name": "pbscast", "iat": now}
-    nats = {"type": "operator", "system_account": system.public}
-    accounts = {
-        system.public: ("SYS", layout.system_account()),
-        pbs.public: (_PBS_NAME, layout.pbs_account(keys[Role.SERVICE].public)),
-    }
-    preload = {
-        account: encode({"sub": account, "name": name, "iat": now, "nats": content}, operator)
-        for account, (name, content) in accounts.items()
-    }
-    for account, token in preload.items():
-        create(directory / "accounts" / f"{account}.jwt", token.encode(), PRIVATE)
-    server = directory / "server"
-    content = auth_conf(encode({**claims, "nats": nats}, operator), system.public, preload, STORE)
-    create(server / "auth.conf", content.encode(), PRIVATE)
-    create(server / "nats-server.conf", MAIN.encode(), PRIVATE)
-    create(server / "leaf.conf", leaf_conf(pbs.public).encode(), PRIVATE)
-    create(directory / "keys" / "system.creds", _system_credentials(system).encode(), PRIVATE)
-
-
-def _system_credentials(system: Key) -> str:
-    key = Key.make(Kind.USER)
-    unlimited = {"type": "user", "subs": -1, "data": -1, "payload": -1}
-    claims = {"sub": key.public, "name": _SYSTEM, "iat": int(time()), "nats": unlimited}
-    return credentials(encode(claims, system), key, "the system account")
-
-
-def _user(principal: Principal, account: str) -> dict[str, Any]:
-    nats: dict[str, Any] = {
-        "type": "user",
-        "issuer_account": account,
-        "tags": _tags(principal),
-    }
-    if principal.role is Role.SERVICE:
-        return {**nats, "subs": -1, "data": -1, "payload": -1}
-    # A token with limits of its own is refused where the key that signs has a scope.
-    return nats
-
-
-def _tags(principal: Principal) -> list[str]:
-    return [f"{_ROLE_TAG}{principal.role}", *(f"{_SITE_TAG}{site}" for site in principal.sites)]
-
-
-def _principal(claims: dict[str, Any]) -> Principal | None:
-    """Whom a token is for; None for the accounts of nobody."""
-    tags: list[str] = claims["nats"].get("tags", [])
-    roles = [tag.removeprefix(_ROLE_TAG) for tag in tags if tag.startswith(_ROLE_TAG)]
-    sites = (tag.removeprefix(_SITE_TAG) for tag in tags if tag.startswith(_SITE_TAG))
-    return Principal(claims["name"], Role(roles[0]), tuple(sites)) if roles else None
-
-
-def _credential(claims: dict[str, Any], account: dict[str, Any]) -> Credential:
-    principal = _principal(claims)
-    if principal is None:
-        raise ConfigError(f"the credential {claims['sub']} was not issued by pbscastd")
-    revoked = _revocations(account)
-    until = max(revoked.get(claims["sub"], 0), revoked.get(_EVERYBODY, 0))
-    return Credential(
-        key=claims["sub"],
-        principal=principal,
-        account=account["sub"],
-        issued=datetime.fromtimestamp(claims["iat"], UTC),
-        expires=datetime.fromtimestamp(claims["exp"], UTC),
-        is_revoked=claims["iat"] <= until,
-    )
-
-
-def _revocations(account: dict[str, Any]) -> dict[str, int]:
-    return dict(account["nats"].get("revocations", {}))
-
-
-def _decode(path: Path) -> dict[str, Any]:
-    try:
-        return decode(_read(path))
-    except DecodeError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from typing import TYPE_CHECKING, Final
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 import nats.errors
 from nats.aio.client import Client, RawCredentials
@@ -14,11 +15,13 @@ from pbscast.errors import AccessDeniedError, ConfigError, PbscastError, Unavail
 from pbscast.settings import redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from pbscast_deploy.auth.realm import Realm
 
 _UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
+_LIST: Final = "$SYS.REQ.CLAIMS.LIST"
+_AT_A_TIME: Final = 16
 _SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 2.0
 """One server's; the others of a cluster have the account from it, at the latest in two minutes."""
@@ -29,13 +32,53 @@ async def tell(realm: Realm, servers: Sequence[str], accounts: Sequence[str]) ->
 
     Raises UnavailableError, AccessDeniedError, or ConfigError if a server does not keep accounts.
     """
+    async with _connected(realm, servers) as (client, place):
+        await _update_all(client, accounts, place)
+    realm.note_told(accounts)
+
+
+async def tell_missing(realm: Realm, servers: Sequence[str]) -> int:
+    """Give a server the accounts that it does not have, and those that no server was told of yet.
+
+    Return how many. Raises as ``tell``.
+    """
+    async with _connected(realm, servers) as (client, place):
+        answer = await _ask(client, _LIST, b"", place)
+        there = set(answer["data"])
+        untold = realm.untold()
+        missing = {token for account, token in realm.accounts().items() if account not in there}
+        await _update_all(client, missing.union(untold), place)
+    realm.note_told(untold)
+    return len(missing.union(untold))
+
+
+@asynccontextmanager
+async def _connected(realm: Realm, servers: Sequence[str]) -> AsyncIterator[tuple[Client, str]]:
     place = ", ".join(redacted(server) for server in servers)
     client = await _connect(realm, servers, place)
     try:
-        for token in accounts:
-            await _update(client, token, place)
+        yield client, place
     finally:
         await client.close()
+
+
+async def _update_all(client: Client, accounts: Iterable[str], place: str) -> None:
+    """Several at a time: each is on the server's disk before it answers."""
+    waiting = iter(accounts)
+
+    async def update() -> None:
+        for token in waiting:
+            answer = await _ask(client, _UPDATE, token.encode(), place)
+            if "error" in answer:
+                refusal = answer["error"].get("description", "no reason given")
+                raise AccessDeniedError(f"{place} refuses an account: {refusal}")
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(_AT_A_TIME):
+                tasks.create_task(update())
+    except* PbscastError as group:
+        raise group.exceptions[0] from None
 
 
 async def _connect(realm: Realm, servers: Sequence[str], place: str) -> Client:
@@ -71,16 +114,13 @@ def _explain(error: Exception, place: str) -> PbscastError:
     )
 
 
-async def _update(client: Client, token: str, place: str) -> None:
+async def _ask(client: Client, subject: str, body: bytes, place: str) -> dict[str, Any]:
     try:
-        answer = await client.request(_UPDATE, token.encode(), timeout=_ANSWER_SECONDS)
+        answer = await client.request(subject, body, timeout=_ANSWER_SECONDS)
     except nats.errors.NoRespondersError as error:
         raise ConfigError(
             f"{place} keeps no accounts: it needs the resolver of auth.conf"
         ) from error
     except (OSError, nats.errors.Error) as error:
         raise _explain(error, place) from error
-    content = json.loads(answer.data)
-    if "error" in content:
-        refusal = content["error"].get("description", "no reason given")
-        raise AccessDeniedError(f"{place} refuses an account: {refusal}")
+    return dict(json.loads(answer.data))

@@ -17,10 +17,11 @@ from pbscast.errors import ConfigError, UsageError
 from pbscast.newfile import create
 from pbscast.times import parse_duration
 from pbscast_deploy.auth.keys import PRIVATE
-from pbscast_deploy.auth.layout import Principal, Role
+from pbscast_deploy.auth.layout import Principal
 from pbscast_deploy.auth.realm import Realm
 from pbscast_deploy.auth.telling import tell
 from pbscast_deploy.config import check_site_name
+from pbscast_fanout.askers import Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
