@@ -75,7 +75,7 @@ class Asker:
     def parse(cls, subject: str) -> Self | None:
         """Return who asks on a subject of AS; None if nats-server has not made it so."""
         tokens = subject.removeprefix(f"{AS}.").split(".")
-        if len(tokens) != 4 or tokens[0] not in set(Role):
+        if len(tokens) != 4 or tokens[0] not in set(Role) - {Role.SERVICE}:
             return None
         role, listed, name, _ = tokens
         items = listed.split(",")
@@ -85,5 +85,7 @@ class Asker:
             decoded = decode_token(name)
         except ValueError:
             return None
+        if not decoded or "" in restricted:
+            return None  # without a name one would have the jobs of nobody
         sites = frozenset() if NONE in restricted else restricted
         return cls(Role(role), decoded, sites, is_open)

@@ -16,6 +16,7 @@ from pbscast.errors import (
     PbscastError,
     UnavailableError,
     UnsupportedError,
+    UsageError,
 )
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ _MEANINGS: Final[dict[int, type[PbscastError]]] = {
     10014: NotFoundError,  # consumer
     10037: NotFoundError,  # message
     10059: NotFoundError,  # stream
+    10093: UsageError,  # a consumer's filter is outside of what the stream has
+    10136: UsageError,  # a consumer's filter is there twice
+    10138: UsageError,  # one of a consumer's filters lies within another
+    10148: ConflictError,  # consumer already exists
     10058: ConflictError,  # stream name already in use with a different configuration
     10065: ConflictError,  # subjects overlap with an existing stream
     10039: UnsupportedError,  # JetStream is not enabled for this account
@@ -45,7 +50,7 @@ async def call(
 ) -> dict[str, Any]:
     """Return the answer of ``$JS.API.<verb>``.
 
-    Raises NotFoundError, ConflictError, UnsupportedError or UnavailableError.
+    Raises NotFoundError, ConflictError, UsageError, UnsupportedError or UnavailableError.
     """
     payload = b"" if body is None else json.dumps(body).encode()
     return await ask(connection, f"$JS.API.{verb}", payload)

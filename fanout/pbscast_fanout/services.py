@@ -1,12 +1,18 @@
-"""Answers requests: a NATS micro service, shared by all workers through its queue group."""
+"""Answers requests: a NATS micro service, shared by all workers through its queue group.
+
+Each is served under two subjects: ``pbscast.v1.<service>``, where nobody says who asks (in a NATS
+open to all; in a secured one only the account of the services can send there), and
+``pbscast.v1.as.<role>.<sites>.<name>.<service>``, where nats-server says it (askers).
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeAlias, TypeVar
 
 import nats.errors
 import structlog
@@ -14,7 +20,6 @@ from nats.micro import add_service
 from nats.micro.request import ServiceError
 from pydantic import BaseModel, ValidationError
 
-from pbscast import requests, subscriptions
 from pbscast.errors import (
     AccessDeniedError,
     ConflictError,
@@ -24,9 +29,9 @@ from pbscast.errors import (
     UnsupportedError,
     UsageError,
 )
+from pbscast.requests import SERVICE
 from pbscast.selection import first_fault
-from pbscast_fanout.answers import Answers
-from pbscast_fanout.turns import Turns
+from pbscast_fanout.askers import AS, Asker
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -34,11 +39,11 @@ if TYPE_CHECKING:
     from nats.micro.service import Service
 
     from pbscast_fanout.connection import Connection
-    from pbscast_fanout.subscriptions.desk import Desk
-    from pbscast_store.log import Log
+    from pbscast_fanout.turns import Turns
 
 R = TypeVar("R", bound=BaseModel)
-Answer = Callable[[R], Awaitable[bytes]]
+Answer = Callable[[R, Asker | None], Awaitable[bytes]]
+"""What is answered to a request, and to whom: None asks where everybody may see everything."""
 Handler: TypeAlias = "Callable[[Request], Awaitable[None]]"
 
 _CODES: Final[tuple[tuple[type[PbscastError], str], ...]] = (
@@ -52,10 +57,32 @@ _CODES: Final[tuple[tuple[type[PbscastError], str], ...]] = (
 
 _RETRY_SECONDS: Final = 1.0
 _LEAVE_SECONDS: Final = 2.0
-_QUICKLY_PARSED: Final = 32 << 10
+QUICKLY_PARSED: Final = 32 << 10
 """Bytes."""
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Endpoint(Generic[R]):
+    """One service."""
+
+    subject: str
+    """Its own, ``pbscast.v1.<service>``."""
+    model: type[R]
+    answer: Answer[R]
+    turns: Callable[[bytes], Turns]
+    """In which turns a request of these bytes is dealt with."""
+    needs_log: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.subject.rpartition(".")[2]
+
+    @property
+    def subjects(self) -> tuple[str, str]:
+        """Where it listens."""
+        return self.subject, f"{AS}.*.*.*.{self.name}"
 
 
 class Services:
@@ -66,26 +93,16 @@ class Services:
 
     def __init__(
         self,
-        log: Log,
         connection: Connection,
-        status: Callable[[], requests.StatusResponse],
-        is_log_usable: Callable[[], bool],
-        desk: Desk,
+        endpoints: Sequence[Endpoint[Any]],
+        is_log_usable: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._log = log
         self._connection = connection
-        self._status = status
+        self._endpoints = tuple(endpoints)
         self._is_log_usable = is_log_usable
-        self._desk = desk
         self._service: Service | None = None
         self._is_whole = False
-        self._turns = Turns()
-        self._own_turns = Turns()
-        """Of what needs no log and little time, and is asked for when the others are slow."""
-        self._desk_turns = Turns()
-        """Of what is registered: a hundred thousand ids take their time."""
-        self._resume_turns = Turns()
-        """Of readers that come back, all at once after NATS was away: who renews need not wait."""
+        self._turns: set[Turns] = set()
 
     async def run(self) -> NoReturn:
         """Serve until cancelled, on each new connection again."""
@@ -121,76 +138,37 @@ class Services:
                 return
             await self._stop(self._service)
         self._service, self._is_whole = await self._start(client), whole
-        await self._add(
-            self._service, requests.STATUS, requests.StatusRequest, self._state, self._own_turns
-        )
-        await self._add_desk(self._service)
-        if whole:
-            await self._add_log(self._service)
-
-    async def _add_desk(self, service: Service) -> None:
-        desk, slow, quick = self._desk, self._desk_turns, self._own_turns
-        await self._add(
-            service, subscriptions.SUBSCRIBE, subscriptions.SubscribeRequest, desk.subscribe, slow
-        )
-        await self._add(
-            service, subscriptions.MODIFY, subscriptions.ModifyRequest, desk.modify, slow
-        )
-        await self._endpoint(service, subscriptions.RENEW, self._renewing())
-        await self._add(
-            service,
-            subscriptions.UNSUBSCRIBE,
-            subscriptions.UnsubscribeRequest,
-            desk.unsubscribe,
-            quick,
-        )
-
-    async def _add_log(self, service: Service) -> None:
-        answers = Answers(self._log, lambda: self._connection.client.max_payload)
-        await self._add(service, requests.HISTORY, requests.HistoryRequest, answers.history)
-        await self._add(service, requests.JOBS, requests.JobsRequest, answers.jobs)
-        await self._add(service, requests.SNAPSHOT, requests.SnapshotRequest, answers.snapshot)
-        await self._add(service, requests.AT, requests.AtRequest, answers.at)
-        await self._add(
-            service, requests.DIFFERENCE, requests.DifferenceRequest, answers.difference
-        )
-        await self._add(service, requests.EVENT, requests.EventRequest, answers.event)
-        await self._add(service, subscriptions.LIST, subscriptions.ListRequest, self._desk.list)
+        for endpoint in self._endpoints:
+            if whole or not endpoint.needs_log:
+                await self._add(self._service, endpoint)
 
     async def _start(self, client: Client) -> Service:
         return await add_service(
             client,
-            name=requests.SERVICE,
+            name=SERVICE,
             version=version("pbscast"),
             description="PBS sites: history, lives, standings, subscriptions; how publishing goes",
         )
 
-    async def _add(
-        self,
-        service: Service,
-        subject: str,
-        model: type[R],
-        answer: Answer[R],
-        turns: Turns | None = None,
-    ) -> None:
-        await self._endpoint(service, subject, _handler(model, answer, turns or self._turns))
+    async def _add(self, service: Service, endpoint: Endpoint[Any]) -> None:
+        handler = self._handler(endpoint)
+        for subject in endpoint.subjects:
+            await service.add_endpoint(name=endpoint.name, subject=subject, handler=handler)
 
-    async def _endpoint(self, service: Service, subject: str, handler: Handler) -> None:
-        name = subject.rsplit(".", 1)[1]
-        await service.add_endpoint(name=name, subject=subject, handler=handler)
-
-    def _renewing(self) -> Handler:
-        model, answer = subscriptions.RenewRequest, self._desk.renew
-        renew = _handler(model, answer, self._own_turns)
-        resume = _handler(model, answer, self._resume_turns)
-
+    def _handler(self, endpoint: Endpoint[Any]) -> Handler:
         async def handle(request: Request) -> None:
-            await (resume if _resumes(request.data) else renew)(request)
+            if not request._msg.reply:  # noqa: SLF001 - the library does not tell otherwise
+                return  # nobody waits for an answer
+            asker = _asker(request)
+            turns = endpoint.turns(request.data)
+            self._turns.add(turns)
+            # Only begun here: nats-py gives an endpoint the next request when this returns.
+            try:
+                turns.start(lambda: _reply(request, endpoint, asker, turns), _whose(asker))
+            except UnavailableError as error:
+                raise _refusal(error) from error
 
         return handle
-
-    async def _state(self, _: requests.StatusRequest) -> bytes:
-        return self._status().model_dump_json().encode()
 
     async def _stop(self, service: Service) -> None:
         """End a service, but answer the requests that have come; the library would drop them."""
@@ -199,7 +177,7 @@ class Services:
                 await endpoint._subscription.drain()  # noqa: SLF001 - as above
         service._endpoints.clear()  # noqa: SLF001 - each has ended
         await service.stop()
-        for turns in self._all_turns:
+        for turns in self._turns:
             await turns.ended()
 
     async def _take_leave(self) -> None:
@@ -208,44 +186,44 @@ class Services:
             with suppress(nats.errors.Error, OSError, TimeoutError):
                 async with asyncio.timeout(_LEAVE_SECONDS):
                     await self._stop(self._service)
-        for turns in self._all_turns:
+        for turns in self._turns:
             await turns.cancel()
 
-    @property
-    def _all_turns(self) -> tuple[Turns, ...]:
-        return self._turns, self._own_turns, self._desk_turns, self._resume_turns
+
+def _asker(request: Request) -> Asker | None:
+    """Return who asks, None where nobody says it."""
+    if not request.subject.startswith(f"{AS}."):
+        return None
+    asker = Asker.parse(request.subject)
+    if asker is None:
+        raise _refusal(AccessDeniedError("nobody is called so: nats-server has not let you in"))
+    return asker
 
 
-def _resumes(data: bytes | None) -> bool:
-    with suppress(ValidationError):  # which is said in the answer
-        if data is not None and len(data) <= _QUICKLY_PARSED:
-            return subscriptions.RenewRequest.model_validate_json(data).resume
-    return False
+def _whose(asker: Asker | None) -> str | None:
+    return None if asker is None else asker.owner
 
 
-def _handler(model: type[R], answer: Answer[R], turns: Turns) -> Handler:
-    async def reply(request: Request) -> None:
-        with suppress(nats.errors.Error, OSError):  # the connection is gone, and so is the caller
-            try:
-                body = await _answered(request, model, answer, turns)
-            except ServiceError as error:
-                await request.respond_error(error.code, error.description)
-            else:
-                await request.respond(body)
-
-    async def handle(request: Request) -> None:
-        # Only begun here: nats-py gives an endpoint the next request when this returns.
+async def _reply(
+    request: Request, endpoint: Endpoint[Any], asker: Asker | None, turns: Turns
+) -> None:
+    with suppress(nats.errors.Error, OSError):  # the connection is gone, and so is the caller
         try:
-            turns.start(lambda: reply(request))
-        except UnavailableError as error:
-            raise _refusal(error) from error
+            body = await _answered(request, endpoint, asker, turns)
+        except ServiceError as error:
+            await request.respond_error(error.code, error.description)
+        else:
+            await request.respond(body)
 
-    return handle
 
+async def _answered(
+    request: Request, endpoint: Endpoint[Any], asker: Asker | None, turns: Turns
+) -> bytes:
+    async def answer() -> bytes:
+        return await endpoint.answer(await _parsed(request.data or b"{}", endpoint.model), asker)
 
-async def _answered(request: Request, model: type[R], answer: Answer[R], turns: Turns) -> bytes:
     try:
-        return await turns.take(lambda: _answer(request.data or b"{}", model, answer))
+        return await turns.take(answer, _whose(asker))
     except ValidationError as error:
         raise _refusal(first_fault(error)) from error
     except PbscastError as error:
@@ -256,13 +234,9 @@ async def _answered(request: Request, model: type[R], answer: Answer[R], turns: 
         raise ServiceError("500", "PbscastError: internal error, see the server's log") from error
 
 
-async def _answer(data: bytes, model: type[R], answer: Answer[R]) -> bytes:
-    return await answer(await _parsed(data, model))
-
-
 async def _parsed(data: bytes, model: type[R]) -> R:
     """Check a request; a large one (100,000 ids take a second) holds nothing up."""
-    if len(data) <= _QUICKLY_PARSED:
+    if len(data) <= QUICKLY_PARSED:
         return model.model_validate_json(data)
     return await asyncio.to_thread(model.model_validate_json, data)
 

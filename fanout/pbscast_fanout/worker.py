@@ -11,8 +11,11 @@ import structlog
 
 from pbscast.errors import PbscastError
 from pbscast.events import Site
-from pbscast.requests import StatusResponse
+from pbscast.requests import StatusRequest, StatusResponse
+from pbscast_fanout.answers import Answers
 from pbscast_fanout.connection import Connection
+from pbscast_fanout.offers import everything
+from pbscast_fanout.openings import Openings
 from pbscast_fanout.publisher import SitePublisher
 from pbscast_fanout.services import Services
 from pbscast_fanout.streams import ensure_stream
@@ -23,6 +26,7 @@ from pbscast_fanout.subscriptions.janitor import Janitor
 from pbscast_fanout.subscriptions.membership import Membership
 
 if TYPE_CHECKING:
+    from pbscast_fanout.askers import Asker
     from pbscast_fanout.settings import FanoutSettings
     from pbscast_store.log import Log
 
@@ -57,11 +61,14 @@ class Fanout:
     async def run(self) -> None:
         """Run until cancelled, then finish the connection's pending work."""
         services = Services(
-            self._log,
             self._connection,
-            self.status,
+            everything(
+                self._answer_status,
+                Answers(self._log, lambda: self._connection.client.max_payload),
+                Desk(self._log, self._holdings),
+                Openings(self._connection),
+            ),
             lambda: self._log_error is None,
-            Desk(self._log, self._holdings),
         )
         # Two groups: the connection ends last, so that what is being answered still is.
         async with asyncio.TaskGroup() as connecting, asyncio.TaskGroup() as tasks:
@@ -87,6 +94,9 @@ class Fanout:
             sites=tuple(sorted(sites, key=lambda status: status.site)),
             deliveries=self._deliverers.status(),
         )
+
+    async def _answer_status(self, _: StatusRequest, __: Asker | None) -> bytes:
+        return self.status().model_dump_json().encode()
 
     async def _follow_log(self, tasks: asyncio.TaskGroup) -> NoReturn:
         while True:

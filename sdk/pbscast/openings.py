@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from pbscast.messages import Request, Response
 from pbscast.requests import Time
-from pbscast.selection import MOST_VALUES, Text
+from pbscast.selection import Text
 
 OPEN: Final = "pbscast.v1.open"
 CLOSE: Final = "pbscast.v1.close"
@@ -23,6 +23,10 @@ STREAM: Final = "pbscast.v1.stream"
 
 INACTIVE_THRESHOLD: Final = 60.0
 """Seconds after which the server forgets the consumer of a reader that has gone."""
+
+
+MOST_FILTERS: Final = 100
+"""Above so many a consumer gets slow."""
 
 
 class Begin(StrEnum):
@@ -36,10 +40,14 @@ class Begin(StrEnum):
 
 
 class OpenRequest(Request):
-    """Make a consumer of the stream PBS to pull from; nothing has to be acknowledged."""
+    """Make a consumer of the stream PBS to pull from; nothing has to be acknowledged.
 
-    subjects: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MOST_VALUES)]
-    """Filters, of which none may overlap another (``pbs.v1.*.job.alice.>``)."""
+    A person is told, of what he asks for, what he may see; of a filter that holds nothing of that
+    the request is refused.
+    """
+
+    subjects: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MOST_FILTERS)]
+    """Filters, of which none may lie within another (``pbs.v1.*.job.alice.>``)."""
     begin: Begin = Begin.NEW
     sequence: Annotated[int, Field(ge=1)] | None = None
     """The stream's, to begin with."""
@@ -62,6 +70,9 @@ class OpenResponse(Response):
 
     consumer: str
     """Its name: pull with ``$JS.API.CONSUMER.MSG.NEXT.PBS.<consumer>``."""
+    subjects: tuple[str, ...]
+    """What it is told. Other filters than were asked for where a person may see less; of a job that
+    he sees he sees every event, of a site perhaps not."""
     created: datetime
     stored: int
     """How many messages were there for it when it was made."""

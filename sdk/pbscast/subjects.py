@@ -139,6 +139,21 @@ def is_covered(inner: str, outer: str) -> bool:
     return inner == outer or _matches(outer.split("."), inner.split("."))
 
 
+def intersection(one: str, other: str) -> str | None:
+    """Return the filter for what both filters match; None if that is nothing."""
+    ours, theirs = one.split("."), other.split(".")
+    tokens: list[str] = []
+    for number, (our, their) in enumerate(zip(ours, theirs, strict=False)):
+        if our == ">":
+            return ".".join([*tokens, *theirs[number:]])
+        if their == ">":
+            return ".".join([*tokens, *ours[number:]])
+        if our != their and "*" not in (our, their):
+            return None
+        tokens.append(their if our == "*" else our)
+    return ".".join(tokens) if len(ours) == len(theirs) else None
+
+
 def _matches(pattern: list[str], tokens: list[str]) -> bool:
     if pattern[-1] == ">":
         pattern = pattern[:-1]

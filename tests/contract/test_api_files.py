@@ -12,7 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
-from pbscast import deliveries, requests, subscriptions
+from pbscast import deliveries, openings, requests, subscriptions
 from pbscast_fanout.contract.files import files
 from pbscast_fanout.contract.messages import CHANNELS, ENDPOINTS
 from pbscast_fanout.contract.schemas import models
@@ -34,7 +34,7 @@ def test_every_reference_leads_somewhere() -> None:
         _resolve(document, reference)
 
 
-@pytest.mark.parametrize("module", [requests, subscriptions, deliveries])
+@pytest.mark.parametrize("module", [openings, requests, subscriptions, deliveries])
 def test_every_request_answer_and_message_is_told(module: Any) -> None:
     told = set(models())
     own = [

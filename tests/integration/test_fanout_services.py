@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
 from pbscast import wire
+from pbscast.openings import CLOSE, OPEN, STREAM
 from pbscast.requests import (
     AT,
     DIFFERENCE,
@@ -178,10 +179,13 @@ async def test_status_tells_of_every_site(log: Log, fanout: Fanout, client: Clie
 async def test_the_service_can_be_discovered(client: Client) -> None:
     answer = await client.request("$SRV.INFO.pbscast", timeout=5)
     endpoints = {item["subject"] for item in json.loads(answer.data)["endpoints"]}
-    assert endpoints == {
+    services = {
         *(HISTORY, JOBS, SNAPSHOT, AT, DIFFERENCE, EVENT, STATUS),
         *(SUBSCRIBE, RENEW, MODIFY, UNSUBSCRIBE, LIST),
+        *(OPEN, CLOSE, STREAM),
     }
+    named = {service.replace("pbscast.v1.", "pbscast.v1.as.*.*.*.") for service in services}
+    assert endpoints == services | named
 
 
 async def test_history_decodes(log: Log, client: Client) -> None:

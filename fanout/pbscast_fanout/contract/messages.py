@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from pbscast import deliveries, requests, subscriptions, wire
+from pbscast import deliveries, openings, requests, subscriptions, wire
 from pbscast.events import AnyEvent
 
 
@@ -56,6 +56,9 @@ ENDPOINTS: Final = (
     Endpoint(requests.DIFFERENCE, requests.DifferenceRequest, requests.DifferenceResponse),
     Endpoint(requests.EVENT, requests.EventRequest, requests.EventResponse),
     Endpoint(requests.STATUS, requests.StatusRequest, requests.StatusResponse),
+    Endpoint(openings.OPEN, openings.OpenRequest, openings.OpenResponse),
+    Endpoint(openings.CLOSE, openings.CloseRequest, openings.CloseResponse),
+    Endpoint(openings.STREAM, openings.StreamRequest, openings.StreamResponse),
     Endpoint(
         subscriptions.SUBSCRIBE, subscriptions.SubscribeRequest, subscriptions.SubscribeResponse
     ),

@@ -1,0 +1,132 @@
+"""What is answered to readers of the stream: their consumers are made, and given back, here.
+
+A person has a few names for consumers, his slots, from which his account lets him pull, and nobody
+else. Who has no such account, in a NATS open to all, is given a name of its own.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from contextlib import suppress
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Final
+
+from pbscast.errors import AccessDeniedError, ConflictError, NotFoundError
+from pbscast.openings import (
+    INACTIVE_THRESHOLD,
+    CloseRequest,
+    CloseResponse,
+    OpenRequest,
+    OpenResponse,
+    StreamRequest,
+    StreamResponse,
+)
+from pbscast_fanout.askers import SLOTS, Asker
+from pbscast_fanout.jetstream import STREAM, call
+from pbscast_fanout.rights import check_filters, narrowed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pbscast_fanout.connection import Connection
+
+_NANO: Final = 1_000_000_000
+_ANYBODYS: Final = "reader-"
+_NAME: Final = re.compile(rf"{_ANYBODYS}[0-9a-f]{{32}}", re.ASCII)
+
+
+class Openings:
+    """Every method raises what JetStream refuses, UsageError, and UnavailableError.
+
+    The asker is None where everybody may see everything.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def open(self, request: OpenRequest, asker: Asker | None) -> bytes:
+        """Make a consumer of what the asker may see of what he asks for.
+
+        Raises AccessDeniedError for a filter that holds nothing of that, ConflictError if all his
+        slots are taken.
+        """
+        check_filters(request.subjects)
+        subjects = narrowed(asker, request.subjects) if asker else request.subjects
+        info = await self._make(asker, _config(request, subjects))
+        answer = OpenResponse(
+            consumer=info["name"],
+            subjects=subjects,
+            created=info["created"],
+            stored=info["num_pending"],
+            after=info["delivered"]["stream_seq"],
+        )
+        return answer.model_dump_json().encode()
+
+    async def close(self, request: CloseRequest, asker: Asker | None) -> bytes:
+        """Give one back. Raises AccessDeniedError for one that is not the asker's."""
+        if (
+            request.consumer not in _slots(asker)
+            if asker
+            else not _NAME.fullmatch(request.consumer)
+        ):
+            raise AccessDeniedError(f"consumer {request.consumer!r} is not one that was opened")
+        with suppress(NotFoundError):
+            await call(self._connection, f"CONSUMER.DELETE.{STREAM}.{request.consumer}")
+        return CloseResponse().model_dump_json().encode()
+
+    async def stream(self, _: StreamRequest, __: Asker | None) -> bytes:
+        """Tell what the stream is. Raises NotFoundError if it is not there yet."""
+        info = await call(self._connection, f"STREAM.INFO.{STREAM}")
+        answer = StreamResponse(created=info["created"], first=info["state"]["first_seq"])
+        return answer.model_dump_json().encode()
+
+    async def _make(self, asker: Asker | None, config: dict[str, Any]) -> dict[str, Any]:
+        """Make it under the first name that is free.
+
+        JetStream itself says which one is: two workers cannot make the same, as no two requests are
+        alike.
+        """
+        for name in _names(asker):
+            request = {
+                "stream_name": STREAM,
+                "action": "create",
+                "config": {**config, "name": name, "metadata": {"pbscast_opening": token_hex(16)}},
+            }
+            try:
+                return await call(self._connection, f"CONSUMER.CREATE.{STREAM}.{name}", request)
+            except ConflictError:
+                continue
+        assert asker is not None  # noqa: S101 - chance does not repeat itself
+        raise ConflictError(
+            f"{asker.name} has {SLOTS} readers of the stream already, which is the most: close one"
+            f" (one that is gone is forgotten after {INACTIVE_THRESHOLD:g} s)"
+        )
+
+
+def _names(asker: Asker | None) -> Iterable[str]:
+    if asker is None:
+        return [f"{_ANYBODYS}{token_hex(16)}"]
+    slots = _slots(asker)
+    random.shuffle(slots)  # or who has many would ask for each of them again
+    return slots
+
+
+def _slots(asker: Asker) -> list[str]:
+    return [asker.slot(number) for number in range(1, SLOTS + 1)]
+
+
+def _config(request: OpenRequest, subjects: tuple[str, ...]) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "ack_policy": "none",
+        "mem_storage": True,
+        "num_replicas": 1,
+        "inactive_threshold": int(INACTIVE_THRESHOLD * _NANO),
+        "filter_subjects": list(subjects),
+        "deliver_policy": request.begin.value,
+    }
+    if request.sequence is not None:
+        config["opt_start_seq"] = request.sequence
+    if request.time is not None:
+        config["opt_start_time"] = request.time.isoformat()
+    return config
