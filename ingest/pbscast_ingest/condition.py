@@ -136,7 +136,7 @@ class Condition:
     def look(self, cursor: Cursor, health: Health, *, is_read: bool) -> Word:
         """Conclude from a look at the datastore; is_read: what its journal held then is read."""
         trouble = "; ".join(health.defects) or ("paused" if health.paused else "")
-        is_changed = bool(cursor.shape) and cursor.shape != health.shape
+        is_changed = cursor.shape not in ("", health.shape, health.replaced)
         if is_changed:
             # Whatever else was the matter since: that may have been before.
             known = [at for at in (moment(cursor.seen), moment(cursor.shaped)) if at]
@@ -157,8 +157,8 @@ class Condition:
     def _shape(self, word: Word, health: Health) -> Word:
         """Take note of what capture looks like, once what is known of that has been told."""
         now = health.now.isoformat()
-        if word.cursor.shape and word.cursor.shape == health.shape:
-            return word._replace(cursor=replace(word.cursor, shaped=now))
+        if word.cursor.shape and word.cursor.shape in (health.shape, health.replaced):
+            return word._replace(cursor=replace(word.cursor, shape=health.shape, shaped=now))
         if word.cursor.blind or (word.cursor.shape and not word.is_doubt):
             return word
         if self._remade_at and health.now <= self._remade_at:

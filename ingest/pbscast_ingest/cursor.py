@@ -63,7 +63,7 @@ class Cursor:
     holes: tuple[Hole, ...] = ()
     """Ascending, disjoint, all below ``top``."""
     lost: int = 0
-    """Value of the datastore's sequence of rows that could not be journaled, as far as answered."""
+    """Value of the datastore's sequence that moves with each loss, as far as answered."""
     seen: str = ""
     """Datastore clock when capture was last known to work, ISO 8601."""
     blind: str = ""

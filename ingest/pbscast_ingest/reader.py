@@ -95,7 +95,7 @@ class Page:
     now: datetime
     """Datastore clock when the page was asked for."""
     lost: int
-    """How many changes could not be journaled since capture was installed."""
+    """Another number, whichever, means that changes could not be journaled since."""
     more: bool
     """Whether there may be more to read at once."""
     is_cut: bool
@@ -123,7 +123,7 @@ class Health:
     paused: bool
     doorbell: bool
     lost: int
-    """How many changes could not be journaled since capture was installed."""
+    """Another number, whichever, means that changes could not be journaled since."""
     bytes: int
     lag_rows: int
     """Counted up to LAG_ROWS."""
@@ -132,6 +132,8 @@ class Health:
     """Whether sessions that find it so write nothing."""
     shape: str
     """Another one means that capture's triggers were touched since."""
+    replaced: str
+    """The one that installations made it of, and nobody else touched; empty if anybody did."""
 
 
 class Journal:
@@ -218,7 +220,7 @@ class Journal:
             with answering(self._trimming, self.place):
                 answer = await self._trimming.execute(statement("health"), values)
                 (record,) = await answer.fetchall()
-        now, defects, mode, lost, size, rows, seconds, is_full, shape = record
+        now, defects, mode, lost, size, rows, seconds, is_full, shape, left_as, replaced = record
         return Health(
             now=now,
             defects=[text(line) for line in defects],
@@ -230,6 +232,7 @@ class Journal:
             lag_seconds=float(seconds or 0),
             is_full=bool(is_full),
             shape=text(shape),
+            replaced=text(replaced) if text(left_as) == text(shape) else "",
         )
 
     async def is_witnessed(self, cursor: Cursor) -> bool:

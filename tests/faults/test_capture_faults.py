@@ -241,6 +241,46 @@ def test_a_marker_spans_the_time_of_the_lock(dsn: str, pbs: Pbs, db: Connection)
     assert spans == [(True, "since", True)]
 
 
+@pytest.mark.parametrize("major", find_postgres())
+def test_a_crash_leaves_the_count_of_losses_as_it_was(major: int) -> None:
+    with PostgresServer(bindir=find_postgres()[major]) as server:
+        dsn = create_datastore(server.dsn(), "pbs_datastore")
+        capture.install(dsn, site="sitea")
+        with connected(dsn) as saving, connected(dsn) as other, connected(dsn) as db:
+            pbs, second = Pbs(saving), Pbs(other)
+            pbs.insert("1.s", job_state="11.Q")
+            db.execute("ALTER TABLE pbscast.journal ADD CHECK (op = 'H') NOT VALID")
+            seen = {_count(db)}
+            for number in range(3):
+                pbs.save("1.s", substate=f"11.{number}")
+                seen.add(_count(db))
+                second.save("1.s", job_state=f"11.{number}")
+                seen.add(_count(db))
+            before = _count(db)
+            assert (len(seen), lost(db)) == (7, 6)
+        server.kill()
+        server.start()
+        with connected(dsn) as db:
+            assert _count(db) == before
+            Pbs(db).save("1.s", job_state="11.R")
+            assert lost(db) == 7
+
+
+def _count(db: Connection) -> int:
+    row = db.execute("SELECT last_value FROM pbscast.gap_seq WHERE is_called").fetchone()
+    return row[0] if row else 0
+
+
+def test_a_count_of_a_release_that_drew_numbers_goes_on(dsn: str, pbs: Pbs, db: Connection) -> None:
+    pbs.insert("1.s", job_state="11.Q")
+    db.execute("SELECT nextval('pbscast.gap_seq') FROM generate_series(1, 5)")
+    capture.upgrade(dsn, site="sitea")
+    assert db.execute("SELECT last_value, log_cnt FROM pbscast.gap_seq").fetchone() == (5, 0)
+    db.execute("ALTER TABLE pbscast.journal ADD CHECK (op = 'H') NOT VALID")
+    pbs.save("1.s", job_state="11.R")
+    assert lost(db) == 6
+
+
 def test_a_statement_timeout_of_the_site_does_not_reach_pbs(dsn: str, db: Connection) -> None:
     with connect(dsn) as saving, connect(dsn) as other:
         pbs = Pbs(saving)

@@ -12,6 +12,8 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
+from pbscast_ingest.capture.findings import count_losses
+
 BOUND: Final = 0.4
 """Seconds that a save may take whatever happened to capture: 0.15 promised, and a busy machine."""
 
@@ -117,4 +119,4 @@ def lost(connection: Connection) -> int:
     row = connection.execute(
         "SELECT coalesce(pg_sequence_last_value('pbscast.gap_seq'), 0)"
     ).fetchone()
-    return row[0] if row else 0
+    return count_losses(row[0]) if row else 0

@@ -184,6 +184,27 @@ async def test_an_upgrade_that_loses_nothing_is_no_gap(
     assert _names(records, "sitea") == ["up", "resync"]
 
 
+async def test_an_installation_after_a_gap_that_was_told_is_no_other(
+    log: Log, captured: str, pbs: PbsServer
+) -> None:
+    async with ingesting(log, as_reader(captured)):
+        await wait_for(log, is_resynced)
+    touch = "REVOKE ALL ON {0} FROM pbscast_owner; GRANT ALL ON {0} TO pbscast_owner"
+    pbs.connection.execute(touch.format("SCHEMA pbscast").encode())
+    pbs.connection.execute(touch.format("ALL FUNCTIONS IN SCHEMA pbscast").encode())
+    for turn in range(2):
+        async with ingesting(log, as_reader(captured)):
+            await wait_for(log, _resyncs(2))
+        for _ in range(turn + 1):
+            await asyncio.to_thread(install, captured, site="sitea", notify=False)
+    # What is touched before an installation is not hidden by it.
+    pbs.connection.execute(touch.format("ALL FUNCTIONS IN SCHEMA pbscast").encode())
+    await asyncio.to_thread(install, captured, site="sitea")
+    async with ingesting(log, as_reader(captured)):
+        records = await wait_for(log, _resyncs(3))
+    assert [gap.cause for gap in _gaps(records)] == [CHANGED, CHANGED]
+
+
 async def test_a_function_that_was_another_for_a_while(
     log: Log, captured: str, pbs: PbsServer
 ) -> None:

@@ -33,7 +33,8 @@ class Site:
         self.condition = Condition("s", self.watchdog, lambda: self.clock)
         self.cursor = Cursor()
         self.told: list[Draft] = []
-        self.lost = self.seq = self.shape = 0
+        self.lost = self.seq = self.touches = self.touched = 0
+        self.left = self.replaced = ""
         self.paused = self.full = self.damaged = False
         self.losses: list[float] = []
 
@@ -121,12 +122,24 @@ class Site:
     def _damage(self) -> None:
         self.damaged = not self.damaged
         self.losses.append(self.clock)
-        self.shape += 1
+        self.touches += 1
+        self.touched = self.touches
+
+    @property
+    def shape(self) -> str:
+        """What an installation makes of it is the same again, but for what it found."""
+        return f"{self.touched}/{hash(self.replaced)}"
 
     def _upgrade(self) -> None:
-        """It mends what it finds, and says so; the next look takes the new shape as it is."""
-        if self.damaged:
+        """It mends what it finds, and says so; where there is nothing to mend, nothing is lost."""
+        found, was_damaged = self.shape, self.damaged
+        if was_damaged:
             self._damage()
+        if found != self.left:
+            self.replaced = found
+        self.touched = 0
+        self.left = self.shape
+        if was_damaged:
             self._mark("triggers", "end")
             self.clock += 0.1
             self._look()
@@ -154,7 +167,8 @@ class Site:
             lag_rows=0,
             lag_seconds=0.0,
             is_full=self.full,
-            shape=str(self.shape),
+            shape=self.shape,
+            replaced=self.replaced if self.left == self.shape else "",
         )
         self._say(self.condition.look(self.cursor, health, is_read=is_read))
         word = self.told[-1].event if self.told else None
@@ -210,3 +224,19 @@ def test_losses_in_quick_succession_are_one_gap(pauses: list[int]) -> None:
         EventName.GAP,
         EventName.UP,
     ]
+
+
+@given(st.lists(st.sampled_from(["upgrade", "look", "glance", "calm", "touch"]), max_size=20))
+@settings(max_examples=100, deadline=None)
+def test_an_installation_is_no_gap_whatever_it_finds_that_was_told(signs: list[str]) -> None:
+    site = Site()
+    site._look()
+    touched = 0
+    for sign in signs:
+        site.live(sign, 10)
+        if sign == "touch":
+            site._look()
+            touched += 1
+    site.calm_down()
+    told = [draft for draft in site.told if draft.event is EventName.GAP]
+    assert len(told) == touched

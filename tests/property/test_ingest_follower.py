@@ -173,6 +173,7 @@ class Worker:
             lag_seconds=0.0,
             is_full=False,
             shape=f"shape {self.store.turns}",
+            replaced="",
         )
         word = self.condition.look(self.chronicle.cursor, health, is_read=not page.more)
         await self.chronicle.say(word)

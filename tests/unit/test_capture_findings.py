@@ -106,10 +106,11 @@ def test_times_are_told_in_words() -> None:
 
 def test_losses_are_a_warning_until_the_log_was_told() -> None:
     assert findings.losses(JOURNAL).verdict is OK
-    lossy = JOURNAL._replace(lost=3, last_gap="error, noon (why)")
+    lossy = JOURNAL._replace(lost=(3 << 24) + 777, last_gap="error, noon (why)")
     assert findings.losses(lossy, told=1).verdict is WARN
     assert "2 of them not told" in findings.losses(lossy, told=1).text
-    for told in (3, None):
+    assert "1 of them not told" in findings.losses(lossy, told=lossy.lost + 1).text
+    for told in (lossy.lost, None):
         assert findings.losses(lossy, told=told).verdict is OK
         assert "error, noon" in findings.losses(lossy, told=told).text
 

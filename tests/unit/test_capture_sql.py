@@ -137,7 +137,7 @@ def test_what_no_save_needs_is_the_same_list_everywhere() -> None:
         r"\(([^()]*'identity', 'heartbeat'[^()]*)\)", "".join(capture_script("install")) + health
     )
     lists = [set(re.findall(r"'(\w+)'", text)) - {"mode"} for text in found]
-    assert len(lists) == 4
+    assert len(lists) == 5
     assert all(each == lists[0] for each in lists)
 
 
@@ -182,3 +182,9 @@ def test_a_password_has_no_place_in_the_printed_sql() -> None:
 def test_the_digest_is_that_of_the_statements() -> None:
     assert re.fullmatch(r"[0-9a-f]{16}", digest())
     assert f"'{digest()}'" in render_install(Settings("sitea"))
+
+
+def test_the_reader_and_an_installation_see_one_shape() -> None:
+    (function,) = (s for s in capture_script("install") if "FUNCTION pbscast.shape()" in s)
+    body = function.split("$shape$")[1].removeprefix("\n    SELECT\n")
+    assert " ".join(body.split()) in " ".join(statement("health").decode().split())

@@ -64,6 +64,7 @@ class Journal(NamedTuple):
     """Age of the last heartbeat still in the journal."""
     mode: int
     lost: int
+    """As the sequence says it: `count_losses`."""
     last_gap: str | None = None
     """The last marker still in the journal, in words."""
     is_full: bool = False
@@ -211,19 +212,26 @@ def last_row(journal: Journal) -> Finding:
     return ok("last row", ago(journal.newest_seconds))
 
 
+def count_losses(value: int) -> int:
+    """Return how many losses the sequence has counted, as capture's count_loss() does."""
+    return value >> 24 if value >= 1 << 24 else value
+
+
 def losses(journal: Journal, told: int | None = None) -> Finding:
     """How many saves went by unjournaled, for reasons other than a pause.
 
-    What the log was told (of how many it knows) is no fault any more; None: nobody knows.
+    What the log was told (the value that it knows) is no fault any more; None: nobody knows.
     """
     last = f"; last marker: {journal.last_gap}" if journal.last_gap else ""
-    if not journal.lost:
+    number = count_losses(journal.lost)
+    if not number:
         return ok("losses", f"none counted{last}")
-    text = f"{journal.lost} saves were not journalled since the installation"
+    text = f"{number} saves were not journalled since the installation"
     if told is None:
         return ok("losses", f"{text}; --config says whether the log knows{last}")
-    if told < journal.lost:
-        text += f", {journal.lost - told} of them not told in the log yet{last}"
+    if told != journal.lost:
+        untold = max(1, number - count_losses(told))
+        text += f", {untold} of them not told in the log yet{last}"
         return warn("losses", text, "pbscastd answers with a gap and a resync: is it running?")
     return ok("losses", f"{text}, all of them told in the log as gaps, with their times{last}")
 

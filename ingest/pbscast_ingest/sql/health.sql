@@ -14,9 +14,7 @@ SELECT
     )) AS lag_seconds,
     pbscast.is_full() AS is_full,
     (
-        -- A trigger that was made anew, or disabled and enabled, between two looks is another row. So is a function that a
-        -- save needs, or the schema, when it or its rights were changed; but an installation writes them all in the
-        -- transaction that writes its own row, and loses nothing.
+        -- As pbscast.shape() says it, which an older capture does not have.
         (
             SELECT md5(coalesce(string_agg(concat_ws(' ', t.tgrelid, t.tgname, t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid), ''))
             FROM pg_trigger AS t
@@ -29,11 +27,17 @@ SELECT
             CROSS JOIN pbscast.installation AS i
             WHERE p.xmin <> i.xmin
                 AND p.proname IN (SELECT split_part(installed, '(', 1) FROM unnest(i.functions) AS installed)
-                AND p.proname NOT IN ('mode', 'set_mode', 'pause', 'resume', 'functions', 'missing_rights', 'defects', 'identity', 'heartbeat', 'reclaim')
+                AND p.proname NOT IN ('mode', 'set_mode', 'pause', 'resume', 'functions', 'missing_rights', 'defects', 'shape', 'identity', 'heartbeat', 'reclaim')
         ) || (
             SELECT coalesce(max(concat(' ', n.xmin)), '')
             FROM pg_namespace AS n
             CROSS JOIN pbscast.installation AS i
             WHERE n.nspname = 'pbscast' AND n.xmin <> i.xmin
+        ) || (
+            SELECT coalesce(max('/' || md5(to_json(i) ->> 'replaced')), '')
+            FROM pbscast.installation AS i
         )
-    ) AS shape
+    ) AS shape,
+    -- An installation makes functions anew and loses nothing by that: it says what it found, and what it left.
+    (SELECT to_json(i) ->> 'shape' FROM pbscast.installation AS i) AS left_as,
+    (SELECT to_json(i) ->> 'replaced' FROM pbscast.installation AS i) AS replaced

@@ -11,7 +11,7 @@ SELECT (SELECT count(*) FROM (SELECT FROM pbscast.journal ORDER BY seq LIMIT 100
        (SELECT extract(epoch FROM clock_timestamp() - max(j.at))::float8
           FROM (SELECT op, at FROM pbscast.journal ORDER BY seq DESC LIMIT 10000) AS j WHERE j.op = 'H') AS beat_seconds,
        pbscast.mode() AS mode,
-       coalesce(pg_sequence_last_value('pbscast.gap_seq'), 0) AS lost,
+       (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM pbscast.gap_seq) AS lost,
        (SELECT format('%%s, %%s (%%s)', j.key, j.at::timestamp(0), array_to_string(j.context, ' '))
           FROM (SELECT seq, op, at, key, context FROM pbscast.journal ORDER BY seq DESC LIMIT 10000) AS j
          WHERE j.op = 'G' ORDER BY j.seq DESC LIMIT 1) AS last_gap,

@@ -5,8 +5,8 @@ WITH needed (role, kind, name, right_) AS (
                 FROM unnest(ARRAY['SELECT', 'INSERT', 'TRUNCATE']) AS r
     UNION ALL SELECT 'pbscast_owner', 'table', t, 'SELECT'
                 FROM unnest(ARRAY['pbscast.control', 'pbscast.installation']) AS t
-    UNION ALL SELECT 'pbscast_owner', 'sequence', s, 'USAGE'
-                FROM unnest(ARRAY['pbscast.journal_seq', 'pbscast.gap_seq']) AS s
+    UNION ALL SELECT 'pbscast_owner', 'sequence', 'pbscast.journal_seq', 'USAGE'
+    UNION ALL SELECT 'pbscast_owner', 'sequence', 'pbscast.gap_seq', r FROM unnest(ARRAY['SELECT', 'UPDATE']) AS r
     UNION ALL SELECT 'pbscast_owner', 'function', p.oid::regprocedure::text, 'EXECUTE'
                 FROM pg_catalog.pg_proc p WHERE p.pronamespace = to_regnamespace('pbscast')
     UNION ALL SELECT %(reader)s, 'schema', s, 'USAGE' FROM unnest(ARRAY['pbscast', 'pbs', %(hstore)s]) AS s

@@ -30,7 +30,9 @@ CREATE TABLE IF NOT EXISTS pbscast.installation (
     reader       text        NOT NULL,
     installed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     upgraded_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
-    functions    text[]                          -- as they were installed; NULL: by a release that did not say
+    functions    text[],                         -- as they were installed; NULL: by a release that did not say
+    shape        text,                           -- what capture looked like after the last installation
+    replaced     text                            -- and before the first of those since which nobody touched it
 );
 
 -- One row: what an administrator may set.
@@ -43,7 +45,8 @@ CREATE TABLE IF NOT EXISTS pbscast.control (
 -- object the order of seq is the order of the commits.
 CREATE SEQUENCE IF NOT EXISTS pbscast.journal_seq CACHE 1;
 
--- Moves once for each save that could not be written to the journal, nor a gap marker for it.
+-- Moves once for each save that could not be written to the journal, nor a gap marker for it; count_loss()
+-- says how.
 CREATE SEQUENCE IF NOT EXISTS pbscast.gap_seq CACHE 1;
 
 -- Arrays hold key, value, key, value, ... so that nothing here depends on the type hstore.
@@ -71,6 +74,9 @@ DECLARE
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = 'pbscast.installation'::regclass AND attname = 'functions') THEN
         ALTER TABLE pbscast.installation ADD COLUMN functions text[];
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = 'pbscast.installation'::regclass AND attname = 'shape') THEN
+        ALTER TABLE pbscast.installation ADD COLUMN shape text, ADD COLUMN replaced text;
     END IF;
     -- To cut the file's end off, vacuum takes a lock that a save would wait for.
     IF current_setting('server_version_num')::integer >= 120000 THEN

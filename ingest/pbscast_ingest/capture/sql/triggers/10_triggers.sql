@@ -7,6 +7,7 @@ SET LOCAL statement_timeout = '500ms';
 DO $triggers$
 DECLARE
     again boolean := EXISTS (SELECT FROM pbscast.installation);
+    was   text    := current_setting('pbscast.install_replaced');
     kinds text[]  := ARRAY['job', 'queue', 'node', 'resv', 'server', 'scheduler'];
     begun timestamptz := clock_timestamp();
     found text[];
@@ -40,5 +41,10 @@ BEGIN
     ON CONFLICT (one) DO UPDATE
        SET version = excluded.version, script = excluded.script, site = excluded.site, reader = excluded.reader,
            functions = excluded.functions, upgraded_at = clock_timestamp();
+    -- Where nobody touched what the installation before left, that one's word stands.
+    UPDATE pbscast.installation SET replaced = was WHERE shape IS DISTINCT FROM was;
+    UPDATE pbscast.installation SET shape = pbscast.shape();
+    -- A release that used nextval left a count that would jump in a crash. Nobody counts now.
+    PERFORM setval('pbscast.gap_seq', last_value, is_called) FROM pbscast.gap_seq WHERE log_cnt > 0;
 END
 $triggers$;
