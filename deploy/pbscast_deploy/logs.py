@@ -36,10 +36,20 @@ def configure_logs(style: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    hush_tls()
     # Ours; a library speaks up from warnings on.
     logging.getLogger("pbscast_deploy").setLevel(logging.INFO)
     for package in ("pbscast", "pbscast_store", "pbscast_ingest", "pbscast_fanout"):
         logging.getLogger(package).setLevel(logging.INFO)
+
+
+def hush_tls() -> None:
+    """Drop what asyncio says at the end of each TLS connection of nats-py, and no other line."""
+    logging.getLogger("asyncio").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return "eof_received() has no effect" not in str(record.msg)
 
 
 def _renderer(style: str) -> Processor:

@@ -83,7 +83,7 @@ class Accounts:
 
     @policy.setter
     def policy(self, policy: Policy) -> None:
-        self._replace(self._directory / "sites.json", json.dumps(dict(policy.sites)))
+        replace(self._directory / "sites.json", json.dumps(dict(policy.sites)).encode())
 
     def tokens(self) -> dict[str, str]:
         """Return the token of every account, by its id."""
@@ -186,16 +186,8 @@ class Accounts:
             mark.touch(PRIVATE)
         except OSError as error:
             raise ConfigError(f"{mark}: cannot be made: {error.strerror}") from error
-        self._replace(self._path(account), token)
+        replace(self._path(account), token.encode())
         return token
-
-    def _replace(self, path: Path, text: str) -> None:
-        try:
-            with replacing(path) as file:
-                os.fchmod(file.fileno(), PRIVATE)
-                file.write(text.encode())
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
 
     @cached_property
     def _operator(self) -> Key:
@@ -236,3 +228,13 @@ def read(path: Path) -> str:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file for its owner alone, at once. Raises ConfigError."""
+    try:
+        with replacing(path) as file:
+            os.fchmod(file.fileno(), PRIVATE)
+            file.write(content)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error

@@ -11,10 +11,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pbscast.errors import UsageError
+from pbscast.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +56,57 @@ def make_certificates(hosts: Sequence[str]) -> Certificates:
         server=server.public_bytes(Encoding.PEM),
         server_key=_pem(server_key),
     )
+
+
+def renewed(present: Certificates, hosts: Sequence[str]) -> Certificates:
+    """Make another certificate for a server, with a key of its own, by the same authority.
+
+    The authority's own is prolonged if it ended first; who has the one before can go on with it
+    until that ends, for the key is the same. Raises ConfigError if these are no PEM files of ours,
+    UsageError for what is no host.
+    """
+    key, now = _key(present.authority_key), datetime.now(UTC)
+    old = _certificate(present.authority)
+    is_enough = old.not_valid_after_utc > now + timedelta(days=_SERVER_DAYS)
+    issuer = old if is_enough else _authority(key)
+    server_key = generate(SECP256R1())
+    return Certificates(
+        authority=issuer.public_bytes(Encoding.PEM),
+        authority_key=present.authority_key,
+        server=_server(hosts, server_key, issuer, key).public_bytes(Encoding.PEM),
+        server_key=_pem(server_key),
+    )
+
+
+def hosts_of(server: bytes) -> list[str]:
+    """Return the names and addresses that a certificate is for. Raises ConfigError."""
+    try:
+        names = _certificate(server).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound as error:
+        raise ConfigError("the certificate is for no host: name some with --host") from error
+    return [str(name.value) for name in names.value]
+
+
+def end_of(certificate: bytes) -> datetime:
+    """Return until when a certificate is valid. Raises ConfigError."""
+    return _certificate(certificate).not_valid_after_utc
+
+
+def _certificate(content: bytes) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(content)
+    except ValueError as error:
+        raise ConfigError("a certificate in server/tls is no PEM file") from error
+
+
+def _key(content: bytes) -> EllipticCurvePrivateKey:
+    try:
+        key = load_pem_private_key(content, password=None)
+    except (ValueError, TypeError) as error:
+        raise ConfigError("keys/ca.key is no key") from error
+    if not isinstance(key, EllipticCurvePrivateKey):
+        raise ConfigError("keys/ca.key is not the key that init made")
+    return key
 
 
 def _authority(key: EllipticCurvePrivateKey) -> x509.Certificate:

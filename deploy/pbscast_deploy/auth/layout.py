@@ -64,6 +64,11 @@ class Policy:
         return frozenset(site for site, is_open in self.sites.items() if is_open)
 
 
+def is_name(text: str) -> bool:
+    """Whether a user can be called so."""
+    return _NAME.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who is let in."""
@@ -75,7 +80,7 @@ class Principal:
 
     def __post_init__(self) -> None:
         """Raises UsageError for a name that no PBS user has, or sites that do not fit the role."""
-        if _NAME.fullmatch(self.name) is None:
+        if not is_name(self.name):
             raise UsageError(
                 f"{self.name!r} is no name: 1 to 64 of A-Z a-z 0-9 _ . -, not . or - first"
             )

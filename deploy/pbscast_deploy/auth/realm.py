@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 from pbscast.errors import ConfigError, NotFoundError, UsageError
 from pbscast.newfile import create
 from pbscast_deploy.auth import enrolment
-from pbscast_deploy.auth.accounts import Accounts, Closed, decoded, why_closed
+from pbscast_deploy.auth.accounts import Accounts, Closed, decoded, replace, why_closed
+from pbscast_deploy.auth.certificates import Certificates
 from pbscast_deploy.auth.founding import OPERATOR, found
 from pbscast_deploy.auth.issuing import (
     EVERYBODY,
@@ -183,6 +184,26 @@ class Realm:
         claims = [one for one in self._accounts.all().values() if why_closed(one) is Closed.BARRED]
         return sorted({one["name"] for one in claims})
 
+    @property
+    def certificates(self) -> Certificates:
+        """What is in server/tls, and the authority's key."""
+        keys, tls = self.directory / "keys", self.directory / "server" / "tls"
+        return Certificates(
+            authority=_bytes(self.authority),
+            authority_key=_bytes(keys / "ca.key"),
+            server=_bytes(tls / "server.pem"),
+            server_key=_bytes(tls / "server.key"),
+        )
+
+    def replace_certificates(self, new: Certificates) -> None:
+        """Put others in their place."""
+        keys, tls = self.directory / "keys", self.directory / "server" / "tls"
+        with self._accounts.locked():
+            replace(keys / "ca.key", new.authority_key)
+            replace(self.authority, new.authority)
+            replace(tls / "server.key", new.server_key)
+            replace(tls / "server.pem", new.server)
+
     def issued(self) -> list[Credential]:
         """Return what has been issued here, by name, then by time."""
         return sorted(self._issued(), key=lambda one: (one.principal.name, one.issued))
@@ -214,3 +235,10 @@ class Realm:
             create(path, token.encode(), PRIVATE)
         except OSError as error:
             raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import socket
-from datetime import UTC, timedelta
+from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -15,16 +13,20 @@ from rich.table import Table
 
 from pbscast.errors import ConfigError, UsageError
 from pbscast.newfile import create
-from pbscast.times import parse_duration
-from pbscast_deploy.auth.keys import PRIVATE
-from pbscast_deploy.auth.layout import Principal
+from pbscast_deploy.auth.certificates import end_of, hosts_of, make_certificates, renewed
+from pbscast_deploy.auth.keys import PRIVATE, is_public
+from pbscast_deploy.auth.layout import Policy, Principal
 from pbscast_deploy.auth.realm import Realm
-from pbscast_deploy.auth.telling import tell
-from pbscast_deploy.config import check_site_name
+from pbscast_deploy.cli.authority import (
+    Directory,
+    Servers,
+    announce,
+    lasting,
+    listed_sites,
+    warn_of_ends,
+)
+from pbscast_deploy.cli.enrolling import bar, broker, enrol
 from pbscast_fanout.askers import Role
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _LOCAL: Final = ("localhost", "127.0.0.1")
 _LONGEST: Final = 3650 * 86_400
@@ -33,18 +35,6 @@ app = typer.Typer(
     help="Who may see what: keys, accounts and credentials, enforced by nats-server.",
     no_args_is_help=True,
 )
-
-Directory = Annotated[
-    Path,
-    typer.Option("--dir", envvar="PBSCASTD_AUTH_DIR", help="The directory that init made."),
-]
-Servers = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--server",
-        help="Tell this nats-server (nats://host:4222) at once; may be repeated.",
-    ),
-]
 
 
 @app.command()
@@ -76,20 +66,18 @@ def issue(
     server: Servers = None,
 ) -> None:
     """Make a credentials file for somebody, who then passes it to pbscast (PBSCAST_CREDS)."""
-    principal = Principal(name, role, _sites(sites))
-    seconds = parse_duration(ttl, "--ttl")
-    if not 0 < seconds <= _LONGEST:
-        raise UsageError(f"--ttl: not more than nothing and at most ten years: {ttl!r}")
+    principal = Principal(name, role, listed_sites(sites, "--sites"))
+    duration = lasting(ttl, _LONGEST, "ten years")
     if out.exists():
         raise ConfigError(f"{out}: exists: credentials are never overwritten")
-    issued = Realm(directory).issue(principal, timedelta(seconds=seconds))
+    issued = Realm(directory).issue(principal, duration)
     try:
         create(out, issued.content.encode(), PRIVATE)
     except OSError as error:
         raise ConfigError(f"{out}: cannot be written: {error.strerror}") from error
     until = f"{issued.credential.expires:%Y-%m-%d %H:%M}Z"
     typer.echo(f"{out}: {name} as {role}, {issued.credential.key}, until {until}")
-    _tell(Realm(directory), server, [issued.account])
+    announce(Realm(directory), server, [issued.account])
 
 
 @app.command()
@@ -102,20 +90,26 @@ def revoke(
     realm = Realm(directory)
     changed = realm.revoke(who)
     typer.echo(f"{who}: revoked")
-    _tell(realm, server, changed)
+    if not is_public(who):
+        typer.echo(f"a broker gives {who} another: pbscastd auth bar {who} keeps out", err=True)
+    announce(realm, server, changed)
 
 
 @app.command("list")
 def list_(directory: Directory) -> None:
     """Show what has been issued."""
     table = Table("name", "role", "sites", "state", "issued", "expires", "key", box=None)
-    for one in Realm(directory).issued():
+    realm = Realm(directory)
+    for one in realm.issued():
         person = one.principal
         days = (f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}Z" for moment in (one.issued, one.expires))
         table.add_row(
             person.name, person.role, ",".join(person.sites) or "all", one.state, *days, one.key
         )
     Console(width=None if Console().is_terminal else 200).print(table)
+    if barred := realm.barred():
+        typer.echo(f"barred: {', '.join(barred)}")
+    warn_of_ends(realm)
 
 
 @app.command()
@@ -125,22 +119,76 @@ def push(directory: Directory, server: Servers = None) -> None:
         raise UsageError("--server: name the nats-server to tell")
     realm = Realm(directory)
     accounts = realm.refresh()
-    _tell(realm, server, accounts)
+    announce(realm, server, accounts)
     typer.echo(f"{len(accounts)} accounts told")
+    warn_of_ends(realm)
 
 
-def _tell(realm: Realm, servers: Sequence[str] | None, accounts: Sequence[str]) -> None:
-    if servers:
-        # It warns of each TLS connection of nats-py that ends.
-        logging.getLogger("asyncio").setLevel(logging.ERROR)
-        asyncio.run(tell(realm, servers, accounts))
-    else:
-        typer.echo("no --server was told: pbscastd auth push --server URL", err=True)
+@app.command()
+def sites(
+    directory: Directory,
+    *,
+    opened: Annotated[
+        str | None, typer.Option("--open", help="Here users see everybody's jobs: sitea,siteb.")
+    ] = None,
+    closed: Annotated[
+        str | None, typer.Option("--closed", help="Here users see their own jobs alone.")
+    ] = None,
+    any_site: Annotated[
+        bool, typer.Option("--any", help="Back to the beginning: of every site, own jobs alone.")
+    ] = False,
+    server: Servers = None,
+) -> None:
+    """Say at which sites users see everybody's jobs; without options, show it.
+
+    All sites have to be named: of one that is not, users see nothing.
+    """
+    realm = Realm(directory)
+    if opened or closed or any_site:
+        is_open, is_closed = listed_sites(opened, "--open"), listed_sites(closed, "--closed")
+        if any_site and (opened or closed):
+            raise UsageError("--any names no sites: leave --open and --closed out")
+        if both := set(is_open) & set(is_closed):
+            raise UsageError(f"{', '.join(sorted(both))}: open and closed at once")
+        decided = {**dict.fromkeys(is_open, True), **dict.fromkeys(is_closed, False)}
+        realm.decide(Policy(decided))
+        announce(realm, server, [])
+    for site, is_site_open in sorted(realm.policy.sites.items()) or [("every site", False)]:
+        typer.echo(f"{site}: users see {'all jobs' if is_site_open else 'their own jobs'}")
 
 
-def _sites(text: str | None) -> tuple[str, ...]:
-    names = [] if text is None else text.split(",")
-    try:
-        return tuple(sorted({check_site_name(name) for name in names}))
-    except ValueError as error:
-        raise UsageError(f"--sites: {error}") from error
+@app.command()
+def certificates(
+    directory: Directory,
+    *,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="A new server certificate, by the same authority.")
+    ] = False,
+    new_authority: Annotated[
+        bool,
+        typer.Option("--new-authority", help="Another authority as well: the old one has leaked."),
+    ] = False,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name or address of a nats-server; by default those it is for now."),
+    ] = None,
+) -> None:
+    """Show how long the certificates of the servers are valid, or make new ones."""
+    realm = Realm(directory)
+    now = realm.certificates
+    if renew or new_authority:
+        hosts = list(dict.fromkeys((*host, *_LOCAL))) if host else hosts_of(now.server)
+        new = make_certificates(hosts) if new_authority else renewed(now, hosts)
+        realm.replace_certificates(new)
+        typer.echo(f"copy {directory}/server/tls to each nats-server, and have it reload")
+        if new.authority != now.authority:
+            typer.echo(f"copy {directory}/server/tls/ca.pem to clients, daemons and brokers")
+        now = new
+    typer.echo(f"server: until {end_of(now.server):%Y-%m-%d}: {', '.join(hosts_of(now.server))}")
+    typer.echo(f"authority: until {end_of(now.authority):%Y-%m-%d}")
+    warn_of_ends(realm)
+
+
+app.command()(enrol)
+app.command()(bar)
+app.command()(broker)

@@ -1,0 +1,83 @@
+"""What the commands of `pbscastd auth` have in common."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from pbscast.errors import ConfigError, UsageError
+from pbscast.times import parse_duration
+from pbscast_deploy.auth.certificates import end_of
+from pbscast_deploy.auth.telling import tell
+from pbscast_deploy.config import check_site_name
+from pbscast_deploy.logs import hush_tls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pbscast_deploy.auth.realm import Realm
+
+_SOON: Final = timedelta(days=45)
+
+Directory = Annotated[
+    Path,
+    typer.Option("--dir", envvar="PBSCASTD_AUTH_DIR", help="The directory that init made."),
+]
+Servers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--server",
+        help="Tell this nats-server (nats://host:4222) at once; may be repeated.",
+    ),
+]
+
+
+def announce(realm: Realm, servers: Sequence[str] | None, accounts: Iterable[str]) -> None:
+    """Tell servers these accounts, and what they were not told before; warn where none is named."""
+    if servers:
+        hush_tls()
+        asyncio.run(tell(realm, servers, list({*accounts, *realm.untold()})))
+    else:
+        typer.echo("no --server was told: pbscastd auth push --server URL", err=True)
+
+
+def warn_of_ends(realm: Realm) -> None:
+    """Say on stderr which certificate of the directory ends soon."""
+    for name in ("server.pem", "ca.pem"):
+        path = realm.authority.with_name(name)
+        if not path.exists():
+            continue  # others are in use
+        end = end_of(path.read_bytes())
+        if end - datetime.now(UTC) < _SOON:
+            typer.echo(
+                f"{path}: valid until {end:%Y-%m-%d}: pbscastd auth certificates --renew", err=True
+            )
+
+
+def lasting(ttl: str, longest: int, words: str) -> timedelta:
+    """Return how long a credential is to be valid. Raises UsageError."""
+    seconds = parse_duration(ttl, "--ttl")
+    if not 0 < seconds <= longest:
+        raise UsageError(f"--ttl: not more than nothing and at most {words}: {ttl!r}")
+    return timedelta(seconds=seconds)
+
+
+def listed_sites(text: str | None, option: str) -> tuple[str, ...]:
+    """Return the sites of an option, by name. Raises UsageError."""
+    names = [] if text is None else text.split(",")
+    try:
+        return tuple(sorted({check_site_name(name) for name in names}))
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error
+
+
+def read_text(path: Path, what: str) -> str:
+    """Return a file's text. Raises ConfigError."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what} {path}: cannot be read: {error}") from error
