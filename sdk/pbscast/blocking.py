@@ -282,13 +282,20 @@ def connect(
     servers: str | Sequence[str] | None = None,
     creds: str | os.PathLike[str] | None = None,
     *,
+    broker: str | os.PathLike[str] | None = None,
+    ca: str | os.PathLike[str] | None = None,
     connect_timeout: float = 5.0,
     on_state: Callable[[ConnectionState], None] | None = None,
 ) -> Iterator[Client]:
     """See ``pbscast.connect``. ``on_state`` is called on the client's own thread: be brief."""
     with _LoopThread() as loop:
         connecting = asynchronous.connect(
-            servers, creds, connect_timeout=connect_timeout, on_state=on_state
+            servers,
+            creds,
+            broker=broker,
+            ca=ca,
+            connect_timeout=connect_timeout,
+            on_state=on_state,
         )
         client = loop.run(connecting.__aenter__())
         try:

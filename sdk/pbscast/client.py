@@ -319,20 +319,26 @@ async def connect(
     servers: str | Sequence[str] | None = None,
     creds: str | os.PathLike[str] | None = None,
     *,
+    broker: str | os.PathLike[str] | None = None,
+    ca: str | os.PathLike[str] | None = None,
     connect_timeout: float = 5.0,
     on_state: Callable[[ConnectionState], None] | None = None,
 ) -> AsyncIterator[Client]:
     """Connect to NATS and give a Client; at the end close its watches and the connection.
 
-    ``servers`` and ``creds`` (a NATS credentials file) default to the environment's
-    ``PBSCAST_SERVERS`` and ``PBSCAST_CREDS``, then to ``nats://127.0.0.1:4222`` and none. A
-    connection that is lost later comes back by itself, for ever; ``on_state`` is told of each
-    change.
+    ``servers``, ``creds`` (a NATS credentials file) or instead of it ``broker`` (the socket of one
+    that hands them out, and the servers' names), and ``ca`` (a file with the certificates of the
+    authority that vouches for the servers, if it is none of those that everybody trusts) default to
+    the environment's ``PBSCAST_SERVERS``, ``PBSCAST_CREDS``, ``PBSCAST_BROKER`` and ``PBSCAST_CA``,
+    then to ``nats://127.0.0.1:4222`` and nothing. Credentials are looked for again before they
+    expire. A connection that is lost later comes back by itself, for ever; ``on_state`` is told of
+    each change.
 
     Raises UnavailableError if no server takes us within ``connect_timeout`` seconds,
-    AccessDeniedError if one refuses the credentials, ConfigError for settings that cannot be right.
+    AccessDeniedError if one refuses the credentials, ConfigError for settings that cannot be right
+    and servers whose certificate is not trusted.
     """
-    settings = Settings.read(servers, creds, connect_timeout=connect_timeout)
+    settings = Settings.read(servers, creds, broker=broker, ca=ca, connect_timeout=connect_timeout)
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(Connection.open(settings, on_state))
         client = Client(connection)

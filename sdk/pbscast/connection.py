@@ -8,32 +8,29 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 import nats.errors
-from nats.aio.client import Client as NatsClient
 from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
 
+from pbscast import dialing
+from pbscast.credentials import wait_until
+from pbscast.dialing import Dialer
 from pbscast.errors import (
     AccessDeniedError,
-    ConfigError,
     NotFoundError,
     PbscastError,
     UnavailableError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
+    from nats.aio.client import Client as NatsClient
     from nats.aio.msg import Msg
 
     from pbscast.settings import Settings
 
-RECONNECT_WAIT: Final = 1.0
-PING_INTERVAL: Final = 20
 STUCK: Final = 30.0
 """Seconds without a connection after which the driver is given up for a new one."""
-_TRIES: Final = 3
-"""How often a server is tried that cuts us off without a word."""
 _STREAM_NOT_FOUND: Final = 10059
-_REFUSALS: Final = ("authorization violation", "authentication")
 
 
 class ConnectionState(StrEnum):
@@ -52,13 +49,15 @@ class Connection:
     def __init__(
         self, settings: Settings, on_state: Callable[[ConnectionState], None] | None
     ) -> None:
-        self._settings = settings
+        self._dialer = Dialer(settings)
+        self._timeout = settings.connect_timeout
         self._on_state = on_state
         self._state = ConnectionState.RECONNECTING
         self._listeners: set[Callable[[], None]] = set()
         self._up = asyncio.Event()
         self._restoring: asyncio.Task[None] | None = None
-        self._last_error: Exception | None = None
+        self._dialing = asyncio.Lock()
+        self._aside: set[asyncio.Task[None]] = set()
         self._denials = 0
         self._failure: PbscastError | None = None
 
@@ -73,8 +72,9 @@ class Connection:
         one refuses the credentials.
         """
         connection = cls(settings, on_state)
-        connection.nats = await connection._dial()
+        connection.nats = await connection._dialer.dial(connection)
         connection._enter(ConnectionState.CONNECTED)
+        connection._do_aside(connection._stay_admitted())
         try:
             yield connection
         finally:
@@ -87,12 +87,12 @@ class Connection:
     @property
     def timeout(self) -> float:
         """How long a command may take, in seconds."""
-        return self._settings.connect_timeout
+        return self._timeout
 
     @property
     def place(self) -> str:
         """The servers, for a message."""
-        return self._settings.place
+        return self._dialer.place
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after each loss and each return of the connection."""
@@ -140,65 +140,24 @@ class Connection:
             return UnavailableError(f"no answer for {what} from {self.place} in {self.timeout:g} s")
         return UnavailableError(f"lost the connection to {self.place}: {error}")
 
-    async def _dial(self) -> NatsClient:
-        client = NatsClient()
-        try:
-            async with asyncio.timeout(self._settings.connect_timeout) as limit:
-                await self._connect(client, limit)
-        except (OSError, nats.errors.Error, ValueError) as error:
-            cause = self._last_error or error
-            raise self._explain_dial(cause) from cause
-        finally:
-            if not client.is_connected:
-                await client.close()
-        return client
-
-    async def _connect(self, client: NatsClient, limit: asyncio.Timeout) -> None:
-        tries = _TRIES * len(self._settings.servers)
-
-        async def note(error: Exception) -> None:
-            nonlocal tries
-            self._note(error)
-            # A server that refuses us closes with our PING unread: a reset may hide its words.
-            tries -= 1 if isinstance(error, ConnectionResetError | BrokenPipeError) else _TRIES
-            if not client.is_connected and (tries <= 0 or _is_refusal(error)):
-                # The driver would try for ever; each server has had its say.
-                with suppress(RuntimeError):
-                    limit.reschedule(0)
-
-        async def lost() -> None:
-            self._enter(ConnectionState.RECONNECTING)
-
-        async def back() -> None:
-            self._enter(ConnectionState.CONNECTED)
-
-        self._last_error = None
-        creds = self._settings.creds
-        try:
-            await client.connect(
-                servers=list(self._settings.servers),
-                user_credentials=None if creds is None else str(creds),
-                name="pbscast",
-                error_cb=note,
-                disconnected_cb=lost,
-                reconnected_cb=back,
-                connect_timeout=max(1, round(self._settings.connect_timeout)),
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
-                ping_interval=PING_INTERVAL,
-            )
-        except ImportError as error:
-            raise ConfigError("a credentials file needs the package nkeys: install it") from error
-
-    def _note(self, error: Exception) -> None:
-        self._last_error = error
+    def note(self, error: Exception) -> None:
+        """The driver says what went wrong."""
         if "permissions violation" in str(error).lower():
             self._denials += 1
 
-    def _explain_dial(self, cause: Exception) -> PbscastError:
-        if _is_refusal(cause):
-            return AccessDeniedError(f"{self.place} refused the credentials")
-        return UnavailableError(f"cannot reach NATS at {self.place}: {_reason(cause)}")
+    def lost(self, client: NatsClient) -> None:
+        """The driver says that a connection is lost."""
+        if self._is_ours(client):
+            self._enter(ConnectionState.RECONNECTING)
+
+    def back(self, client: NatsClient) -> None:
+        """The driver says that it has one back."""
+        if self._is_ours(client):
+            self._enter(ConnectionState.CONNECTED)
+
+    def _is_ours(self, client: NatsClient) -> bool:
+        # Before the first has been made there is none.
+        return getattr(self, "nats", None) is client
 
     def _enter(self, state: ConnectionState) -> None:
         if self._state in (state, ConnectionState.CLOSED):
@@ -226,48 +185,73 @@ class Connection:
         clock = asyncio.get_running_loop().time
         lost = clock()
         while self._state is ConnectionState.RECONNECTING and self._failure is None:
-            await asyncio.sleep(RECONNECT_WAIT)
+            await asyncio.sleep(dialing.RECONNECT_WAIT)
             if not self.nats.is_closed and clock() - lost > STUCK:
                 await self._give_up()
-            if self.nats.is_closed and self._state is ConnectionState.RECONNECTING:
+            if self.nats.is_closed:
                 await self._replace()
 
     async def _give_up(self) -> None:
         with suppress(nats.errors.Error, OSError):
-            async with asyncio.timeout(RECONNECT_WAIT):
+            async with asyncio.timeout(dialing.RECONNECT_WAIT):
                 await self.nats.close()
 
     async def _replace(self) -> None:
+        async with self._dialing:
+            if self._state is not ConnectionState.RECONNECTING:
+                return
+            try:
+                self.nats = await self._dialer.dial(self)
+            except AccessDeniedError as error:
+                self._failure = error
+                self._up.set()
+                self._tell_listeners()
+            except PbscastError:
+                return
+            else:
+                self._enter(ConnectionState.CONNECTED)
+
+    async def _stay_admitted(self) -> None:
+        """Look for new credentials before ours run out, and move to a connection with them."""
+        source = self._dialer.source
+        while source is not None and source.newest is not None and source.newest.due is not None:
+            await wait_until(source.newest.due)
+            with suppress(PbscastError):
+                if await source.renew():
+                    await self._move()
+            await asyncio.sleep(source.newest.patience)
+
+    async def _move(self) -> None:
+        """Go over to a new connection; what is under way on the old one may end there."""
+        async with self._dialing:
+            if self.state is not ConnectionState.CONNECTED:
+                return  # the next one will have them
+            fresh = await self._dialer.dial(self)
+            self._do_aside(self._retire(self.nats))
+            self.nats = fresh
+            if self._state is ConnectionState.CONNECTED:
+                self._tell_listeners()
+            else:
+                self._enter(ConnectionState.CONNECTED)
+
+    async def _retire(self, client: NatsClient) -> None:
         try:
-            self.nats = await self._dial()
-        except UnavailableError:
-            return
-        except PbscastError as error:
-            self._failure = error
-            self._up.set()
-            self._tell_listeners()
-        else:
-            self._enter(ConnectionState.CONNECTED)
+            await asyncio.sleep(self.timeout)
+        finally:
+            await client.close()
+
+    def _do_aside(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
 
     async def _close(self) -> None:
         self._enter(ConnectionState.CLOSED)
-        if self._restoring is not None:
-            self._restoring.cancel()
-            await asyncio.gather(self._restoring, return_exceptions=True)
+        tasks = [*self._aside, *([self._restoring] if self._restoring is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.nats.close()
-
-
-def _is_refusal(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, nats.errors.AuthorizationError) or any(
-        phrase in text for phrase in _REFUSALS
-    )
-
-
-def _reason(cause: Exception) -> str:
-    if isinstance(cause, ConnectionRefusedError):
-        return "connection refused"
-    return "no answer" if isinstance(cause, TimeoutError) else str(cause).strip()
 
 
 def _explain_api(error: APIError, what: str, place: str) -> PbscastError:

@@ -1,35 +1,28 @@
-"""Where the messages of a registered subscription come from: kept ones, or those of the moment."""
+"""Where the messages of a registered subscription come from: those that are kept for it."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections import deque
 from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 import nats.errors
 
-from pbscast.connection import ConnectionState
-from pbscast.deliveries import ACK_WAIT, DELIVERIES, LIVE, delivery_filter
+from pbscast.deliveries import ACK_WAIT, DELIVERIES
 from pbscast.errors import ConflictError, PbscastError, UnavailableError
 from pbscast.lease import renew, resume
-from pbscast.pulling import BATCH, BATCH_BYTES, CONSUMER_DELETED, SILENT, Delivered, Puller
+from pbscast.pulling import BATCH, CONSUMER_DELETED, SILENT, Delivered, Puller
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from nats.aio.client import Client as NatsClient
-    from nats.aio.msg import Msg
-    from nats.aio.subscription import Subscription
 
     from pbscast.connection import Connection
 
 SHARED_BATCH: Final = 32
 """The most messages that wait in a process that shares a subscription: what it has, the others do
 not get."""
-_MOST_LIVE: Final = 10_000
 _RETRY_FIRST: Final = 0.05
 _RETRY_MOST: Final = 5.0
 _ACK: Final = b"+ACK"
@@ -102,9 +95,16 @@ class Kept(Source):
     """
 
     def __init__(
-        self, connection: Connection, key: str, *, shared: bool, is_doubtful: bool = False
+        self,
+        connection: Connection,
+        key: str,
+        consumer: str,
+        *,
+        shared: bool,
+        is_doubtful: bool = False,
     ) -> None:
         super().__init__(connection, key)
+        self._consumer = consumer
         self._shared = shared
         self._is_doubtful = is_doubtful
         """Whether what resumed it may still be done once more."""
@@ -163,7 +163,7 @@ class Kept(Source):
             self._puller.abandon("to be looked at")
 
     async def _start(self) -> _Deliveries:
-        puller = _Deliveries(self._connection, self._key, shared=self._shared)
+        puller = _Deliveries(self._connection, self._consumer, shared=self._shared)
         self._denials = self._connection.denials
         try:
             await puller.start()
@@ -189,7 +189,8 @@ class Kept(Source):
             await self._connection.wait_up()
             self._check()
             try:
-                _, is_repeated = await resume(self._connection, self._key)
+                answer, is_repeated = await resume(self._connection, self._key)
+                self._consumer = answer.consumer or self._consumer
                 self._puller = await self._start()
             except UnavailableError:
                 is_doubtful = True
@@ -222,8 +223,8 @@ class Kept(Source):
 class _Deliveries(Puller):
     """Of one reader each delivery follows the one before; of several, nothing is known of that."""
 
-    def __init__(self, connection: Connection, key: str, *, shared: bool) -> None:
-        super().__init__(connection, DELIVERIES, key, SHARED_BATCH if shared else BATCH)
+    def __init__(self, connection: Connection, name: str, *, shared: bool) -> None:
+        super().__init__(connection, DELIVERIES, name, SHARED_BATCH if shared else BATCH)
         self._shared = shared
         self._expected: int | None = None
 
@@ -233,97 +234,6 @@ class _Deliveries(Puller):
             return False
         self._expected = consumer_sequence + 1
         return True
-
-
-class Live(Source):
-    """Messages of the moment: what comes while we are not there, or do not take it, is gone."""
-
-    def __init__(self, connection: Connection, key: str) -> None:
-        super().__init__(connection, key)
-        self._client: NatsClient | None = None
-        self._subscription: Subscription | None = None
-        self._queue: deque[Delivered | Sign] = deque()
-        self._bytes = 0
-        self._news = asyncio.Event()
-        self._changed: asyncio.Task[None] | None = None
-
-    async def open(self) -> None:
-        """Listen; what is sent after this returns will be received."""
-        self._connection.listen(self._on_connection)
-        await self._listen()
-
-    async def receive(self) -> Delivered | Sign:
-        """Wait for the next; it tells where the connection was lost or we were too slow."""
-        while not self._closed:
-            self._check()
-            if self._queue:
-                message = self._queue.popleft()
-                self._bytes -= 0 if isinstance(message, Sign) else len(message.data)
-                return message
-            self._news.clear()
-            await self._news.wait()
-        return Sign.CLOSED
-
-    async def acknowledge(self, message: Delivered) -> None:
-        """Nobody waits for it."""
-
-    async def close(self) -> None:
-        """See Source."""
-        self._closed = True
-        self._connection.unlisten(self._on_connection)
-        if self._changed is not None:
-            self._changed.cancel()
-        with suppress(nats.errors.Error, OSError):
-            if self._subscription is not None:
-                await self._subscription.unsubscribe()
-        self.wake()
-
-    def wake(self) -> None:
-        """See Source."""
-        self._news.set()
-
-    async def _listen(self) -> None:
-        subject = delivery_filter(self._key, LIVE)
-        denials = self._connection.denials
-        client = self._connection.nats
-        try:
-            self._subscription = await client.subscribe(subject, cb=self._on_message)
-            # To hear of a refusal. The first PING overtakes what the driver has not sent yet.
-            await client.flush()
-            await client.flush()
-        except (nats.errors.Error, OSError) as error:
-            raise self._connection.explain(error, subject, denials) from error
-        if self._connection.denials > denials:
-            raise self._connection.explain(nats.errors.Error(), subject, denials)
-        self._client = client
-
-    async def _on_message(self, message: Msg) -> None:
-        size = len(message.data)
-        if len(self._queue) >= _MOST_LIVE or self._bytes + size > BATCH_BYTES:
-            self._note_loss()
-            return
-        self._bytes += size
-        self._queue.append(Delivered(0, 0, message.data))
-        self.wake()
-
-    def _note_loss(self) -> None:
-        if not self._queue or self._queue[-1] is not Sign.LOST:
-            self._queue.append(Sign.LOST)
-            self.wake()
-
-    def _on_connection(self) -> None:
-        if self._connection.state is ConnectionState.RECONNECTING:
-            self._note_loss()
-        elif self._connection.nats is not self._client:
-            self._changed = asyncio.create_task(self._listen_again())
-
-    async def _listen_again(self) -> None:
-        try:
-            await self._listen()
-        except UnavailableError:
-            return  # lost again: the next connection tells
-        except PbscastError as error:
-            self.fail(error)
 
 
 def _taken_over(key: str) -> ConflictError:

@@ -30,9 +30,10 @@ from pbscast.errors import (
 from pbscast.events import Kind, Reason
 from pbscast.following import Following
 from pbscast.lease import keep_alive, renew, resume, unless_gone
+from pbscast.live import Live
 from pbscast.notices import Boundary, Missed, Unreadable
 from pbscast.reading import Reading, Received
-from pbscast.sources import Kept, Live, Sign, Source
+from pbscast.sources import Kept, Sign, Source
 from pbscast.subscribing import modify_request, split_modify, split_subscribe
 from pbscast.subscriptions import (
     MODIFY,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from pbscast.connection import Connection
     from pbscast.following import SiteMessage
     from pbscast.pulling import Delivered
-    from pbscast.subscriptions import SubscribeRequest
+    from pbscast.subscriptions import RenewResponse, SubscribeRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,27 +205,40 @@ class Subscription(Reading[Item]):
         if request is None:
             answer, is_repeated = await resume(self._connection, self.id, acknowledged=True)
             self._following.go_on(answer.acknowledged)
-            source = self._choose(answer.delivery, shared=answer.shared, is_doubtful=is_repeated)
+            source = self._choose(
+                answer.delivery, answer, shared=answer.shared, is_doubtful=is_repeated
+            )
             await source.open()
             return source, answer.lease
-        source = self._choose(request.delivery, shared=request.shared)
-        # Listening comes first: what comes at most once is gone for those who are not there.
-        if isinstance(source, Live):
+        if request.delivery is Delivery.AT_MOST_ONCE:
+            # Listening comes first: what comes while nobody is there is gone.
+            source = self._choose(request.delivery)
             await source.open()
-        lease = await self._register(request)
-        if isinstance(source, Kept):
-            await source.open()
-        return source, lease
+            return source, (await self._register(request)).lease
+        registered = await self._register(request)
+        source = self._choose(request.delivery, registered, shared=request.shared)
+        await source.open()
+        return source, registered.lease
 
-    def _choose(self, delivery: Delivery, *, shared: bool, is_doubtful: bool = False) -> Source:
+    def _choose(
+        self,
+        delivery: Delivery,
+        answer: SubscribeResponse | RenewResponse | None = None,
+        *,
+        shared: bool = False,
+        is_doubtful: bool = False,
+    ) -> Source:
         self._shared = shared
-        if delivery is Delivery.AT_MOST_ONCE:
+        if delivery is Delivery.AT_MOST_ONCE or answer is None:
             self._source = Live(self._connection, self.id)
         else:
-            self._source = Kept(self._connection, self.id, shared=shared, is_doubtful=is_doubtful)
+            name = answer.consumer or self.id
+            self._source = Kept(
+                self._connection, self.id, name, shared=shared, is_doubtful=is_doubtful
+            )
         return self._source
 
-    async def _register(self, request: SubscribeRequest) -> int:
+    async def _register(self, request: SubscribeRequest) -> SubscribeResponse:
         first, rest = split_subscribe(request, self._connection.nats.max_payload)
         try:
             answer = await ask(self._connection, SUBSCRIBE, first, SubscribeResponse)
@@ -235,7 +249,7 @@ class Subscription(Reading[Item]):
         self._is_ours = True
         for part in rest:
             await ask(self._connection, MODIFY, part, ModifyResponse)
-        return answer.lease
+        return answer
 
     async def _keep_alive(self, source: Source, lease: int) -> None:
         try:

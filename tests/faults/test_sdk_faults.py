@@ -11,13 +11,13 @@ from harness.proxy import CuttingProxy, cutting_proxy
 from harness.stream import STREAM, Message, Publisher, SiteLog, publishing
 
 import pbscast
-from pbscast import ConnectionState, Item, Missed, Watch, connection, wire
+from pbscast import ConnectionState, Item, Missed, Watch, dialing, wire
 from pbscast_deploy.embedded import NatsServer
 
 
 @pytest.fixture(autouse=True)
 def quick_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "RECONNECT_WAIT", 0.1)
+    monkeypatch.setattr(dialing, "RECONNECT_WAIT", 0.1)
 
 
 @pytest.fixture

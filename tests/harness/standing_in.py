@@ -54,6 +54,11 @@ def standing(job: str = "1.sitea", site: str = "sitea", **more: Any) -> dict[str
     return Standing.model_validate(values).model_dump(mode="json", exclude_none=True)
 
 
+def consumer_of(key: str) -> str:
+    """From which a subscription is pulled: nobody can rely on its being the id."""
+    return f"of-{key}"
+
+
 class Deliverer:
     """The service and the worker's end of the stream."""
 
@@ -129,7 +134,7 @@ class Deliverer:
 
     async def quicken(self, key: str, seconds: float) -> None:
         """Let what is not acknowledged come again so soon."""
-        config = (await self.jetstream.consumer_info(DELIVERIES, key)).config
+        config = (await self.jetstream.consumer_info(DELIVERIES, consumer_of(key))).config
         await self.jetstream.add_consumer(DELIVERIES, config.evolve(ack_wait=seconds))
 
     async def acknowledged(self, key: str) -> None:
@@ -143,22 +148,22 @@ class Deliverer:
     async def _until(self, key: str, condition: Callable[[ConsumerInfo], object]) -> None:
         async with asyncio.timeout(20):
             while not condition(  # noqa: ASYNC110 - the server is only to be asked
-                await self.jetstream.consumer_info(DELIVERIES, key)
+                await self.jetstream.consumer_info(DELIVERIES, consumer_of(key))
             ):
                 await asyncio.sleep(0.01)
 
     async def resume(self, key: str) -> None:
         """Deliver again what was not acknowledged."""
-        info = await self.jetstream.consumer_info(DELIVERIES, key)
+        info = await self.jetstream.consumer_info(DELIVERIES, consumer_of(key))
         assert info.ack_floor is not None
-        await self.jetstream.delete_consumer(DELIVERIES, key)
+        await self.jetstream.delete_consumer(DELIVERIES, consumer_of(key))
         await self._consume(key, after=info.ack_floor.stream_seq)
 
     async def forget(self, key: str) -> None:
         """As when its lease has run out."""
         self.known.pop(key, None)
         with suppress(NoConsumer):
-            await self.jetstream.delete_consumer(DELIVERIES, key)
+            await self.jetstream.delete_consumer(DELIVERIES, consumer_of(key))
 
     def _root(self, key: str) -> str:
         request = self.known.get(key)
@@ -202,11 +207,12 @@ class Deliverer:
             await self.resume(request.id)
         unhandled = None
         if known.delivery is wire.Delivery.AT_LEAST_ONCE:
-            info = await self.jetstream.consumer_info(DELIVERIES, request.id)
+            info = await self.jetstream.consumer_info(DELIVERIES, consumer_of(request.id))
             unhandled = (info.num_ack_pending or 0) + (info.num_pending or 0)
         return wire.RenewResponse(
             unhandled=unhandled,
             subject=delivery_filter(request.id, self._root(request.id)),
+            consumer=self._consumer(request.id),
             lease=self.lease,
             expires=datetime.now(UTC) + timedelta(seconds=self.lease),
             delivery=known.delivery,
@@ -217,8 +223,8 @@ class Deliverer:
         await self.jetstream.add_consumer(
             DELIVERIES,
             ConsumerConfig(
-                name=key,
-                durable_name=key,
+                name=consumer_of(key),
+                durable_name=consumer_of(key),
                 filter_subject=delivery_filter(key),
                 ack_policy=AckPolicy.EXPLICIT,
                 ack_wait=ACK_WAIT,
@@ -249,11 +255,15 @@ class Deliverer:
         page = tuple(self._registered(key) for key in keys[:1])
         return wire.ListResponse(subscriptions=page, next=following)
 
+    def _consumer(self, key: str) -> str | None:
+        return consumer_of(key) if self._root(key) == KEPT else None
+
     def _registered(self, key: str) -> wire.Registered:
         known = self.known[key]
         return wire.Registered(
             id=key,
             subject=delivery_filter(key, self._root(key)),
+            consumer=self._consumer(key),
             lease=self.lease,
             expires=BEGIN,
             delivery=known.delivery,

@@ -234,7 +234,8 @@ async def test_nobody_serves_history_and_no_stream(nats_url: str) -> None:
 async def test_a_refused_user() -> None:
     with NatsServer(config="authorization { user: alice, password: secret }") as server:
         status, _, err = await run("watch", "--servers", server.url)
-        assert (status, err) == (4, f"pbscast: {server.url} refused the credentials\n")
+        wants = "it wants credentials, see PBSCAST_CREDS and PBSCAST_BROKER"
+        assert (status, err) == (4, f"pbscast: {server.url} refused us: {wants}\n")
 
 
 async def test_a_user_who_may_not_read() -> None:

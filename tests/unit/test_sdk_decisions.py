@@ -14,7 +14,7 @@ from pbscast.events import AnyEvent
 from pbscast.options import plan_watch
 from pbscast.requests import HistoryRequest
 from pbscast.selection import request
-from pbscast.settings import Settings
+from pbscast.settings import Settings, listed
 from pbscast.starts import Last, Now, after, since
 
 
@@ -101,7 +101,7 @@ def test_settings_come_from_arguments_then_from_the_environment() -> None:
     assert Settings.read(environ=environ).servers == ("nats://a:1", "tls://b:2")
     assert Settings.read("c", environ=environ).servers == ("nats://c",)
     assert Settings.read(environ={}).servers == ("nats://127.0.0.1:4222",)
-    assert Settings.read(["u:p@d:1"], environ={}).place == "nats://d:1"
+    assert listed(Settings.read(["u:p@d:1", "e"], environ={}).servers) == "nats://d:1, nats://e"
 
 
 @pytest.mark.parametrize("url", ["", "http://a", "nats://", "nats://a:x", "nats://a:0"])

@@ -1,0 +1,205 @@
+"""Making one connection to NATS: where to, whom to trust there, and who we are."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import nats.errors
+from nats.aio.client import Client as NatsClient
+
+from pbscast import tls
+from pbscast.credentials import BrokerSource, FileSource
+from pbscast.errors import AccessDeniedError, PbscastError, UnavailableError
+from pbscast.settings import checked_servers, listed
+
+if TYPE_CHECKING:
+    import ssl
+
+    from pbscast.credentials import Credential, Source
+    from pbscast.settings import Settings
+
+RECONNECT_WAIT: Final = 1.0
+PING_INTERVAL: Final = 20
+_TRIES: Final = 3
+"""How often a server is tried that cuts us off without a word."""
+_REFUSALS: Final = ("authorization violation", "authentication")
+_SECURE: Final = "tls"
+
+
+class Listener(Protocol):
+    """Who is told what becomes of a connection."""
+
+    def note(self, error: Exception) -> None:
+        """Something went wrong."""
+
+    def lost(self, client: NatsClient) -> None:
+        """The driver has lost it, and tries to have it back or gives up."""
+
+    def back(self, client: NatsClient) -> None:
+        """The driver has it back."""
+
+
+class Dialer:
+    """Connects, as often as it is asked to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._servers = settings.servers
+        self._tls: ssl.SSLContext | None = None
+        self.source: Source | None = None
+        """Where credentials come from; None: there are none."""
+        if settings.creds is not None:
+            self.source = FileSource(settings.creds)
+        elif settings.broker is not None:
+            self.source = BrokerSource(settings.broker, settings.connect_timeout)
+
+    @property
+    def place(self) -> str:
+        """The servers, for a message."""
+        return listed(self._servers)
+
+    async def dial(self, listener: Listener) -> NatsClient:
+        """Return a connected client.
+
+        Raises UnavailableError if no server answers in time, AccessDeniedError if one refuses the
+        credentials and there are no newer ones, ConfigError if TLS cannot be spoken as it is set.
+        """
+        await self._prepare()
+        try:
+            return await self._attempt(listener)
+        except AccessDeniedError:
+            if self.source is None or not await self.source.renew():
+                raise
+            return await self._attempt(listener)
+
+    async def _prepare(self) -> None:
+        handed = None if self.source is None else await self.source.have()
+        ca = self._settings.ca
+        self._tls = None if ca is None else tls.trust_file(ca)
+        if handed is None or self.source is None:
+            return
+        self._servers = self._settings.servers or checked_servers(handed.servers)
+        if not self._servers:
+            raise UnavailableError(f"{self.source.name} names no server: set PBSCAST_SERVERS")
+        if ca is None and handed.ca is not None:
+            self._tls = tls.trust_text(handed.ca, self.source.name)
+
+    async def _attempt(self, listener: Listener) -> NatsClient:
+        client = _Client()
+        errors: list[Exception] = []
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout) as limit:
+                await self._connect(client, listener, errors, limit)
+        except (OSError, nats.errors.Error, ValueError) as error:
+            cause = errors[-1] if errors else error
+            raise self._explain(cause) from cause
+        finally:
+            if not client.is_connected:
+                await client.close()
+        return client
+
+    async def _connect(
+        self,
+        client: NatsClient,
+        listener: Listener,
+        errors: list[Exception],
+        limit: asyncio.Timeout,
+    ) -> None:
+        tries = _TRIES * len(self._servers)
+
+        async def note(error: Exception) -> None:
+            nonlocal tries
+            errors[:] = [error]
+            listener.note(error)
+            # A server that refuses us closes with our PING unread: a reset may hide its words.
+            tries -= 1 if isinstance(error, ConnectionResetError | BrokenPipeError) else _TRIES
+            if not client.is_connected and (tries <= 0 or is_refusal(error)):
+                # The driver would try for ever; each server has had its say.
+                with suppress(RuntimeError):
+                    limit.reschedule(0)
+
+        async def lost() -> None:
+            listener.lost(client)
+
+        async def back() -> None:
+            listener.back(client)
+
+        pen = None if self.source is None else _Pen(self.source)
+        await client.connect(
+            servers=list(self._servers),
+            signature_cb=None if pen is None else pen.sign,
+            user_jwt_cb=None if pen is None else pen.token,
+            tls=self._tls,
+            name="pbscast",
+            error_cb=note,
+            disconnected_cb=lost,
+            reconnected_cb=back,
+            connect_timeout=max(1, round(self._settings.connect_timeout)),
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
+            ping_interval=PING_INTERVAL,
+        )
+
+    def _explain(self, cause: Exception) -> PbscastError:
+        if is_refusal(cause):
+            return AccessDeniedError(f"{self.place} refused {self._refused()}")
+        insecure = tls.explain(cause, self.place)
+        return insecure or UnavailableError(f"cannot reach NATS at {self.place}: {_reason(cause)}")
+
+    def _refused(self) -> str:
+        source = self.source
+        if source is None or source.newest is None:
+            return "us: it wants credentials, see PBSCAST_CREDS and PBSCAST_BROKER"
+        if source.newest.is_expired:
+            ended = f"{source.newest.expires:%Y-%m-%d %H:%M:%S} UTC"
+            return f"the credentials of {source.name}: they expired {ended}, get new ones"
+        return f"the credentials of {source.name}: were they revoked? ask who runs pbscast"
+
+
+class _Pen:
+    """Shows the server a credential and signs with the same, whatever comes to be meanwhile."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._shown: Credential | None = None
+
+    def sign(self, nonce: str) -> bytes:
+        """The driver asks for this first."""
+        self._shown = self._source.show()
+        return self._shown.sign(nonce)
+
+    def token(self) -> bytearray:
+        """Of the credential that signed."""
+        assert self._shown is not None  # noqa: S101 - sign was called
+        return bytearray(self._shown.token.encode())
+
+
+class _Client(NatsClient):
+    """Insists on TLS where the URL says so: the driver leaves it to the server.
+
+    Whoever stands between us and the server could leave it out.
+    """
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the driver's
+        """Called before anything is sent to a server."""
+        server = self._current_server
+        is_secure = server is not None and server.uri.scheme == _SECURE
+        if initial_connection and is_secure and not info.get("tls_required"):
+            raise tls.PlainServerError
+        await super()._process_info(info, initial_connection)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether a server has said that it does not let us in."""
+    text = str(error).lower()
+    return isinstance(error, nats.errors.AuthorizationError) or any(
+        phrase in text for phrase in _REFUSALS
+    )
+
+
+def _reason(cause: Exception) -> str:
+    if isinstance(cause, ConnectionRefusedError):
+        return "connection refused"
+    return "no answer" if isinstance(cause, TimeoutError) else str(cause).strip()
