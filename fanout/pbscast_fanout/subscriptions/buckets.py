@@ -127,7 +127,8 @@ class Bucket:
         """Return a key's value, None if it has none."""
         request = {"last_by_subj": self._prefix + key}
         try:
-            message = (await self._call("STREAM.MSG.GET", request))["message"]
+            answer = await call(self._connection, f"STREAM.MSG.GET.{self._stream}", request)
+            message = answer["message"]
         except NotFoundError:
             return None
         headers = base64.b64decode(message.get("hdrs", "")).decode()
@@ -171,7 +172,7 @@ class Bucket:
 
     async def extent(self) -> Extent:
         """Return how much there is."""
-        state = (await call(self._connection, f"STREAM.INFO.{self._stream}"))["state"]
+        state = (await self._call("STREAM.INFO"))["state"]
         return Extent(state["messages"], state["bytes"])
 
     async def keys(self, keys: str = ">") -> list[str]:
@@ -217,8 +218,12 @@ class Bucket:
         written = datetime.fromtimestamp(message.time / _SECOND, UTC)
         return Entry(key, message.data, message.sequence, written)
 
-    async def _call(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
-        return await call(self._connection, f"{verb}.{self._stream}", body)
+    async def _call(self, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        try:
+            return await call(self._connection, f"{verb}.{self._stream}", body)
+        except NotFoundError as error:
+            # Somebody is just making it.
+            raise UnavailableError(f"stream {self._stream} is not there: try again") from error
 
 
 def _nanoseconds(duration: timedelta) -> int:
