@@ -21,6 +21,7 @@ class LatestLife(NamedTuple):
 
     site: str
     id: str
+    owner: str | None
     incarnation: int
     position: int
     """Of its last event."""

@@ -107,6 +107,9 @@ class Chance:
             chosen["where"] = self._random.choice(WHERE)
         return Filter(kinds=kinds, **chosen)
 
+    def only(self) -> str | None:
+        return self._random.choice((None, None, *DOMAINS["Job_Owner"]))
+
     def step(self) -> tuple[Any, ...]:
         weights = {"change": 12, "end": 3, "gap": 1, "add": 3, "remove": 1, "ids": 2}
         weights |= {"attributes": 1, "restart": 1}
@@ -125,7 +128,7 @@ class Chance:
             case "gap":
                 return (choose(SITES),)
             case "add":
-                return choose(KEYS), self.filter()
+                return choose(KEYS), self.filter(), self.only()
             case "remove":
                 return (choose(KEYS),)
             case "ids":
@@ -233,11 +236,12 @@ class Reference:
     """Looks at every filter; remembers every job that ever belonged."""
 
     filters: dict[str, Filter] = field(default_factory=dict)
+    only: dict[str, str | None] = field(default_factory=dict)
     by_ids: set[str] = field(default_factory=set)
     belonged: set[tuple[str, tuple[str, Kind, str]]] = field(default_factory=set)
 
-    def add(self, key: str, criteria: Filter) -> None:
-        self.filters[key] = criteria
+    def add(self, key: str, criteria: Filter, only: str | None) -> None:
+        self.filters[key], self.only[key] = criteria, only
         if criteria.ids:
             self.by_ids.add(key)
 
@@ -260,6 +264,8 @@ class Reference:
 
     def belongs(self, key: str, thing: tuple[str, Kind, str], attributes: dict[str, str]) -> bool:
         wanted = self.filters[key]
+        if not self.may_see(key, thing[1], attributes.get("Job_Owner")):
+            return False
         stands = {name: attributes.get(attribute) for name, attribute in STANDING.items()}
         stands |= {"site": thing[0], "kind": thing[1], "id": thing[2]}
         simple = ("site", "kind", "owner", "queue", "project", "state")
@@ -280,6 +286,9 @@ class Reference:
             return False
         return self.names(key, thing)
 
+    def may_see(self, key: str, kind: Kind, owner: str | None) -> bool:
+        return kind is not Kind.JOB or self.only[key] in (None, owner)
+
     def expect(
         self, event: AnyEvent, before: dict[str, str] | None, now: dict[str, str] | None
     ) -> set[tuple[str, tuple[str, ...] | None, str]]:
@@ -299,6 +308,8 @@ class Reference:
             does = now is not None and self.belongs(key, thing, now)
             if did or does:
                 self.belonged.add((key, thing))
+            if not self.may_see(key, event.kind, getattr(event, "owner", None)):
+                continue
             if isinstance(event, Finalize):
                 if (key, thing) in self.belonged:
                     found.add((key, None, "ended"))
@@ -336,11 +347,11 @@ class Run:
     def step(self, step: tuple[Any, ...]) -> None:
         getattr(self, step[0])(*step[1:])
 
-    def add(self, key: str, criteria: Filter) -> None:
+    def add(self, key: str, criteria: Filter, only: str | None) -> None:
         if key in self.reference.filters:
             self.remove(key)
-        self.matcher.add(key, criteria)
-        self.reference.add(key, criteria)
+        self.matcher.add(key, criteria, only=only)
+        self.reference.add(key, criteria, only)
         self.objects.load(self.world.living())
 
     def remove(self, key: str) -> None:
@@ -363,11 +374,12 @@ class Run:
         departures = list(self.matcher.departures())
         self.matcher = Matcher()
         for key, criteria in self.reference.filters.items():
+            only = self.reference.only[key]
             if key in self.reference.by_ids and not criteria.ids:
-                self.matcher.add(key, criteria.model_copy(update={"ids": ("9.a",)}))
+                self.matcher.add(key, criteria.model_copy(update={"ids": ("9.a",)}), only=only)
                 self.matcher.change_ids(key, remove=("9.a",))
             else:
-                self.matcher.add(key, criteria)
+                self.matcher.add(key, criteria, only=only)
         self.matcher.restore(departures)
         self.objects = Objects(self.matcher.names)
         self.objects.load(self.world.living())
@@ -416,7 +428,7 @@ class Run:
 def test_the_index_finds_what_a_look_at_every_filter_finds(seed: int) -> None:
     run, chance = Run(), Chance(seed)
     for key in KEYS:
-        run.add(key, chance.filter())
+        run.add(key, chance.filter(), chance.only())
     for _ in range(120):
         run.step(chance.step())
     assert len(run.objects) == len(list(run.world.living()))

@@ -28,11 +28,13 @@ class Entry:
     """One registered filter, compact; an empty criterion is not given."""
 
     __slots__ = (
-        "_condition", "_literals", "_owners", "_patterns", "_projects", "_queues",
+        "_condition", "_literals", "_only", "_owners", "_patterns", "_projects", "_queues",
         "_states", "by_ids", "events", "homes", "ids", "interest", "key", "kinds", "sites", "where",
     )  # fmt: skip
 
-    def __init__(self, key: str, criteria: Filter, condition: Condition | None) -> None:
+    def __init__(
+        self, key: str, criteria: Filter, condition: Condition | None, only: str | None = None
+    ) -> None:
         self.key = key
         self.kinds = _compact(criteria.kinds)
         self.events = _compact(criteria.events)
@@ -44,6 +46,7 @@ class Entry:
         self.homes: tuple[tuple[Postings, Collection[str]], ...] = ()
         """Where the index has it."""
         self._condition = condition
+        self._only = only
         self.sites = _compact(criteria.sites)
         self._owners = _compact(criteria.owners)
         self._queues = _compact(criteria.queues)
@@ -70,10 +73,15 @@ class Entry:
         """Whether its ids, if it has any, name the object."""
         return not self.by_ids or object_id in self.ids or array in self.ids
 
+    def may_see(self, kind: Kind, owner: str | None) -> bool:
+        """Whether anything may be told of an object, as it stands."""
+        return self._only is None or kind is not Kind.JOB or owner == self._only
+
     def contains(self, sight: Sight | None) -> bool:
         """Whether the object belongs to it."""
         return (
             sight is not None
+            and self.may_see(sight.kind, sight.owner)
             and sight.kind in self.kinds
             and (not self.sites or sight.site in self.sites)
             and self.is_about(sight.id, sight.array)

@@ -22,6 +22,7 @@ from pbscast_fanout.matching.postings import Postings
 from pbscast_fanout.matching.sights import Sight, after, before, standing_sight
 
 _ANY_SITE: Final = ""
+_JOBS: Final = frozenset({Kind.JOB, Kind.SITE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,21 @@ class Matcher:
         """What expressions speak of, at any time: a live view, for Objects."""
         return self._conditions.names
 
-    def add(self, key: str, criteria: Filter) -> None:
-        """Raise UsageError for an expression that says nothing, ConflictError for a key in use."""
+    def add(self, key: str, criteria: Filter, *, only: str | None = None) -> None:
+        """Register a filter; `only` is the owner of those jobs that alone may be told, if given.
+
+        Whatever the filter says, a job of another belongs to it as little as one that there never
+        was, and of a job that becomes another's nothing is told from then on.
+
+        Raises UsageError for an expression that says nothing, ConflictError for a key in use.
+        """
         if key in self._entries:
             raise ConflictError(f"there is a subscription {key!r} already")
         where = criteria.where
         condition = None if where is None else self._conditions.take(where)
-        entry = self._entries[key] = Entry(key, criteria, condition)
-        self._index.add(entry, criteria, {} if condition is None else condition.required())
+        entry = self._entries[key] = Entry(key, criteria, condition, only)
+        required = {} if condition is None else condition.required()
+        self._index.add(entry, _narrowed(criteria, only), required)
         for site in _capture_sites(entry):
             self._capture.add(site, entry)
 
@@ -133,6 +141,7 @@ class Matcher:
             Match(entry.key, entry.interest, passage)
             for entry in candidates
             if (passage := self._pass(event, entry, was, now)) is not None
+            and entry.may_see(event.kind, event.owner)
             and (not entry.events or event.event in entry.events)
             and (entry.interest is None or entry.interest.touches(event))
         ]
@@ -153,7 +162,12 @@ class Matcher:
         entry, sight = self._entry(key), standing_sight(standing)
         if standing.ended is None:
             return entry.contains(sight)
-        return entry.by_ids and sight.kind in entry.kinds and entry.is_about(sight.id, sight.array)
+        return (
+            entry.by_ids
+            and entry.may_see(sight.kind, sight.owner)
+            and sight.kind in entry.kinds
+            and entry.is_about(sight.id, sight.array)
+        )
 
     def departures(self) -> Iterator[tuple[Life, str]]:
         """Jobs that have left subscriptions to which their finalize is still to be told.
@@ -193,7 +207,11 @@ class Matcher:
         told = {entry for entry in candidates if any(map(entry.contains, sights))}
         departed = self._departed.pop(_life(event), ())
         told.update(entry for entry in departed if self._is_registered(entry))
-        return [Match(entry.key, None, Passage.ENDED) for entry in told]
+        return [
+            Match(entry.key, None, Passage.ENDED)
+            for entry in told
+            if entry.may_see(event.kind, event.owner)
+        ]
 
     def _pass(
         self, event: Change, entry: Entry, was: Sight | None, now: Sight | None
@@ -234,6 +252,13 @@ class Matcher:
         if (entry := self._entries.get(key)) is None:
             raise NotFoundError(f"there is no subscription {key!r}")
         return entry
+
+
+def _narrowed(criteria: Filter, only: str | None) -> Filter:
+    """Return what to look under: of one whose jobs alone are told, where others cost nothing."""
+    if only is None or not _JOBS.issuperset(criteria.kinds):
+        return criteria
+    return criteria.model_copy(update={"owners": (only,)})
 
 
 def _life(event: Change | Finalize) -> Life:

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from pbscast_fanout.fences import Stored
 
 
-async def read_acknowledged(connection: Connection, key: str) -> dict[Site, int]:
+async def read_acknowledged(connection: Connection, key: str, name: str) -> dict[Site, int]:
     """Return the number of the last message of each site that was acknowledged.
 
+    `name` is the consumer's.
     Only of sites of which the stream still holds a message that was: as the oldest go first,
     nothing behind it was lost. Of any other site nobody knows. Raises UnavailableError, and
     NotFoundError if stream or consumer is gone.
     """
-    consumer = await call(connection, f"CONSUMER.INFO.{DELIVERIES}.{key}")
+    consumer = await call(connection, f"CONSUMER.INFO.{DELIVERIES}.{name}")
     floor = int(consumer["ack_floor"]["stream_seq"])
     found: dict[Site, int] = {}
     for subject in await _subjects(connection, key):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pbscast.deliveries import (
@@ -10,8 +11,9 @@ from pbscast.deliveries import (
     MOST_UNACKNOWLEDGED,
     delivery_filter,
 )
-from pbscast.errors import NotFoundError, UnavailableError
+from pbscast.errors import ConflictError, NotFoundError, UnavailableError
 from pbscast_fanout import fences
+from pbscast_fanout.askers import Role
 from pbscast_fanout.jetstream import call
 from pbscast_fanout.subscriptions.definitions import is_id
 
@@ -19,51 +21,59 @@ if TYPE_CHECKING:
     from pbscast_fanout.connection import Connection
 
 _NANO: Final = 1_000_000_000
+_PEOPLE: Final = "|".join(role for role in Role if role is not Role.SERVICE)
+_IN_SLOT: Final = re.compile(rf"({_PEOPLE})-.+-[0-9]+")
 _NO_STREAM: Final = f"stream {DELIVERIES} is not there yet: try again"
 
 
 class Consumers:
-    """One for each subscription with delivery at least once, named like it.
+    """One for each subscription with delivery at least once.
 
-    A client needs the right to pull from it and to acknowledge, and no other. Everything raises
+    It is named like the subscription unless a name is given: that of one of its owner's slots. A
+    client needs the right to pull from it and to acknowledge, and no other. Everything raises
     UnavailableError, also while the stream is not there.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def create(self, key: str) -> None:
+    async def create(self, key: str, name: str | None = None) -> None:
         """Make a subscription's consumer; one that is there stays as it is."""
-        if await self._info(key) is None:
-            await self._make(key, 1)
+        if await self._find(key, name) is None:
+            await self._make(key, name, 1)
 
-    async def resume(self, key: str, *, shared: bool) -> None:
+    async def resume(self, key: str, name: str | None = None, *, shared: bool) -> None:
         """Deliver again, in order and at once, what has not been acknowledged.
 
         JetStream itself would send what is new first, the other when ACK_WAIT is over; and its own
         reset would go on serving who read before, who is cut off here. Of a shared one the readers
         that there are go on.
         """
-        info = await self._info(key)
+        info = await self._find(key, name)
         if info is None:
             # Somebody was interrupted here: what was acknowledged comes again, but nothing is lost.
-            await self._make(key, 1)
+            await self._make(key, name, 1)
         elif not shared:
-            await self._delete(key)
-            await self._make(key, info["ack_floor"]["stream_seq"] + 1)
+            await self._delete(name or key)
+            await self._make(key, name, info["ack_floor"]["stream_seq"] + 1)
 
-    async def unhandled(self, key: str) -> int:
+    async def unhandled(self, key: str, name: str | None = None) -> int:
         """Return how many messages nobody has acknowledged, those that are being handled too."""
-        info = await self._info(key)
+        info = await self._find(key, name)
         return 0 if info is None else info["num_ack_pending"] + info["num_pending"]
 
-    async def drop(self, key: str) -> None:
-        """Delete the consumer.
+    async def drop(self, key: str, name: str | None = None) -> None:
+        """Delete the consumer; one of that name that is another subscription's stays.
 
         What is stored for the subscription goes by age, as what was acknowledged does: to take it
         away at once would stop the stream for all while its blocks are written anew.
         """
-        await self._delete(key)
+        if name is None or _is_of(key, await self._info(name)):
+            await self._delete(name or key)
+
+    async def drop_named(self, name: str) -> None:
+        """Delete a consumer, whosever it is."""
+        await self._delete(name)
 
     async def has_messages(self, key: str) -> bool:
         """Whether anything is stored for the subscription, be it one that has ended."""
@@ -71,8 +81,12 @@ class Consumers:
         return last is not None
 
     async def keys(self) -> set[str]:
-        """Return the subscriptions that have a consumer."""
+        """Return the subscriptions that have a consumer of their name."""
         return set(filter(is_id, await self._names()))
+
+    async def in_slots(self) -> set[str]:
+        """Return the names of those that are in somebody's slot."""
+        return {name for name in await self._names() if _IN_SLOT.fullmatch(name)}
 
     async def _names(self) -> list[str]:
         names: list[str] = []
@@ -83,16 +97,27 @@ class Consumers:
             if not page or len(names) >= answer["total"]:
                 return names
 
-    async def _info(self, key: str) -> dict[str, Any] | None:
+    async def _find(self, key: str, name: str | None) -> dict[str, Any] | None:
+        """Return a subscription's consumer; what is in its place goes.
+
+        It was left there by who was interrupted: the slot has been given to another since.
+        """
+        info = await self._info(name or key)
+        if info is None or _is_of(key, info):
+            return info
+        await self._delete(name or key)
+        return None
+
+    async def _info(self, name: str) -> dict[str, Any] | None:
         try:
-            return await call(self._connection, f"CONSUMER.INFO.{DELIVERIES}.{key}")
+            return await call(self._connection, f"CONSUMER.INFO.{DELIVERIES}.{name}")
         except NotFoundError:
             return None
 
-    async def _make(self, key: str, begin: int) -> None:
+    async def _make(self, key: str, name: str | None, begin: int) -> None:
         subject = delivery_filter(key)
         config = {
-            "durable_name": key,
+            "durable_name": name or key,
             "filter_subject": subject,
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": begin,
@@ -101,12 +126,17 @@ class Consumers:
             "max_ack_pending": MOST_UNACKNOWLEDGED,
             "max_deliver": -1,
         }
-        request = {"stream_name": DELIVERIES, "config": config}
-        await self._call(f"CONSUMER.CREATE.{DELIVERIES}.{key}.{subject}", request)
-
-    async def _delete(self, key: str) -> None:
+        # Not to change one that another makes in this moment.
+        request = {"stream_name": DELIVERIES, "config": config, "action": "create"}
         try:
-            await call(self._connection, f"CONSUMER.DELETE.{DELIVERIES}.{key}")
+            await self._call(f"CONSUMER.CREATE.{DELIVERIES}.{name or key}.{subject}", request)
+        except ConflictError as error:
+            msg = f"the consumer of subscription {key!r} is just being made: try again"
+            raise UnavailableError(msg) from error
+
+    async def _delete(self, name: str) -> None:
+        try:
+            await call(self._connection, f"CONSUMER.DELETE.{DELIVERIES}.{name}")
         except NotFoundError:
             return
 
@@ -115,3 +145,7 @@ class Consumers:
             return await call(self._connection, verb, body)
         except NotFoundError as error:
             raise UnavailableError(_NO_STREAM) from error
+
+
+def _is_of(key: str, info: dict[str, Any] | None) -> bool:
+    return info is not None and info["config"].get("filter_subject") == delivery_filter(key)

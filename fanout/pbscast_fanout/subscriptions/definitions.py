@@ -27,7 +27,15 @@ from pbscast.errors import (
 )
 from pbscast.events import Kind
 from pbscast.selection import first_fault
-from pbscast.subscriptions import MOST_IDS, Filter, ModifyRequest, SubscribeRequest, complete
+from pbscast.subscriptions import (
+    MOST_IDS,
+    Delivery,
+    Filter,
+    ModifyRequest,
+    SubscribeRequest,
+    complete,
+)
+from pbscast_fanout.subscriptions.owners import Owner
 
 MOST_ID_TEXT: Final = 16 << 20
 """Characters that all ids of a subscription may have together."""
@@ -52,11 +60,28 @@ class Definition:
     ended: bool
     """Whether every id has ended."""
     created: datetime
+    owner: Owner | None = None
+    """None: of no person, so that it may be told everything."""
+    slot: int | None = None
+    """Which of its owner's it is."""
 
     @property
     def more(self) -> bool:
         """Whether more ids are on their way: what has not begun waits for them."""
         return self.request.more
+
+    @property
+    def consumer(self) -> str | None:
+        """The name of its consumer; None: it is delivered at most once."""
+        return consumer_of(self.id, self.request.delivery, self.owner, self.slot)
+
+    @property
+    def address(self) -> str:
+        """What the subjects of its messages end in if they come at most once.
+
+        A person's account has them come to him without himself in it, and to nobody else at all.
+        """
+        return self.id if self.owner is None else f"{self.owner.token}.{self.id}"
 
 
 class Head(BaseModel):
@@ -74,6 +99,8 @@ class Head(BaseModel):
     created: datetime
     origin: str
     """What tells the request with which it was registered from another."""
+    owner: Owner | None = None
+    slot: int | None = None
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
@@ -82,6 +109,16 @@ class Head(BaseModel):
             return cls.model_validate_json(body)
         except ValidationError as error:
             raise DecodeError(f"not the head of a subscription: {first_fault(error)}") from error
+
+    def is_of(self, owner: Owner | None) -> bool:
+        """Whether he may know of it: None may know of all, a person of his own."""
+        if owner is None:
+            return True
+        return self.owner is not None and self.owner.token == owner.token
+
+    def consumer(self, key: str) -> str | None:
+        """Return the name of the consumer; None: it is delivered at most once."""
+        return consumer_of(key, self.request.delivery, self.owner, self.slot)
 
     def encode(self) -> bytes:
         """Return JSON; what is left out is at its default."""
@@ -98,6 +135,13 @@ class Draft:
     """The head's."""
     parts: Mapping[str, bytes]
     """Those that are new."""
+
+
+def consumer_of(key: str, delivery: Delivery, owner: Owner | None, slot: int | None) -> str | None:
+    """Return the name of a subscription's consumer; None: it has none."""
+    if delivery is Delivery.AT_MOST_ONCE:
+        return None
+    return key if owner is None or slot is None else owner.slot(slot)
 
 
 def new_id() -> str:
@@ -133,12 +177,21 @@ def origin_of(request: SubscribeRequest) -> str:
     return sha256(request.model_dump_json(exclude={"id"}).encode()).hexdigest()
 
 
-def draft_new(request: SubscribeRequest, room: int) -> Draft:
+def draft_new(
+    request: SubscribeRequest, room: int, owner: Owner | None = None, slot: int | None = None
+) -> Draft:
     """Return what to write for a new subscription, no message of it larger than `room` bytes.
 
     Raises UsageError if it is too large.
     """
-    head = Head(request=request, count=0, created=datetime.now(UTC), origin=origin_of(request))
+    head = Head(
+        request=request,
+        count=0,
+        created=datetime.now(UTC),
+        origin=origin_of(request),
+        owner=owner,
+        slot=slot,
+    )
     return draft(head, request, room, {})
 
 
@@ -205,8 +258,20 @@ def unpack(bodies: Iterable[bytes]) -> tuple[str, ...]:
 def define(key: str, revision: int, head: Head, parts: Iterable[bytes]) -> Definition:
     """Return what head and parts say. Raises DecodeError."""
     ids = unpack(parts) if head.parts else head.request.ids
-    request = head.request.model_copy(update={"id": key, "ids": ids})
-    return Definition(key, request, revision, ended=head.ended, created=head.created)
+    return defined(key, revision, head, head.request.model_copy(update={"ids": ids}))
+
+
+def defined(key: str, revision: int, head: Head, request: SubscribeRequest) -> Definition:
+    """Return what a head says of a request, which has all its ids."""
+    return Definition(
+        key,
+        request.model_copy(update={"id": key}),
+        revision,
+        ended=head.ended,
+        created=head.created,
+        owner=head.owner,
+        slot=head.slot,
+    )
 
 
 def modified(definition: Definition, change: ModifyRequest) -> SubscribeRequest:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from pbscast.deliveries import KEPT, LIVE, delivery_filter
-from pbscast.errors import DecodeError, NotFoundError, PbscastError
+from pbscast.errors import AccessDeniedError, DecodeError, NotFoundError
 from pbscast.subscriptions import (
     Delivery,
     ListResponse,
@@ -23,12 +24,19 @@ from pbscast_fanout import metrics
 from pbscast_fanout.expressions import compile_expression
 from pbscast_fanout.subscriptions.acknowledged import read_acknowledged
 from pbscast_fanout.subscriptions.completing import pending
-from pbscast_fanout.subscriptions.definitions import used
+from pbscast_fanout.subscriptions.definitions import unknown
+from pbscast_fanout.subscriptions.owners import Owner
+from pbscast_fanout.subscriptions.quotas import LONGEST_LEASE_OWNED, check_ids
+from pbscast_fanout.subscriptions.registering import Registering
 from pbscast_fanout.subscriptions.registry import Lease
+from pbscast_fanout.subscriptions.slots import Slot
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydantic import BaseModel
 
+    from pbscast.events import Site
     from pbscast.subscriptions import (
         ListRequest,
         ModifyRequest,
@@ -37,7 +45,7 @@ if TYPE_CHECKING:
         UnsubscribeRequest,
     )
     from pbscast_fanout.askers import Asker
-    from pbscast_fanout.subscriptions.definitions import Definition
+    from pbscast_fanout.subscriptions.definitions import Definition, Head
     from pbscast_fanout.subscriptions.holdings import Holdings
     from pbscast_store.log import Log
 
@@ -50,91 +58,113 @@ LISTED_IDS: Final = 20_000
 
 
 class Desk:
-    """Every method raises UsageError, NotFoundError, ConflictError or UnavailableError."""
+    """Every method raises UsageError, NotFoundError, ConflictError or UnavailableError.
+
+    The asker is None where everybody may do everything. A person is told of subscriptions of his
+    own; one of anybody else is to him as if there were none.
+    """
 
     def __init__(self, log: Log, holdings: Holdings) -> None:
         self._log = log
         self._registry = holdings.registry
         self._consumers = holdings.consumers
         self._holdings = holdings
+        self._registering = Registering(holdings)
 
-    async def subscribe(self, request: SubscribeRequest, asker: Asker | None = None) -> bytes:  # noqa: ARG002
-        """Register it; messages wait for its reader from now on."""
+    async def subscribe(self, request: SubscribeRequest, asker: Asker | None = None) -> bytes:
+        """Register it; messages wait for its reader from now on.
+
+        Raises AccessDeniedError for a site that the asker may not see.
+        """
+        owner = None if asker is None else Owner.of(asker)
+        if owner is not None:
+            owner.check_sites(request.sites)
+            request = request.model_copy(update={"lease": _bounded(request.lease, owner)})
         if request.where is not None:
             await asyncio.to_thread(compile_expression, request.where)
-        if request.id is not None:
-            await self._check_unused(request.id)
-        definition = await self._registry.register(request)
-        if request.delivery is Delivery.AT_LEAST_ONCE:
-            await self._make_consumer(definition.id, is_known=request.id is not None)
+        definition = await self._registering.register(request, owner)
+        if owner is not None and definition.owner is not None:
+            await self._confirm(definition.id, definition.owner, owner, request.sites)
         metrics.REGISTERED.inc()
-        _log.info("subscription_registered", subscription=definition.id, **_in_short(request))
-        return _dump(_described(definition.id, request, Lease.from_now(request.lease)))
+        whose = {} if owner is None else {"owner": owner.token}
+        _log.info(
+            "subscription_registered", subscription=definition.id, **whose, **_in_short(request)
+        )
+        return _dump(_described(definition, Lease.from_now(request.lease)))
 
-    async def _check_unused(self, key: str) -> None:
-        """Raise ConflictError if one that has ended left messages: a new reader would get them."""
-        # In this order: what is stored for one that is just being registered is not left over.
-        if await self._consumers.has_messages(key) and not await self._registry.has(key):
-            raise used(key)
+    async def renew(self, request: RenewRequest, asker: Asker | None = None) -> bytes:
+        """Let it live on.
 
-    async def _make_consumer(self, key: str, *, is_known: bool) -> None:
-        try:
-            await self._consumers.create(key)
-        except PbscastError:
-            if not is_known:  # to its client: then nobody asks again
-                with suppress(PbscastError):
-                    await self._holdings.remove(key)
-            raise
-
-    async def renew(self, request: RenewRequest, asker: Asker | None = None) -> bytes:  # noqa: ARG002
-        """Let it live on."""
-        head = await self._registry.head(request.id)
-        lease = await self._registry.renew(request.id, request.lease)
-        asked = head.request
-        if request.resume and asked.delivery is Delivery.AT_LEAST_ONCE:
-            await self._consumers.resume(request.id, shared=asked.shared)
-        acknowledged = None
-        if request.acknowledged and asked.delivery is Delivery.AT_LEAST_ONCE and not asked.shared:
-            acknowledged = await read_acknowledged(self._holdings.connection, request.id)
-        unhandled = None
-        if asked.shared and asked.delivery is Delivery.AT_LEAST_ONCE:
-            unhandled = await self._consumers.unhandled(request.id)
-        described = _described(request.id, asked, lease)
+        Raises AccessDeniedError, and ends it, if the asker may no longer see all that he could when
+        it was registered.
+        """
+        key, head = request.id, await self._head(request.id, asker)
+        lease = None if request.lease is None else _bounded(request.lease, head.owner)
+        lived = await self._registry.renew(key, lease)
+        asked, name = head.request, head.consumer(key)
+        acknowledged = unhandled = None
+        if name is not None:
+            if request.resume:
+                await self._resume(key, head, name)
+            if asked.shared:
+                unhandled = await self._consumers.unhandled(key, name)
+            elif request.acknowledged:
+                acknowledged = await read_acknowledged(self._holdings.connection, key, name)
         return _dump(
             RenewResponse(
                 unhandled=unhandled,
                 acknowledged=acknowledged,
-                subject=described.subject,
-                consumer=described.consumer,
-                lease=described.lease,
-                expires=described.expires,
+                subject=_subject(key, asked),
+                consumer=name,
+                lease=lived.seconds,
+                expires=lived.expires,
                 delivery=asked.delivery,
                 shared=asked.shared,
             )
         )
 
-    async def modify(self, request: ModifyRequest, asker: Asker | None = None) -> bytes:  # noqa: ARG002
-        """Change it; asked once more it changes nothing."""
+    async def _resume(self, key: str, head: Head, name: str) -> None:
+        await self._consumers.resume(key, name, shared=head.request.shared)
+        if head.owner is None or head.slot is None:
+            return
+        if await self._holdings.slots.holder(Slot(head.owner.token, head.slot)) != key:
+            # It ended meanwhile, and its slot may be another's by now.
+            await self._consumers.drop(key, name)
+            raise unknown(key)
+
+    async def modify(self, request: ModifyRequest, asker: Asker | None = None) -> bytes:
+        """Change it; asked once more it changes nothing. Raises as `renew` does."""
+        if asker is not None:
+            head = await self._head(request.id, asker)
+            if request.add_ids:
+                others = await self._registering.heads(Owner.of(asker), but=request.id)
+                check_ids(asker.name, others, head.count + len(request.add_ids))
         definition = await self._registry.modify(request.id, request)
         return _dump(ModifyResponse(ids=len(definition.request.ids)))
 
-    async def unsubscribe(self, request: UnsubscribeRequest, asker: Asker | None = None) -> bytes:  # noqa: ARG002
+    async def unsubscribe(self, request: UnsubscribeRequest, asker: Asker | None = None) -> bytes:
         """End it; if it has ended already, that is an answer as well."""
         was_there = await self._registry.has(request.id)
+        if was_there and asker is not None:
+            try:
+                await self._owned(request.id, Owner.of(asker))
+            except NotFoundError:
+                was_there = False
         if was_there:
             await self._holdings.remove(request.id)
             metrics.ENDED.labels("unsubscribed").inc()
             _log.info("subscription_unsubscribed", subscription=request.id)
         return _dump(UnsubscribeResponse(was_there=was_there))
 
-    async def list(self, request: ListRequest, asker: Asker | None = None) -> bytes:  # noqa: ARG002
-        """Return a page of all that there are."""
-        keys = await self._registry.page(request.after, LISTED + 1)
+    async def list(self, request: ListRequest, asker: Asker | None = None) -> bytes:
+        """Return a page of those of the asker; of all that there are if it is nobody."""
+        owner = None if asker is None else Owner.of(asker)
+        keys = await self._page(request.after, owner)
         listed: list[Registered] = []
         ids, end = 0, min(len(keys), LISTED)
         for number, key in enumerate(keys[:end], 1):
             with suppress(NotFoundError, DecodeError):  # it has ended; it is of a newer release
-                listed.append(await self._registered(await self._registry.get(key)))
+                listed.append(await self._registered(await self._definition(key, owner)))
                 ids += listed[-1].ids
             if ids >= LISTED_IDS:
                 end = number
@@ -142,9 +172,24 @@ class Desk:
         following = keys[end - 1] if end < len(keys) else None
         return _dump(ListResponse(subscriptions=tuple(listed), next=following))
 
+    async def _page(self, after: str | None, owner: Owner | None) -> Sequence[str]:
+        if owner is None:
+            return await self._registry.page(after, LISTED + 1)
+        own = sorted(await self._holdings.slots.of(owner.token))
+        return [key for key in own if after is None or key > after]
+
+    async def _definition(self, key: str, owner: Owner | None) -> Definition:
+        """Return one as its owner may see it now."""
+        definition = await self._registry.get(key)
+        if owner is None:
+            return definition
+        if definition.owner is None or definition.owner.token != owner.token:
+            raise unknown(key)
+        return replace(definition, owner=owner)
+
     async def _registered(self, definition: Definition) -> Registered:
         request = definition.request
-        described = _described(definition.id, request, await self._registry.lease(definition.id))
+        described = _described(definition, await self._registry.lease(definition.id))
         count = 0 if definition.ended else await pending(self._log, definition)
         return Registered(
             **described.model_dump(),
@@ -154,16 +199,64 @@ class Desk:
             pending=count,
         )
 
+    async def _head(self, key: str, asker: Asker | None) -> Head:
+        """Return what there is of a subscription, its owner's rights as they are now."""
+        if asker is None:
+            return await self._registry.head(key)
+        owner = Owner.of(asker)
+        head = await self._owned(key, owner)
+        if head.owner is not None:
+            await self._confirm(key, head.owner, owner, head.request.sites)
+        return head
 
-def _described(key: str, request: SubscribeRequest, lease: Lease) -> SubscribeResponse:
-    is_kept = request.delivery is Delivery.AT_LEAST_ONCE
+    async def _owned(self, key: str, owner: Owner) -> Head:
+        """Raise NotFoundError for another's, in the words for one that there is not."""
+        try:
+            head = await self._registry.head(key)
+        except DecodeError as error:  # of a newer release: whose it is nobody knows
+            raise unknown(key) from error
+        if not head.is_of(owner):
+            raise unknown(key)
+        return head
+
+    async def _confirm(self, key: str, before: Owner, now: Owner, sites: tuple[Site, ...]) -> None:
+        """Note the rights of a subscription's owner.
+
+        If he has lost some that it was registered with it ends, and what is stored for it cannot be
+        read any more: it may tell what he must not see.
+        """
+        if now == before:
+            return
+        if before.is_within(now, sites):
+            await self._registry.hand_over(key, now)
+            return
+        await self._holdings.remove(key)
+        metrics.ENDED.labels("rights").inc()
+        _log.warning("subscription_ended", subscription=key, owner=now.token, reason="rights")
+        raise AccessDeniedError(
+            f"subscription {key!r} has ended: {now.name} may no longer see all that it was"
+            " registered for: subscribe anew"
+        )
+
+
+def _bounded(lease: int, owner: Owner | None) -> int:
+    return lease if owner is None else min(lease, LONGEST_LEASE_OWNED)
+
+
+def _described(definition: Definition, lease: Lease) -> SubscribeResponse:
     return SubscribeResponse(
-        id=key,
-        subject=delivery_filter(key, KEPT if is_kept else LIVE),
-        consumer=key if is_kept else None,
+        id=definition.id,
+        subject=_subject(definition.id, definition.request),
+        consumer=definition.consumer,
         lease=lease.seconds,
         expires=lease.expires,
     )
+
+
+def _subject(key: str, request: SubscribeRequest) -> str:
+    """As a person sees it, too, whose account leaves himself out of it."""
+    is_kept = request.delivery is Delivery.AT_LEAST_ONCE
+    return delivery_filter(key, KEPT if is_kept else LIVE)
 
 
 def _in_short(request: SubscribeRequest) -> dict[str, object]:

@@ -151,7 +151,7 @@ class Endings:
         if ending.definition.request.delivery is Delivery.AT_LEAST_ONCE:
             await self.complete(key)
         elif is_first or was_tried:
-            await self._tell(key)
+            await self._tell(ending.definition)
         _log.debug("subscription_complete", subscription=key)
         self._endings.pop(key, None)
 
@@ -174,9 +174,10 @@ class Endings:
             raise UnavailableError(f"another worker is just about to complete {key}")
         self._completed.add(key)
 
-    async def _tell(self, key: str) -> None:
+    async def _tell(self, definition: Definition) -> None:
+        subject = complete_subject(definition.address, LIVE)
         try:
-            await self._connection.client.publish(complete_subject(key, LIVE), _body(key))
+            await self._connection.client.publish(subject, _body(definition.id))
         except (nats.errors.Error, OSError) as error:
             msg = f"NATS does not take messages: {str(error) or type(error).__name__}"
             raise UnavailableError(msg) from error

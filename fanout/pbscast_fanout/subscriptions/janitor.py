@@ -93,8 +93,11 @@ class Janitor:
             await self._try_expire(key)
         traces = await holdings.traces() - registered
         loose = await holdings.registry.loose_parts()
+        consumers = await holdings.loose_consumers()
         for part in loose & self._suspects:
             await holdings.registry.forget_part(part)
         for key in traces & self._suspects:
             await holdings.remove(key)
-        self._suspects = (traces | loose) - self._suspects
+        for name in consumers & self._suspects:
+            await holdings.consumers.drop_named(name)
+        self._suspects = (traces | loose | consumers) - self._suspects

@@ -58,6 +58,8 @@ class Join:
     request: SubscribeRequest
     ids: tuple[str, ...]
     """Only these; empty: what the request selects."""
+    only: str | None = None
+    """Whose jobs alone; None: everybody's."""
 
 
 @dataclass(frozen=True, slots=True)

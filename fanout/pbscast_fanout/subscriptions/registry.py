@@ -26,6 +26,7 @@ from pbscast_fanout.subscriptions.definitions import (
     Head,
     check_id,
     define,
+    defined,
     draft,
     draft_new,
     is_id,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from pbscast.subscriptions import ModifyRequest, SubscribeRequest
     from pbscast_fanout.connection import Connection
+    from pbscast_fanout.subscriptions.owners import Owner
 
 SUBSCRIPTIONS: Final = "PBS_SUBSCRIPTIONS"
 LEASES: Final = "PBS_LEASES"
@@ -90,13 +92,15 @@ class Registry:
         await self._definitions.ensure()
         await self._leases.ensure()
 
-    async def register(self, request: SubscribeRequest) -> Definition:
+    async def register(
+        self, request: SubscribeRequest, owner: Owner | None = None, slot: int | None = None
+    ) -> Definition:
         """Register a subscription that has been checked; the same request once more renews it.
 
         Raises UsageError if it is too large, ConflictError if its id is another's or has been used
         before, or if there are too many subscriptions.
         """
-        drafted = await asyncio.to_thread(draft_new, request, self._room)
+        drafted = await asyncio.to_thread(draft_new, request, self._room, owner, slot)
         key = request.id or new_id()
         existing = await self._registered(key, drafted)
         if existing is not None:
@@ -118,7 +122,10 @@ class Registry:
         entry = await self._definitions.get(key)
         if entry is None:
             return None
-        if Head.decode(entry.value).origin != drafted.head.origin:
+        head = Head.decode(entry.value)
+        if not head.is_of(drafted.head.owner):
+            raise used(key)  # as if it had ended: who asks may not know that it is there
+        if head.origin != drafted.head.origin:
             msg = f"id: there is another subscription {key!r}: take another id, or modify that one"
             raise ConflictError(msg)
         await self._write_lease(key, drafted.request.lease, None)
@@ -190,6 +197,16 @@ class Registry:
     ) -> Draft:
         before = define(entry.key, entry.revision, head, parts.values())
         return draft(head, modified(before, change), self._room, parts)
+
+    async def hand_over(self, key: str, owner: Owner) -> None:
+        """Note what its owner may see by now. Raises NotFoundError."""
+        for _ in range(_ATTEMPTS):
+            entry, head = await self._read(key)
+            body = head.model_copy(update={"owner": owner}).encode()
+            with suppress(ConflictError):
+                await self._definitions.put(key, body, last=entry.revision)
+                return
+        raise _busy(key)
 
     async def end(self, key: str, revision: int) -> bool:
         """Note that every id has ended; return False if that was noted before.
@@ -346,10 +363,7 @@ def owner_of(part: str) -> str:
 
 
 def _definition(key: str, revision: int, drafted: Draft) -> Definition:
-    request = drafted.request.model_copy(update={"id": key})
-    return Definition(
-        key, request, revision, ended=drafted.head.ended, created=drafted.head.created
-    )
+    return defined(key, revision, drafted.head, drafted.request)
 
 
 def _seconds(entry: Entry) -> int:

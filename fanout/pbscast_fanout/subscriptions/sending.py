@@ -98,8 +98,11 @@ class Sender:
             subject = delivery_subject(self._site, delivery.key, KEPT)
             batch.kept.append(Outgoing(subject, body, delivery.place))
         else:
-            subject = delivery_subject(self._site, delivery.key, LIVE)
-            batch.passing.append((subject, body))
+            # Of one that is just ending it does not matter; another's it cannot have become.
+            definition = self._means.view.definitions.get(delivery.key)
+            if definition is not None:
+                subject = delivery_subject(self._site, definition.address, LIVE)
+                batch.passing.append((subject, body))
             batch.is_relied_on |= delivery.place is not None
 
     async def _leave_out_lost(self, turn: Turn) -> None:

@@ -43,8 +43,14 @@ _log = structlog.get_logger(__name__)
 
 def covers(definition: Definition, site: Site) -> bool:
     """Whether a site is told to a subscription."""
-    sites = definition.request.sites
-    return not definition.ended and (not sites or site in sites)
+    sites, owner = definition.request.sites, definition.owner
+    is_visible = owner is None or owner.covers(site)
+    return not definition.ended and is_visible and (not sites or site in sites)
+
+
+def only_at(definition: Definition, site: Site) -> str | None:
+    """Return whose jobs alone a site may tell to a subscription that it covers; None: all."""
+    return None if definition.owner is None else definition.owner.only_at(site)
 
 
 class SiteDeliveries:
@@ -178,8 +184,10 @@ class SiteDeliveries:
         if not covers(definition, self._site):
             self.remove(definition.id)
         elif member is None:
-            if not definition.more and self._register(definition) and self._has_begun:
-                self._admit(self._members[definition.id])
+            self._enrol(definition)
+        elif self._only(definition) != self._only(member.definition):
+            self.remove(definition.id)
+            self._enrol(definition)
         elif definition.revision != member.definition.revision:
             if member.stage is Stage.LIVE:
                 self._change(member, definition)
@@ -216,9 +224,17 @@ class SiteDeliveries:
         """Whether a job lives at the site after the last event that was taken."""
         return Key(self._site, Kind.JOB, job_id) in self._objects
 
+    def _only(self, definition: Definition) -> str | None:
+        return only_at(definition, self._site)
+
+    def _enrol(self, definition: Definition) -> None:
+        if not definition.more and self._register(definition) and self._has_begun:
+            self._admit(self._members[definition.id])
+
     def _register(self, definition: Definition) -> bool:
         try:
-            self._matcher.add(definition.id, definition.request)
+            only = self._only(definition)
+            self._matcher.add(definition.id, definition.request, only=only)
         except PbscastError as error:
             # It was checked when it was registered, maybe by a release that knows more.
             _log.warning("subscription_refused", subscription=definition.id, error=str(error))
@@ -352,7 +368,14 @@ class SiteDeliveries:
     def _send_for(self, member: Member, ids: tuple[str, ...]) -> Join:
         definition = member.definition
         self._joining.add(definition.id)
-        join = Join(definition.id, self._ticket(), self.position, definition.request, ids)
+        join = Join(
+            definition.id,
+            self._ticket(),
+            self.position,
+            definition.request,
+            ids,
+            self._only(definition),
+        )
         member.errand = join
         return join
 

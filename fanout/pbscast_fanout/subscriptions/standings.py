@@ -41,7 +41,7 @@ async def living(
 
 async def joining(log: Log, site: Site, join: Join) -> AsyncIterator[list[Standing]]:
     """Give what may belong to a subscription at an errand's position: expressions are left out."""
-    for selection in _selections(join.request, join.ids, site):
+    for selection in _selections(join, site):
         async for page in _at(log, selection, site, join.position, attributes=True):
             yield page
 
@@ -125,15 +125,25 @@ async def _at(
             break
 
 
-def _selections(criteria: Filter, ids: tuple[str, ...], site: Site) -> Iterator[Selection]:
+def _selections(join: Join, site: Site) -> Iterator[Selection]:
+    criteria = join.request
     for kind in criteria.kinds:
         if kind is Kind.SITE:
             continue
-        if ids:
-            for chunk in _chunks(ids):
+        if join.ids:
+            for chunk in _chunks(join.ids):
                 yield Selection(kind=kind, sites=(site,), ids=chunk)
         elif not criteria.ids:
-            yield from _selection(criteria, kind, site)
+            for selection in _selection(criteria, kind, site):
+                yield from _narrowed(selection, join.only)
+
+
+def _narrowed(selection: Selection, only: str | None) -> Iterator[Selection]:
+    """Of jobs only what may be told: others may be many."""
+    if only is None or selection.kind is not Kind.JOB:
+        yield selection
+    elif not selection.owners or only in selection.owners:
+        yield selection.model_copy(update={"owners": (only,)})
 
 
 def _selection(criteria: Filter, kind: Kind, site: Site) -> Iterator[Selection]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from pbscast.events import Finalize, Kind, Reason, Site
 from pbscast.selection import MOST_VALUES, Selection
 from pbscast_fanout.matching import Completion
+from pbscast_fanout.subscriptions.site import covers, only_at
 
 if TYPE_CHECKING:
     from pbscast_fanout.subscriptions.definitions import Definition
@@ -60,31 +61,37 @@ async def survey(
     """
     ids, confined = definition.request.ids, definition.request.sites
     known = [Site(row.name) for row in await log.sites()]
-    sites = tuple(site for site in known if not confined or site in confined)
+    sites = tuple(site for site in known if covers(definition, site))
     found = Survey(open=len(ids) if not sites else 0)
     for end in range(len(ids) if sites else 0, 0, -MOST_VALUES):
         part = ids[max(0, end - MOST_VALUES) : end]
         latest = await log.latest_lives(part, sites)
+        lives = [life for life in latest.lives if _may_see(definition, life)]
         for site, position in latest.positions.items():
             found.positions[site] = max(position, found.positions.get(site, 0))
-        ours = (life for life in latest.lives if life.ended is None and is_ours(life.site))
+        ours = (life for life in lives if life.ended is None and is_ours(life.site))
         if (youngest := max(ours, key=_began, default=None)) is not None:
             found.open += 1
             found.witness = Witness(youngest.site, youngest.id)
             return found
         completion = Completion(part, sites=confined)
-        for life in latest.lives:
+        for life in lives:
             was_moved = life.reason == Reason.MOVED
             completion.note_life(
                 life.site, life.id, has_ended=life.ended is not None, was_moved=was_moved
             )
         if not completion.is_complete:
             trail = _Trail(log, destinations, sites)
-            completion.give_up(await trail.gone(completion.open_ids(), latest.lives))
+            completion.give_up(await trail.gone(completion.open_ids(), lives))
             if trail.left is not None:
                 found.left = max(trail.left, found.left or trail.left)
         found.open += completion.pending
     return found
+
+
+def _may_see(definition: Definition, life: LatestLife) -> bool:
+    only = only_at(definition, Site(life.site))
+    return only is None or life.owner == only
 
 
 def _began(life: LatestLife) -> datetime:

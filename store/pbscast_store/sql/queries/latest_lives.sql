@@ -1,9 +1,9 @@
 -- $1 sites, $2 ids of jobs; of arrays $3 where the range of their ids begins, $4 where it ends, $5 how an id must end
-SELECT l.site, l.id, l.incarnation, l.position, l.began, l.ended, l.reason
+SELECT l.site, l.id, l.owner, l.incarnation, l.position, l.began, l.ended, l.reason
 FROM pbscast_log.object AS l
 WHERE l.site = ANY ($1) AND l.kind = 'job' AND l.id = ANY ($2)
 UNION ALL
-SELECT l.site, l.id, l.incarnation, l.position, l.began, l.ended, l.reason
+SELECT l.site, l.id, l.owner, l.incarnation, l.position, l.began, l.ended, l.reason
 FROM unnest($1::text[]) AS s (site)
 CROSS JOIN unnest($3::text[], $4::text[], $5::text[]) AS a (low, high, tail)
 CROSS JOIN LATERAL (
