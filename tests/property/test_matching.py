@@ -81,6 +81,10 @@ THINGS = (
 )
 
 
+Told = tuple[str, tuple[str, ...] | None, str]
+"""A subscription, the attributes that it is told of, and the passage."""
+
+
 class Chance:
     """Random steps, dense enough for what seldom meets. Hypothesis's own draws stay too thin."""
 
@@ -291,10 +295,10 @@ class Reference:
 
     def expect(
         self, event: AnyEvent, before: dict[str, str] | None, now: dict[str, str] | None
-    ) -> set[tuple[str, tuple[str, ...] | None, str]]:
+    ) -> set[Told]:
         """`None` for an object that is not there."""
         thing = (event.site, event.kind, event.id)
-        found: set[tuple[str, tuple[str, ...] | None, str]] = set()
+        found: set[Told] = set()
         for key, wanted in self.filters.items():
             if event.kind is Kind.SITE:
                 if (
@@ -308,8 +312,6 @@ class Reference:
             does = now is not None and self.belongs(key, thing, now)
             if did or does:
                 self.belonged.add((key, thing))
-            if not self.may_see(key, event.kind, getattr(event, "owner", None)):
-                continue
             if isinstance(event, Finalize):
                 if (key, thing) in self.belonged:
                     found.add((key, None, "ended"))
@@ -328,7 +330,11 @@ class Reference:
             found.add((key, names, passage[did, does]))
         if isinstance(event, Finalize):
             self.belonged = {(key, life) for key, life in self.belonged if life != thing}
-        return found
+        return self.visible(event, found)
+
+    def visible(self, event: AnyEvent, found: set[Told]) -> set[Told]:
+        owner = getattr(event, "owner", None)
+        return {told for told in found if self.may_see(told[0], event.kind, owner)}
 
     def touched(self, wanted: Filter, event: Change) -> bool:
         touched = {*event.changed, *event.removed}
