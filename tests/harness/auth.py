@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,16 @@ async def reach(client: Client) -> None:
     """
     await client.flush()
     await client.flush()
+
+
+async def cut(client: Client) -> None:
+    """Wait until the server has closed a connection."""
+    async with asyncio.timeout(5):
+        while client.is_connected:
+            with suppress(nats.errors.Error, OSError):
+                await client.flush(1)
+            await asyncio.sleep(0.01)
+    await client.close()
 
 
 class Gate:

@@ -6,15 +6,14 @@ import asyncio
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import nats
 import nats.errors
 import pytest
-from harness.auth import Gate, secured, uncommented
-from nats.aio.client import Client, RawCredentials
+from harness.auth import Gate, cut, secured, uncommented
+from nats.aio.client import RawCredentials
 from typer.testing import CliRunner, Result
 
 from pbscast.errors import (
@@ -74,16 +73,6 @@ async def is_let_in(gate: Gate, content: str) -> bool:
         return False
     await client.close()
     return True
-
-
-async def cut(client: Client) -> None:
-    """Wait until the server has closed a connection."""
-    async with asyncio.timeout(5):
-        while client.is_connected:
-            with suppress(nats.errors.Error, OSError):
-                await client.flush(1)
-            await asyncio.sleep(0.01)
-    await client.close()
 
 
 def test_a_first_start(tmp_path: Path) -> None:

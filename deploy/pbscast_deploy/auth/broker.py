@@ -22,6 +22,7 @@ import structlog
 from nats.aio.client import Client, RawCredentials
 
 from pbscast.errors import AccessDeniedError, PbscastError, UnavailableError
+from pbscast.tls import trust_text
 from pbscast_deploy.auth.issuing import sign
 from pbscast_deploy.auth.layout import Principal
 from pbscast_deploy.auth.listening import listening, peer
@@ -67,12 +68,13 @@ class Broker:
     """Serves one socket."""
 
     def __init__(self, terms: Terms) -> None:
+        """Raises ConfigError for certificates that are none."""
         self._terms = terms
         self._rates = Rates(_BURST, _PER_SECOND)
         self._complaints = Rates(*_COMPLAINTS)
         self._busy = 0
         self._idle = asyncio.Event()
-        self._tls = ssl.create_default_context(cadata=terms.ca)
+        self._tls = trust_text(terms.ca, "--ca") if terms.ca else ssl.create_default_context()
 
     async def serve(self, path: Path) -> None:
         """Serve until SIGTERM or SIGINT. Raises ConfigError if the socket cannot be made."""
@@ -168,6 +170,7 @@ class Broker:
                     name="pbscastd auth broker",
                     allow_reconnect=False,
                     max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
                     error_cb=note,
                 )
         except (OSError, nats.errors.Error, TimeoutError) as error:
