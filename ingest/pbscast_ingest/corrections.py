@@ -115,15 +115,16 @@ def introduce(row: JournalRow, object_id: str) -> list[Draft]:
         columns=columns,
     )
     event = EventName.SUBMIT if kind is Kind.JOB else EventName.CREATE
-    return [
-        Draft(
-            kind=kind,
-            id=object_id,
-            event=event,
-            time=row.at,
-            provenance=Provenance.RESYNC,
-            payload=payload,
-            begins=True,
-            born=row.created or None,
-        )
-    ]
+    begin = Draft(
+        kind=kind,
+        id=object_id,
+        event=event,
+        time=row.at,
+        provenance=Provenance.RESYNC,
+        payload=payload,
+        begins=True,
+        born=row.created or None,
+    )
+    # A job whose row stays as history may have ended before it is first heard of.
+    has_ended = kind is Kind.JOB and is_final(row.key, standing)
+    return [begin, _end(row, object_id)] if has_ended else [begin]

@@ -61,6 +61,16 @@ def test_an_end_that_was_missed_is_told_first(op: str, values: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(("op", "values"), _rows())
+def test_a_job_first_heard_of_after_its_end_has_one(op: str, values: dict[str, Any]) -> None:
+    row = journal_row(1, op, "job", "1.s", created=BORN, **values)
+    begin, end = correct(row, None, "1.s")
+    assert (begin.event, begin.begins) == (EventName.SUBMIT, True)
+    assert (end.event, end.begins, end.ends) == (EventName.FINALIZE, False, False)
+    assert isinstance(end.payload, FinalizePayload)
+    assert (end.payload.reason, end.payload.exit_status) == (Reason.FAILED, 3)
+
+
+@pytest.mark.parametrize(("op", "values"), _rows())
 def test_an_end_that_was_told_is_not_told_again(op: str, values: dict[str, Any]) -> None:
     row = journal_row(1, op, "job", "1.s", created=BORN, **values)
     assert not is_at_odds(row, Head(1, 4, finalized=True, gone=False, born=BORN))
