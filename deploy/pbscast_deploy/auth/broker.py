@@ -42,7 +42,8 @@ _BURST: Final = 60
 _PER_SECOND: Final = 1.0
 _COMPLAINTS: Final = (10, 1 / 60)
 _LOOKUP_SECONDS: Final = 5.0
-_TRIAL_SECONDS: Final = 2.0
+_TRIAL_SECONDS: Final = 4.0
+"""nats-server looks for an account that it does not know for nearly two."""
 _READ_SECONDS: Final = 5.0
 _END_SECONDS: Final = 10.0
 _UNREAD: Final = 1024
