@@ -11,6 +11,7 @@ from pbscast_ingest import metrics
 from pbscast_ingest.condition import falling, tell
 from pbscast_ingest.cursor import Cursor
 from pbscast_ingest.pending import Pending
+from pbscast_ingest.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pbscast_ingest.condition import Word
     from pbscast_store.drafts import Draft
     from pbscast_store.heads import Head, ObjectKey
+    from pbscast_store.records import ObjectState
     from pbscast_store.writer import AppendResult, SiteWriter
 
 
@@ -35,8 +37,9 @@ class _Running(NamedTuple):
 class Chronicle:
     """The writer of a site, its cursor and the deletes that wait, moved together in each append."""
 
-    def __init__(self, writer: SiteWriter) -> None:
+    def __init__(self, writer: SiteWriter, refusals: Refusals | None = None) -> None:
         self.site = writer.site
+        self._refusals = refusals or Refusals(self.site)
         self.cursor = Cursor.load(writer.cursor)
         self.pending = Pending(self.cursor.waiting)
         self.durable = self.cursor
@@ -51,6 +54,15 @@ class Chronicle:
         """Position of the last event."""
         return self._writer.position
 
+    @property
+    def is_careful(self) -> bool:
+        """Whether the log refused something, so that each append is of one row or object."""
+        return self._refusals.is_careful
+
+    def is_told(self, draft: Draft, state: ObjectState) -> bool:
+        """Whether the log has of a change what it takes of it."""
+        return self._refusals.is_told(draft, state)
+
     async def append(self, drafts: Sequence[Draft], cursor: Cursor | None = None) -> None:
         """Log events and move the cursor, in one transaction, after all appends before it.
 
@@ -61,6 +73,8 @@ class Chronicle:
         self._appended = self.cursor
         before, self._running = self._running, self._start(drafts, self.cursor)
         await self._finish(before)
+        if self.is_careful:
+            await self.flush()
 
     async def flush(self) -> None:
         """Wait until everything is durable. Raises what SiteWriter.append raises."""
@@ -68,8 +82,17 @@ class Chronicle:
         await self._finish(running)
 
     def _start(self, drafts: Sequence[Draft], cursor: Cursor) -> _Running:
-        appending = self._writer.append(drafts, cursor.dump())
-        return _Running(asyncio.create_task(appending), cursor, drafts)
+        drafts = self._refusals.temper(drafts)
+        return _Running(asyncio.create_task(self._write(drafts, cursor)), cursor, drafts)
+
+    async def _write(self, drafts: Sequence[Draft], cursor: Cursor) -> AppendResult:
+        try:
+            result = await self._writer.append(drafts, cursor.dump())
+        except Exception as error:
+            self._refusals.refuse(error, drafts, self._writer.position)
+            raise
+        self._refusals.accept(drafts)
+        return result
 
     async def _finish(self, running: _Running | None) -> None:
         if running is None:

@@ -39,6 +39,11 @@ UNTRANSLATED: Final = Counter(
     "Rows that were not understood; each led to a resync",
     ["site"],
 )
+REFUSED: Final = Counter(
+    "pbscast_ingest_refused_events",
+    "Events that the log refused as they were, and has in part",
+    ["site"],
+)
 TRIMMED: Final = Counter(
     "pbscast_ingest_trimmed_rows", "Read rows removed from the journal", ["site"]
 )

@@ -27,7 +27,7 @@ from pbscast_ingest.statements import statement
 from pbscast_ingest.trimming import Untrimmed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from datetime import datetime
 
     from pbscast.events import Kind
@@ -71,9 +71,14 @@ class Appetite:
     pages are small, and where one had to be cut or never came, the next is a smaller one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_careful: Callable[[], bool] = bool) -> None:
         self.bytes = FIRST_BYTES
         """Of rows as they are stored."""
+        self._is_careful = is_careful
+
+    def limit(self, rows: int) -> int:
+        """Return how many rows to ask for: these, but one where each has to be tried by itself."""
+        return 1 if self._is_careful() else rows
 
     def grow(self) -> None:
         """A page came whole."""
@@ -321,6 +326,7 @@ async def read_page(
     Raises DatastoreUnavailableError if the journal was replaced: connect and identify it anew;
     CaptureMissingError if nothing says which one it is.
     """
+    rows = appetite.limit(rows)
     values = {"rows": rows, "bytes": PAGE_BYTES, "stored": appetite.bytes}
     try:
         with answering(connection, where):

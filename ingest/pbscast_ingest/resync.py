@@ -144,8 +144,10 @@ class Resync:
             self._vanished += 1
             self._appeared += 1
             await self._add([vanished(state, now), *appeared(row, now)])
-        elif drafts := changed(row, state, now):
-            self._changed += 1
+        else:
+            drafts = changed(row, state, now)
+            drafts = [draft for draft in drafts if not self._chronicle.is_told(draft, state)]
+            self._changed += bool(drafts)
             await self._add(drafts)
 
     async def _bury(self, kind: Kind, names: Collection[str], now: datetime) -> None:
@@ -161,7 +163,7 @@ class Resync:
 
     async def _add(self, drafts: list[Draft]) -> None:
         self._drafts += drafts
-        if len(self._drafts) >= BATCH:
+        if len(self._drafts) >= (1 if self._chronicle.is_careful else BATCH):
             await self._flush()
 
     async def _flush(self) -> None:

@@ -21,6 +21,8 @@ class WorkerState(StrEnum):
     STANDBY = "standby"
     """Another worker holds the site."""
     WAITING = "waiting for the log"
+    REFUSED = "refused by the log"
+    """The log answers and does not take what it is given: see refusals."""
     CONNECTING = "connecting"
     """It holds the site and has no connection to the datastore."""
     FOLLOWING = "following"
@@ -33,7 +35,10 @@ class WorkerState(StrEnum):
 
 
 _AWAY = frozenset(
-    (WorkerState.STANDBY, WorkerState.WAITING, WorkerState.CONNECTING, WorkerState.STOPPED)
+    (
+        *(WorkerState.STANDBY, WorkerState.WAITING, WorkerState.REFUSED),
+        *(WorkerState.CONNECTING, WorkerState.STOPPED),
+    )
 )
 
 

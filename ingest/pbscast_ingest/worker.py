@@ -14,6 +14,7 @@ from pbscast_ingest import metrics
 from pbscast_ingest.chronicle import Chronicle
 from pbscast_ingest.faults import DatastoreError, JournalSilentError
 from pbscast_ingest.reader import Appetite, Journal
+from pbscast_ingest.refusals import Refusals, is_refusal
 from pbscast_ingest.retry import Retry, pause
 from pbscast_ingest.session import Session
 from pbscast_ingest.status import Monitor, WorkerState, WorkerStatus
@@ -48,7 +49,8 @@ class SiteWorker:
         self._holder = holder
         self._ttl = ttl
         self._monitor = Monitor(site)
-        self._appetite = Appetite()
+        self._refusals = Refusals(site)
+        self._appetite = Appetite(lambda: self._refusals.is_careful)
         self._stopping = asyncio.Event()
 
     @property
@@ -64,6 +66,7 @@ class SiteWorker:
         """Work until stop."""
         retry = Retry()
         while not self._stopping.is_set():
+            before = self.status.position
             try:
                 await self._hold()
                 retry.reset()
@@ -72,7 +75,12 @@ class SiteWorker:
                 # The site's new holder may be one of our own name: not to take turns in haste.
                 await pause(self._ttl / 3, self._stopping)
             except PbscastError as error:
-                self._monitor.fault(error, WorkerState.WAITING)
+                if not is_refusal(error):
+                    self._monitor.fault(error, WorkerState.WAITING)
+                else:
+                    self._monitor.fault(error, WorkerState.REFUSED)
+                    if self.status.position > before:
+                        retry.reset()
                 await pause(retry.fail(), self._stopping)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is this site's alone
                 _log.exception("unexpected", site=self._site)
@@ -96,7 +104,7 @@ class SiteWorker:
             metrics.LEASE.labels(self._site).set(0)
 
     async def _work(self, writer: SiteWriter) -> None:
-        chronicle = Chronicle(writer)
+        chronicle = Chronicle(writer, self._refusals)
         try:
             async with _renewing(writer, self._ttl):
                 await self._stay_connected(chronicle)
