@@ -1,4 +1,4 @@
-"""Clusters of nats-servers."""
+"""Clusters of nats-servers, and leaf nodes."""
 
 from __future__ import annotations
 
@@ -6,28 +6,45 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from nats.aio.client import Client
+
 from pbscast_deploy.embedded import NatsServer
 
 
 @contextmanager
 def run_cluster(count: int) -> Iterator[list[str]]:
     """Yield the URLs of its servers; they still have to agree on a leader."""
-    ports = _free_ports(count)
+    with cluster_of(count) as servers:
+        yield [server.url for server in servers.values()]
+
+
+@contextmanager
+def cluster_of(count: int, config: str = "") -> Iterator[dict[str, NatsServer]]:
+    """Yield its servers by name, to kill and to start again."""
+    ports = free_ports(count)
     routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports)
     with ExitStack() as stack:
-        yield [
-            stack.enter_context(
+        yield {
+            f"n{port}": stack.enter_context(
                 NatsServer(
                     durable=False,
-                    config=f"server_name: n{port}\n"
+                    config=f"server_name: n{port}\n{config}\n"
                     f"cluster {{ name: c, listen: '127.0.0.1:{port}', routes: [{routes}] }}",
                 )
-            ).url
+            )
             for port in ports
-        ]
+        }
 
 
-def _free_ports(count: int) -> list[int]:
+async def leader_of(client: Client, stream: str) -> str:
+    """The name of the server that leads a stream."""
+    info = await client.jetstream().stream_info(stream)
+    assert info.cluster is not None
+    return str(info.cluster.leader)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody has at the moment."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:

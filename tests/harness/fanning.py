@@ -62,9 +62,9 @@ async def logged(log: Log, site: str) -> list[Record]:
 async def fanning(
     log: Log, url: str, *, name: str | None = None, **stream: object
 ) -> AsyncIterator[Fanout]:
-    """A worker that runs; of several in a process each needs a name."""
+    """A worker that runs; of several in a process each needs a name. `url`: one, or with commas."""
     settings = FanoutSettings(
-        nats=NatsSettings(servers=(url,), timeout=2),
+        nats=NatsSettings(servers=tuple(url.split(",")), timeout=2),
         stream=StreamSettings.model_validate(stream),
     )
     fanout = Fanout(log, settings, name=name)
@@ -123,7 +123,7 @@ class Stored:
 @asynccontextmanager
 async def client_of(url: str) -> AsyncIterator[Client]:
     """A plain NATS client."""
-    client = await nats.connect(url)
+    client = await nats.connect(url.split(","))
     try:
         yield client
     finally:
