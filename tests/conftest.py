@@ -14,7 +14,10 @@ from urllib.parse import urlsplit
 import nats
 import pytest
 from harness.capturing import Connection, Pbs, connected
+from harness.openings import serving_openings
 from harness.servers import Databases, delete_streams, run_nats, run_postgres, stream_names
+from harness.standing_in import Deliverer, delivering
+from harness.stream import Publisher, publishing
 
 from pbscast_deploy.embedded import NatsServer, PostgresServer, find_postgres
 from pbscast_deploy.simulator.datastore import create_datastore
@@ -169,6 +172,20 @@ async def nats_url(_nats_server: str) -> AsyncIterator[str]:
     yield _nats_server
     await delete_streams(client, await stream_names(client) - before)
     await client.close()
+
+
+@pytest.fixture
+async def publisher(nats_url: str) -> AsyncIterator[Publisher]:
+    """Who publishes to readers: an empty stream, and the service that opens it to them."""
+    async with publishing(nats_url) as publisher, serving_openings(nats_url):
+        yield publisher
+
+
+@pytest.fixture
+async def tier(nats_url: str) -> AsyncIterator[Deliverer]:
+    """What stands in for the tier that serves subscriptions."""
+    async with delivering(nats_url) as deliverer:
+        yield deliverer
 
 
 @pytest.fixture

@@ -23,8 +23,9 @@ from pbscast.openings import (
     StreamResponse,
 )
 from pbscast_fanout.askers import SLOTS, Asker
+from pbscast_fanout.filters import check_filters, narrowed
 from pbscast_fanout.jetstream import STREAM, call
-from pbscast_fanout.rights import check_filters, narrowed
+from pbscast_fanout.places import find_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,10 +76,20 @@ class Openings:
             await call(self._connection, f"CONSUMER.DELETE.{STREAM}.{request.consumer}")
         return CloseResponse().model_dump_json().encode()
 
-    async def stream(self, _: StreamRequest, __: Asker | None) -> bytes:
-        """Tell what the stream is. Raises NotFoundError if it is not there yet."""
+    async def stream(self, request: StreamRequest, asker: Asker | None) -> bytes:
+        """Tell what the stream is, and where a position of a site lies on it.
+
+        Raises NotFoundError if it is not there yet, AccessDeniedError for a site that the asker may
+        not see.
+        """
+        if asker and asker.sites and request.site not in (None, *asker.sites):
+            raise AccessDeniedError(f"{asker.name} may not see site {request.site!r}")
         info = await call(self._connection, f"STREAM.INFO.{STREAM}")
         answer = StreamResponse(created=info["created"], first=info["state"]["first_seq"])
+        if request.site is not None and request.after is not None:
+            place = await find_place(self._connection, request.site, request.after)
+            found = {"sequence": place.sequence, "next": place.first}
+            answer = answer.model_copy(update=found)
         return answer.model_dump_json().encode()
 
     async def _make(self, asker: Asker | None, config: dict[str, Any]) -> dict[str, Any]:

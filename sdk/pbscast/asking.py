@@ -46,12 +46,26 @@ async def ask(
     end = clock() + connection.timeout
     for pause in _PAUSES:
         try:
-            return await _ask_once(connection, subject, request, model)
+            return await ask_once(connection, subject, request, model)
         except UnavailableError:
             if clock() + pause >= end:
                 raise
             await asyncio.sleep(pause)
-    return await _ask_once(connection, subject, request, model)
+    return await ask_once(connection, subject, request, model)
+
+
+async def ask_once(
+    connection: Connection, subject: str, request: BaseModel, model: type[_Answer]
+) -> _Answer:
+    """Return the answer to one request. Raises as ``ask``."""
+    payload = request.model_dump_json(exclude_defaults=True).encode()
+    answer = await connection.request(subject, payload)
+    if (refusal := _refusal(answer)) is not None:
+        raise refusal
+    try:
+        return model.model_validate_json(answer.data)
+    except ValidationError as error:
+        raise DecodeError(f"the answer on {subject} is not a {model.__name__}") from error
 
 
 async def pages(
@@ -64,19 +78,6 @@ async def pages(
         if page.next is None:
             return
         request = request.model_copy(update={"after": page.next})
-
-
-async def _ask_once(
-    connection: Connection, subject: str, request: BaseModel, model: type[_Answer]
-) -> _Answer:
-    payload = request.model_dump_json(exclude_defaults=True).encode()
-    answer = await connection.request(subject, payload)
-    if (refusal := _refusal(answer)) is not None:
-        raise refusal
-    try:
-        return model.model_validate_json(answer.data)
-    except ValidationError as error:
-        raise DecodeError(f"the answer on {subject} is not a {model.__name__}") from error
 
 
 def _refusal(answer: Msg) -> PbscastError | None:

@@ -8,14 +8,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 import nats.errors
-from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
 
 from pbscast import dialing
 from pbscast.credentials import wait_until
 from pbscast.dialing import Dialer
 from pbscast.errors import (
     AccessDeniedError,
-    NotFoundError,
     PbscastError,
     UnavailableError,
 )
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
 STUCK: Final = 30.0
 """Seconds without a connection after which the driver is given up for a new one."""
-_STREAM_NOT_FOUND: Final = 10059
 
 
 class ConnectionState(StrEnum):
@@ -132,10 +129,6 @@ class Connection:
             return AccessDeniedError(f"{self.place} refused {what}: ask who runs pbscast")
         if isinstance(error, nats.errors.NoRespondersError):
             return UnavailableError(f"nobody serves {what} at {self.place}: is pbscastd running?")
-        if isinstance(error, ServiceUnavailableError | NoStreamResponseError):
-            return UnavailableError(f"JetStream is not available at {self.place}")
-        if isinstance(error, APIError):
-            return _explain_api(error, what, self.place)
         if isinstance(error, TimeoutError):
             return UnavailableError(f"no answer for {what} from {self.place} in {self.timeout:g} s")
         return UnavailableError(f"lost the connection to {self.place}: {error}")
@@ -252,9 +245,3 @@ class Connection:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.nats.close()
-
-
-def _explain_api(error: APIError, what: str, place: str) -> PbscastError:
-    if error.err_code == _STREAM_NOT_FOUND:
-        return NotFoundError(f"{place} has no stream for pbscast: is this the right server?")
-    return UnavailableError(f"{place} cannot serve {what}: {error.description}")

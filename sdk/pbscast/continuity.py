@@ -47,9 +47,13 @@ class Continuity:
     """
 
     def __init__(self, coverage: Coverage, positions: Mapping[str, int] | None = None) -> None:
-        self._coverage = coverage
+        self.coverage = coverage
         self._positions: dict[str, int] = dict(positions or {})
         self._heads: OrderedDict[tuple[str, str, str], _Head] = OrderedDict()
+
+    def narrow(self) -> None:
+        """Take note that no site is seen as a whole; objects are as before."""
+        self.coverage = min(self.coverage, Coverage.OBJECTS)
 
     @property
     def positions(self) -> dict[str, int]:
@@ -66,11 +70,11 @@ class Continuity:
 
     def hole_before(self, event: Event) -> Hole | None:
         """Return what is missing between the recorded events and this one."""
-        if self._coverage is Coverage.SITES:
+        if self.coverage is Coverage.SITES:
             after = self._positions.get(event.site)
             if after is not None and event.position > after + 1:
                 return Hole(event.site, after, event.position)
-        elif self._coverage is Coverage.OBJECTS:
+        elif self.coverage is Coverage.OBJECTS:
             head = self._heads.get((event.site, event.kind, event.id))
             if head is not None and not _follows(head, event):
                 return Hole(event.site, head.position, event.position, event.kind, event.id)
@@ -79,7 +83,7 @@ class Continuity:
     def record(self, event: Event) -> None:
         """Take note of an event that is not a repeat."""
         self.advance(event.site, event.position)
-        if self._coverage is Coverage.OBJECTS:
+        if self.coverage is Coverage.OBJECTS:
             key = (event.site, event.kind, event.id)
             self._heads[key] = _Head(event.incarnation, event.revision, event.position)
             self._heads.move_to_end(key)

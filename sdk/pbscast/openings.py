@@ -91,7 +91,17 @@ class CloseResponse(Response):
 
 
 class StreamRequest(Request):
-    """Ask what the stream is."""
+    """Ask what the stream is; of a position of a site also where on it one has to go on."""
+
+    site: Text | None = None
+    after: Annotated[int, Field(ge=0)] | None = None
+    """A position of ``site``."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.site is None) is not (self.after is None):
+            raise ValueError("site and after go together")
+        return self
 
 
 class StreamResponse(Response):
@@ -100,3 +110,7 @@ class StreamResponse(Response):
     created: datetime
     first: int
     """The sequence of the oldest message that it holds."""
+    sequence: int | None = None
+    """With ``site``: who reads from it gets every event behind ``after`` that the stream holds."""
+    next: int | None = None
+    """With ``site``: the position of the first of these; None: there is none yet."""

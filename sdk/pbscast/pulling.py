@@ -76,8 +76,12 @@ class Puller:
         self.broken: str | None = None
 
     async def start(self) -> None:
-        """Listen for what will be pulled. Raises what the driver raises."""
-        self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._on_message)
+        """Listen for what will be pulled. Raises UnavailableError or AccessDeniedError."""
+        subject, denials = f"{self._inbox}.*", self._connection.denials
+        try:
+            self._subscription = await self._client.subscribe(subject, cb=self._on_message)
+        except (nats.errors.Error, OSError) as error:
+            raise self._connection.explain(error, subject, denials) from error
 
     @property
     def waiting(self) -> Iterable[Delivered]:

@@ -11,26 +11,34 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
-import nats.errors
-from nats.js.api import ConsumerConfig, DeliverPolicy
-
-from pbscast.consumer import STREAM, Consumer
-from pbscast.errors import NotFoundError, UnavailableError
-from pbscast.pulling import Delivered
+from pbscast.asking import ask
+from pbscast.connection import ConnectionState
+from pbscast.consumer import Consumer, give_back
+from pbscast.errors import ConflictError, NotFoundError, PbscastError, UnavailableError
+from pbscast.openings import (
+    INACTIVE_THRESHOLD,
+    STREAM,
+    Begin,
+    OpenRequest,
+    StreamRequest,
+    StreamResponse,
+)
+from pbscast.pulling import SILENT, Delivered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nats.js.api import StreamInfo
-
     from pbscast.connection import Connection
 
 REWIND: Final = timedelta(minutes=1)
+FORGOTTEN: Final = 3 * INACTIVE_THRESHOLD
+"""Seconds after which the server has surely forgotten consumers that nobody reads any more."""
 _RETRY_FIRST: Final = 0.05
 _RETRY_MOST: Final = 5.0
 
@@ -50,7 +58,7 @@ class Sign(Enum):
 class Origin:
     """Where to start, in the stream's own terms."""
 
-    policy: DeliverPolicy
+    begin: Begin
     sequence: int | None = None
     time: datetime | None = None
 
@@ -67,6 +75,10 @@ class Reader:
         self._subjects = tuple(subjects)
         self._origin = origin
         self._consumer: Consumer | None = None
+        self._left: str | None = None
+        """The consumer before, if it has not been given back."""
+        self._restarting: asyncio.Task[None] | None = None
+        self._denials = 0
         self._began: datetime | None = None
         self._began_after = 0
         self._last: Delivered | None = None
@@ -80,12 +92,19 @@ class Reader:
     async def open(self) -> None:
         """Start to read; whatever is published after this returns will be received.
 
-        Raises UnavailableError, AccessDeniedError, or NotFoundError where there is no such stream.
+        Raises UnavailableError, AccessDeniedError, NotFoundError where there is no such stream, or
+        ConflictError if we have as many readers as we may.
         """
         self._connection.listen(self._on_connection)
-        self._consumer = await self._make(self._start_config())
-        self._began = self._consumer.created
-        self._began_after = self._consumer.after
+        self._consumer = await self._make(self._start())
+        self._began = self._consumer.made.created
+        self._began_after = self._consumer.made.after
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether we are told less than we ask for, as we may not see all of it."""
+        consumer = self._consumer
+        return consumer is not None and not set(self._subjects).issubset(consumer.made.subjects)
 
     @property
     def stale_before(self) -> datetime | None:
@@ -105,7 +124,15 @@ class Reader:
         """
         if self._refilled or self._began is None or time >= self._began - REWIND:
             return
-        self._refilled = await self._is_emptied()
+        delay = _RETRY_FIRST
+        while not self._closed:
+            try:
+                self._refilled = await self._is_emptied()
+            except (UnavailableError, NotFoundError):
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, _RETRY_MOST)
+            else:
+                return
 
     async def close(self) -> None:
         """Let go of everything held on the server; a waiting ``receive`` returns CLOSED."""
@@ -113,13 +140,19 @@ class Reader:
             return
         self._closed = True
         self._connection.unlisten(self._on_connection)
-        if self._consumer is not None:
-            await self._consumer.close()
+        if self._restarting is not None:
+            self._restarting.cancel()
+            await asyncio.gather(self._restarting, return_exceptions=True)
+        await self._leave()
+        if self._connection.state is ConnectionState.CONNECTED:
+            with suppress(PbscastError):
+                await self._give_back()
 
     async def receive(self) -> Delivered | Sign:
         """Return what comes next, waiting for it through any loss of connection or consumer.
 
-        Raises AccessDeniedError if the server turns us away for good.
+        Raises AccessDeniedError if we are turned away for good, ConflictError if others of ours
+        read in our place now.
         """
         while not self._closed:
             if (ready := self._ready()) is not None:
@@ -161,103 +194,105 @@ class Reader:
             self._consumer.discard("the stream is not the one that was read before")
 
     async def _restart(self) -> None:
-        if self._consumer is not None:
-            await self._consumer.close()
-            self._consumer = None
-        delay = _RETRY_FIRST
+        """Have another consumer; whoever waits may be cancelled, so that none is made in vain."""
+        if self._restarting is None:
+            self._restarting = asyncio.create_task(self._begin_anew())
+        try:
+            await asyncio.shield(self._restarting)
+        finally:
+            if self._restarting.done():
+                self._restarting = None
+
+    async def _begin_anew(self) -> None:
+        reason = None if self._consumer is None else self._consumer.broken
+        await self._leave()
+        if reason == SILENT and self._connection.denials > self._denials:
+            raise self._connection.explain(TimeoutError(), STREAM, self._denials)
+        clock = asyncio.get_running_loop().time
+        begun, delay = clock(), _RETRY_FIRST
         while not self._closed:
             await self._connection.wait_up()
             try:
                 await self._resume()
             except (UnavailableError, NotFoundError):
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, _RETRY_MOST)
+                begun = clock()
+            except ConflictError:
+                # What was ours may not be free yet: answers get lost, programs are killed.
+                if clock() - begun > FORGOTTEN:
+                    raise
             else:
                 return
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _RETRY_MOST)
+
+    async def _leave(self) -> None:
+        """Listen to the consumer no more; it is still there."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            self._left = consumer.name
+            await consumer.close()
+
+    async def _give_back(self) -> None:
+        if self._left is not None:
+            await give_back(self._connection, self._left)
+            self._left = None
 
     async def _resume(self) -> None:
+        await self._give_back()
         if not self._trusted and await self._is_cut():
             self._signs.append(Sign.CUT)
         if not self._refilled and (self._last is None or not self._trusted):
             self._refilled = await self._is_new()
-        config, proving = self._resume_config()
-        self._consumer = await self._make(config)
+        request, proving = self._go_on()
+        self._consumer = await self._make(request)
         self._trusted, self._proving = True, proving
-        if proving and self._consumer.stored == 0:
+        if proving and self._consumer.made.stored == 0:
             self._distrust()
 
-    def _resume_config(self) -> tuple[ConsumerConfig, bool]:
+    def _go_on(self) -> tuple[OpenRequest, bool]:
         """Return how to go on, and whether the last message has to come first to prove it right."""
-        starts_over = self._origin.policy is DeliverPolicy.LAST_PER_SUBJECT and not self._caught_up
+        starts_over = self._origin.begin is Begin.LAST_PER_SUBJECT and not self._caught_up
         if self._last is None or starts_over:
-            return self._start_config(), False
+            return self._start(), False
         if self._trusted:
-            sequence = self._last.sequence
-            return self._config(DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=sequence), True
+            return self._request(Begin.BY_START_SEQUENCE, sequence=self._last.sequence), True
         stored = datetime.fromtimestamp(self._last.time / 1e9, UTC)
-        return self._config(DeliverPolicy.BY_START_TIME, opt_start_time=stored - REWIND), False
+        return self._request(Begin.BY_START_TIME, time=stored - REWIND), False
 
-    def _start_config(self) -> ConsumerConfig:
-        if self._origin.policy is DeliverPolicy.NEW and self._began is not None:
-            return self._config(DeliverPolicy.BY_START_TIME, opt_start_time=self._began)
-        return self._config(
-            self._origin.policy,
-            opt_start_seq=self._origin.sequence,
-            opt_start_time=self._origin.time,
-        )
+    def _start(self) -> OpenRequest:
+        origin = self._origin
+        if origin.begin is Begin.NEW and self._began is not None:
+            return self._request(Begin.BY_START_TIME, time=self._began)
+        return self._request(origin.begin, sequence=origin.sequence, time=origin.time)
 
-    def _config(
-        self,
-        policy: DeliverPolicy,
-        *,
-        opt_start_seq: int | None = None,
-        opt_start_time: datetime | None = None,
-    ) -> ConsumerConfig:
-        single = len(self._subjects) == 1
-        return ConsumerConfig(
-            deliver_policy=policy,
-            opt_start_seq=opt_start_seq,
-            opt_start_time=opt_start_time,
-            filter_subject=self._subjects[0] if single else None,
-            filter_subjects=None if single else list(self._subjects),
-        )
+    def _request(
+        self, begin: Begin, *, sequence: int | None = None, time: datetime | None = None
+    ) -> OpenRequest:
+        return OpenRequest(subjects=self._subjects, begin=begin, sequence=sequence, time=time)
 
-    async def _make(self, config: ConsumerConfig) -> Consumer:
-        denials = self._connection.denials
-        try:
-            return await Consumer.open(self._connection, config)
-        except (nats.errors.Error, OSError, TimeoutError) as error:
-            raise self._connection.explain(error, f"the stream {STREAM}", denials) from error
+    async def _make(self, request: OpenRequest) -> Consumer:
+        self._denials = self._connection.denials
+        return await Consumer.open(self._connection, request)
 
     async def _is_cut(self) -> bool:
-        """Whether messages after the last one have been removed; where we may not ask, say yes."""
-        if self._last is None:
-            return False
-        info = await self._stream()
-        return info is None or info.state.first_seq > self._last.sequence + 1
+        """Whether messages after the last one have been removed."""
+        return self._last is not None and (await self._stream()).first > self._last.sequence + 1
 
     async def _is_new(self) -> bool:
-        """Whether the stream was made after reading began; where we may not ask, say no."""
-        info = await self._stream()
-        return info is not None and self._is_made_later(info)
+        """Whether the stream was made after reading began."""
+        return self._is_made_later(await self._stream())
 
     async def _is_emptied(self) -> bool:
         """Whether the stream is new, or holds nothing any more of what it held at the beginning."""
-        info = await self._stream()
-        if info is None:
-            return False
-        is_gone = 0 < self._began_after < info.state.first_seq
-        return is_gone or self._is_made_later(info)
+        stream = await self._stream()
+        is_gone = 0 < self._began_after < stream.first
+        return is_gone or self._is_made_later(stream)
 
-    def _is_made_later(self, info: StreamInfo) -> bool:
-        made, began = info.created, self._began
-        return made is not None and began is not None and made > began
+    def _is_made_later(self, stream: StreamResponse) -> bool:
+        return self._began is not None and stream.created > self._began
 
-    async def _stream(self) -> StreamInfo | None:
-        try:
-            return await self._connection.nats.jetstream().stream_info(STREAM)
-        except (nats.errors.Error, OSError, TimeoutError):
-            return None
+    async def _stream(self) -> StreamResponse:
+        return await ask(self._connection, STREAM, StreamRequest(), StreamResponse)
 
     def _on_connection(self) -> None:
         if self._consumer is not None:

@@ -165,10 +165,7 @@ class Kept(Source):
     async def _start(self) -> _Deliveries:
         puller = _Deliveries(self._connection, self._consumer, shared=self._shared)
         self._denials = self._connection.denials
-        try:
-            await puller.start()
-        except (nats.errors.Error, OSError) as error:
-            raise self._connection.explain(error, DELIVERIES, self._denials) from error
+        await puller.start()
         return puller
 
     async def _restart(self) -> None:

@@ -6,17 +6,16 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
-from nats.js.api import DeliverPolicy
-
 from pbscast import wire
 from pbscast.continuity import Continuity
 from pbscast.criteria import Coverage
 from pbscast.errors import DecodeError, PbscastError
 from pbscast.events import AnyEvent, EventName, Finalize, Position, Site
 from pbscast.history import Recorded
-from pbscast.lookup import Resumption, find_position
+from pbscast.lookup import find_position
 from pbscast.mending import mend
 from pbscast.notices import Boundary, Missed, Unreadable
+from pbscast.openings import Begin, StreamResponse
 from pbscast.reader import REWIND, Origin, Reader, Sign
 from pbscast.reading import Reading, Received
 from pbscast.starts import After, Beginning, Last, Now, Since, Start
@@ -33,9 +32,9 @@ Item = AnyEvent | Boundary | Missed | Unreadable
 
 
 _ORIGINS: Final = {
-    Now: Origin(DeliverPolicy.NEW),
-    Last: Origin(DeliverPolicy.LAST_PER_SUBJECT),
-    Beginning: Origin(DeliverPolicy.ALL),
+    Now: Origin(Begin.NEW),
+    Last: Origin(Begin.LAST_PER_SUBJECT),
+    Beginning: Origin(Begin.ALL),
 }
 
 
@@ -66,7 +65,8 @@ class Watch(Reading[Item]):
         self._held: dict[tuple[str, str, str], Recorded] = {}
         self._is_live = False
         self._reader: Reader | None = None
-        self._missed: list[Missed] = []
+        self._found: list[tuple[str, int, StreamResponse]] = []
+        """Of each site the position to go on behind, and where that is."""
         self._taken: Delivered | Sign | None = None
         """Received, and not understood yet."""
         self._ready: Iterator[Received[Item]] = iter(())
@@ -75,7 +75,8 @@ class Watch(Reading[Item]):
     async def open(self) -> Self:
         """Begin: what is published after this returns will be told.
 
-        Raises UnavailableError, AccessDeniedError, or NotFoundError if NATS has no such stream.
+        Raises UnavailableError, AccessDeniedError, NotFoundError if NATS has no such stream, or
+        ConflictError if we have as many readers as we may.
         """
         if self._reader is None:
             origin = await self._origin()
@@ -87,7 +88,8 @@ class Watch(Reading[Item]):
                 raise
             self._reader, self._closing = reader, _closing(reader)
             await anext(self._closing)
-            self._ready = iter([Received(missed, None) for missed in self._missed])
+            self._note_coverage(reader)
+            self._ready = iter([Received(missed, None) for missed in self._missing()])
         return self
 
     async def close(self) -> None:
@@ -126,26 +128,32 @@ class Watch(Reading[Item]):
     async def _origin(self) -> Origin:
         start = self._start
         if isinstance(start, Since):
-            return Origin(DeliverPolicy.BY_START_TIME, time=start.time - REWIND)
+            return Origin(Begin.BY_START_TIME, time=start.time - REWIND)
         if isinstance(start, After):
             return await self._resume(start)
         return _ORIGINS[type(start)]
 
     async def _resume(self, start: After) -> Origin:
         wanted = self._criteria.sites
-        sequences = []
-        for site, position in start.positions.items():
-            if wanted is None or site in wanted:
-                found = await find_position(self._connection, site, position)
-                self._note_missing(site, position, found)
-                sequences.append(found.sequence)
-        return Origin(DeliverPolicy.BY_START_SEQUENCE, sequence=min(sequences, default=1))
+        self._found = [
+            (site, position, await find_position(self._connection, site, position))
+            for site, position in start.positions.items()
+            if wanted is None or site in wanted
+        ]
+        sequences = [found.sequence or 1 for _, _, found in self._found]
+        return Origin(Begin.BY_START_SEQUENCE, sequence=min(sequences, default=1))
 
-    def _note_missing(self, site: str, after: int, found: Resumption) -> None:
+    def _missing(self) -> Iterator[Missed]:
         # Where whole sites are read, Continuity sees the same hole at the first event.
-        is_hole = found.first is not None and found.first > after + 1
-        if is_hole and self._filters.coverage is not Coverage.SITES:
-            self._missed.append(Missed(site, after, found.first))
+        if self._continuity.coverage is not Coverage.SITES:
+            for site, after, found in self._found:
+                if found.next is not None and found.next > after + 1:
+                    yield Missed(site, after, found.next)
+
+    def _note_coverage(self, reader: Reader) -> None:
+        """Who may not see a site as a whole sees holes in its positions."""
+        if reader.is_narrowed:
+            self._continuity.narrow()
 
     async def _advance(self, reader: Reader) -> None:
         if self._is_over:
@@ -166,6 +174,8 @@ class Watch(Reading[Item]):
 
     async def _understand(self, got: Delivered | Sign) -> Iterable[Received[Item]]:
         if not isinstance(got, Sign):
+            if self._reader is not None:
+                self._note_coverage(self._reader)
             return await self._digest(got)
         return self._go_live() if got is Sign.CAUGHT_UP else self._cut()
 
@@ -247,7 +257,7 @@ class Watch(Reading[Item]):
 
     def _cut(self) -> Iterator[Received[Item]]:
         # Where whole sites are read, Continuity sees exactly what is missing.
-        if self._filters.coverage is Coverage.SITES:
+        if self._continuity.coverage is Coverage.SITES:
             return
         for site, position in self.positions.items():
             yield Received(Missed(site, position, None), None)

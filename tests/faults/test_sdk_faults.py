@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from harness.openings import serving_openings
 from harness.proxy import CuttingProxy, cutting_proxy
 from harness.stream import STREAM, Message, Publisher, SiteLog, publishing
 
@@ -22,7 +23,7 @@ def quick_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def publisher(own_nats: NatsServer) -> AsyncIterator[Publisher]:
-    async with publishing(own_nats.url) as publisher:
+    async with publishing(own_nats.url) as publisher, serving_openings(own_nats.url):
         yield publisher
 
 

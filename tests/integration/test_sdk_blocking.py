@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 
 import pytest
-from harness.stream import Publisher, SiteLog, publishing, serve_history
+from harness.stream import Publisher, SiteLog, serve_history
 
 import pbscast
 from pbscast import Boundary, Item, blocking, wire
-
-
-@pytest.fixture
-async def publisher(nats_url: str) -> AsyncIterator[Publisher]:
-    async with publishing(nats_url) as publisher:
-        yield publisher
 
 
 async def test_iterates_calls_back_and_asks_for_history(
@@ -66,7 +59,7 @@ async def test_errors_reach_the_caller(nats_url: str) -> None:
         with blocking.connect(nats_url) as client:
             with pytest.raises(pbscast.InvalidJobId):
                 client.watch("x")
-            with pytest.raises(pbscast.NotFoundError):
+            with pytest.raises(pbscast.UnavailableError):
                 next(client.watch())
 
     await asyncio.to_thread(work)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness.proxy import cutting_proxy
-from harness.stream import Message, Publisher, SiteLog, publishing, serve_history
+from harness.stream import Message, Publisher, SiteLog, serve_history
 from nats.aio.msg import Msg
 
 from pbscast.requests import JOBS, JobsRequest
@@ -21,12 +21,6 @@ from pbscast_deploy.embedded import NatsServer
 
 COMMAND = [sys.executable, "-m", "pbscast"]
 NOBODY = "nats://127.0.0.1:1"
-
-
-@pytest.fixture
-async def publisher(nats_url: str) -> AsyncIterator[Publisher]:
-    async with publishing(nats_url) as publisher:
-        yield publisher
 
 
 @asynccontextmanager
@@ -224,11 +218,10 @@ async def test_secrets_stay_out_of_messages() -> None:
     assert "cannot reach NATS at nats://127.0.0.1:1" in err
 
 
-async def test_nobody_serves_history_and_no_stream(nats_url: str) -> None:
-    status, _, err = await run("history", "19.sitea", "--servers", nats_url)
+@pytest.mark.parametrize("command", [("history", "19.sitea"), ("watch",)])
+async def test_nobody_serves(nats_url: str, command: tuple[str, ...]) -> None:
+    status, _, err = await run(*command, "--servers", nats_url)
     assert (status, "is pbscastd running?" in err) == (3, True)
-    status, _, err = await run("watch", "--servers", nats_url)
-    assert (status, "has no stream for pbscast" in err) == (5, True)
 
 
 async def test_a_refused_user() -> None:
@@ -246,7 +239,7 @@ async def test_a_user_who_may_not_read() -> None:
         status, _, err = await run("watch", "--servers", url)
         assert (status, err) == (
             4,
-            f"pbscast: {server.url} refused the stream PBS: ask who runs pbscast\n",
+            f"pbscast: {server.url} refused pbscast.v1.open: ask who runs pbscast\n",
         )
 
 

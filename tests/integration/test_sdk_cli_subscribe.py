@@ -13,19 +13,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from harness.standing_in import Deliverer, delivering, standing
+from harness.standing_in import Deliverer, standing
 from harness.stream import BEGIN, SiteLog
 
 from pbscast import wire
 from pbscast.subscriptions import RenewRequest, SubscribeRequest
 
 COMMAND = [sys.executable, "-m", "pbscast"]
-
-
-@pytest.fixture
-async def tier(nats_url: str) -> AsyncIterator[Deliverer]:
-    async with delivering(nats_url) as deliverer:
-        yield deliverer
 
 
 @asynccontextmanager

@@ -11,9 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-from harness.standing_in import Deliverer, delivering, standing
-from harness.stream import Publisher, SiteLog, publishing, serve_history
+from harness.standing_in import Deliverer, standing
+from harness.stream import Publisher, SiteLog, serve_history
 
 import pbscast
 
@@ -21,18 +20,6 @@ README = Path(__file__).parents[2] / "sdk" / "README.md"
 WATCH, BLOCKING, SUBSCRIBE, PORTAL, SHARE = re.findall(
     r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
 )
-
-
-@pytest.fixture
-async def tier(nats_url: str) -> AsyncIterator[Deliverer]:
-    async with delivering(nats_url) as deliverer:
-        yield deliverer
-
-
-@pytest.fixture
-async def publisher(nats_url: str) -> AsyncIterator[Publisher]:
-    async with publishing(nats_url) as publisher:
-        yield publisher
 
 
 @asynccontextmanager

@@ -45,12 +45,6 @@ from pbscast_deploy.embedded import NatsServer
 
 
 @pytest.fixture
-async def tier(nats_url: str) -> AsyncIterator[Deliverer]:
-    async with delivering(nats_url) as deliverer:
-        yield deliverer
-
-
-@pytest.fixture
 async def client(nats_url: str, tier: Deliverer) -> AsyncIterator[Client]:
     async with pbscast.connect(nats_url, connect_timeout=2) as client:
         yield client

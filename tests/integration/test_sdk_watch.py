@@ -9,17 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from harness.openings import serving_openings
 from harness.stream import BEGIN, STREAM, Message, Publisher, SiteLog, publishing, serve_history
 
 import pbscast
 from pbscast import Boundary, Change, Client, Finalize, Item, Missed, Unreadable, Watch, wire
 from pbscast_deploy.embedded import NatsServer
-
-
-@pytest.fixture
-async def publisher(nats_url: str) -> AsyncIterator[Publisher]:
-    async with publishing(nats_url) as publisher:
-        yield publisher
 
 
 @pytest.fixture
@@ -159,7 +154,7 @@ async def test_tells_exactly_what_matches(
 async def test_many_ids_do_not_make_many_filters(publisher: Publisher, client: Client) -> None:
     async with client.watch([f"{number}.sitea" for number in range(5000)]):
         (info,) = await publisher.jetstream.consumers_info(STREAM)
-        assert info.config.filter_subject == "pbs.v1.*.job.*.*.*.*"
+        assert info.config.filter_subjects == ["pbs.v1.*.job.*.*.*.*"]
 
 
 async def test_leaving_gives_everything_back(publisher: Publisher, client: Client) -> None:
@@ -416,6 +411,7 @@ async def test_a_message_larger_than_a_batch_holds_nothing_up() -> None:
     with NatsServer(durable=False, config="max_payload: 16777216") as server:
         async with (
             publishing(server.url) as publisher,
+            serving_openings(server.url),
             pbscast.connect(server.url) as client,
             client.watch() as watch,
         ):
@@ -486,10 +482,13 @@ async def test_history_without_a_service(client: Client) -> None:
         _ = [item async for item in client.history("1.sitea")]
 
 
-async def test_a_server_without_our_stream(nats_url: str) -> None:
+async def test_a_server_without_our_stream_and_one_without_service(nats_url: str) -> None:
     async with pbscast.connect(nats_url) as client:
-        with pytest.raises(pbscast.NotFoundError, match="has no stream"):
+        with pytest.raises(pbscast.UnavailableError, match="is pbscastd running"):
             await client.watch().open()
+        async with serving_openings(nats_url):
+            with pytest.raises(pbscast.NotFoundError, match="stream not found"):
+                await client.watch().open()
 
 
 async def test_of_a_job_whose_finalize_has_expired_the_purge_is_the_last_word(
