@@ -29,6 +29,7 @@ from pbscast.events import Change, EventName, Finalize, Kind, Site
 from pbscast.ids import split_subjob
 from pbscast.lives import Standing
 from pbscast.subscriptions import SubscribeRequest
+from pbscast_fanout.askers import Role
 from pbscast_fanout.expressions import compile_expression
 from pbscast_fanout.subscriptions import standings
 from pbscast_fanout.subscriptions.checkpoints import Checkpoint
@@ -37,9 +38,11 @@ from pbscast_fanout.subscriptions.joined import Joined
 from pbscast_fanout.subscriptions.joining import Join, Learn, Wish
 from pbscast_fanout.subscriptions.means import Means
 from pbscast_fanout.subscriptions.notes import Notes
+from pbscast_fanout.subscriptions.owners import Owner
 from pbscast_fanout.subscriptions.recovery import recover
 from pbscast_fanout.subscriptions.room import Room
 from pbscast_fanout.subscriptions.sending import Sender
+from pbscast_fanout.subscriptions.site import covers
 from pbscast_fanout.subscriptions.stream import Place
 from pbscast_fanout.subscriptions.writer import DeliveryWriter, Outgoing
 
@@ -59,6 +62,14 @@ FILTERS: tuple[dict[str, Any], ...] = (
     {"kinds": ["job", "node"], "states": ["R", "free"]},
     {"kinds": ["node"]},
     {"owners": ["alice"], "delivery": "at-most-once"},
+)
+OWNERS = (
+    None,
+    Owner(role=Role.USER, name="alice"),
+    Owner(role=Role.USER, name="bob", sites=("sitea", "siteb"), open_sites=("siteb",)),
+    Owner(role=Role.USER, name="alice", open_sites=("sitea",)),
+    Owner(role=Role.OPERATOR, name="carol", sites=("sitea",)),
+    Owner(role=Role.AUDITOR, name="dora", sites=("siteb",)),
 )
 VALUES = {
     "owner": ("alice", "bob"),
@@ -155,6 +166,7 @@ class Run:
         self.storage = Storage(self.random)
         self.definitions: dict[str, Definition] = {}
         self.modified: set[str] = set()
+        self.handed_over: set[str] = set()
         self.wishes: list[Wish | Join | Learn] = []
         self.errands: list[tuple[Join | Learn, AsyncIterator[list[Standing]]]] = []
         self.notes: Notes | None = None
@@ -243,6 +255,7 @@ class Run:
             self._arrive: 1,
             self._register: 2,
             self._modify: 1,
+            self._hand_over: 0.5,
             self._remove: 0.3,
             self._keep_checkpoint: 1,
             self._light: 1,
@@ -323,11 +336,14 @@ class Run:
         if len(self.definitions) < 6:
             self.revision += 1
             request = SubscribeRequest.model_validate(self.random.choice(FILTERS))
-            self._define(f"sub{self.random.randrange(10**6):06}{self.revision}", request)
+            key = f"sub{self.random.randrange(10**6):06}{self.revision}"
+            self._define(key, request, self.random.choice(OWNERS))
 
-    def _define(self, key: str, request: SubscribeRequest) -> None:
-        definition = Definition(key, request, self.revision, ended=False, created=NOW)
+    def _define(self, key: str, request: SubscribeRequest, owner: Owner | None) -> None:
+        definition = Definition(key, request, self.revision, ended=False, created=NOW, owner=owner)
         self.definitions[key] = definition
+        if not len(self.core) and covers(definition, SITE):
+            raise CrashError("nobody was told anything: a session begins with the first one")
         self.core.define(definition)
 
     async def _modify(self) -> None:
@@ -338,7 +354,16 @@ class Run:
             ids = tuple(self.random.sample(JOBS, self.random.randint(1, 3)))
             self.revision += 1
             self.modified.add(key)
-            self._define(key, requests[key].model_copy(update={"ids": ids}))
+            request = requests[key].model_copy(update={"ids": ids})
+            self._define(key, request, self.definitions[key].owner)
+
+    async def _hand_over(self) -> None:
+        """Its owner may see more now, or less."""
+        if self.definitions:
+            key = self.random.choice(tuple(self.definitions))
+            self.revision += 1
+            self.handed_over.add(key)
+            self._define(key, self.definitions[key].request, self.random.choice(OWNERS))
 
     async def _remove(self) -> None:
         if self.definitions:
@@ -364,7 +389,15 @@ class Run:
         self.storage.fuse = self.random.randint(0, 4)
 
 
-def belongs(wanted: SubscribeRequest, standing: Standing) -> bool:
+def may_see(owner: Owner | None, kind: Kind, job_owner: str | None) -> bool:
+    """What is told of the site; whether it is told at all is another question."""
+    if owner is None or owner.role is not Role.USER or SITE in owner.open_sites:
+        return True
+    return kind is not Kind.JOB or job_owner == owner.name
+
+
+def belongs(definition: Definition, standing: Standing) -> bool:
+    wanted = definition.request
     attributes = standing.attributes or {}
 
     def look_up(name: str) -> str | None:
@@ -373,6 +406,7 @@ def belongs(wanted: SubscribeRequest, standing: Standing) -> bool:
     array = split_subjob(standing.id)[0]
     return (
         standing.kind in wanted.kinds
+        and may_see(definition.owner, standing.kind, standing.owner)
         and (not wanted.ids or standing.id in wanted.ids or array in wanted.ids)
         and (not wanted.owners or standing.owner in wanted.owners)
         and (not wanted.queues or standing.queue in wanted.queues)
@@ -391,44 +425,58 @@ def lived(standing: Standing) -> Life:
     return standing.kind, standing.id, standing.incarnation
 
 
-def expected(log: PlainSite, wanted: SubscribeRequest, position: int) -> Iterator[tuple[Any, ...]]:
+def expected(log: PlainSite, definition: Definition, position: int) -> Iterator[tuple[Any, ...]]:
     """What a subscription that begins there is told, in brief."""
-    belonged: set[Life] = set()
-    objects: set[tuple[Any, ...]] = set()
-    for _, standing in log.stood(position):
-        if standing.ended is None and belongs(wanted, standing):
-            objects.add((standing.id, standing.position, False))
-            belonged.add(lived(standing))
-        elif standing.ended is not None and named(wanted, standing):
-            objects.add((standing.id, standing.position, True))
     yield ("begin", position)
-    yield from sorted(objects)
+    yield from sorted(standing_at(log, definition, position))
     yield ("boundary", position)
+    for event, told in happening(log, definition, position):
+        if may_see(definition.owner, event.kind, event.owner):
+            yield told
+
+
+def standing_at(log: PlainSite, definition: Definition, position: int) -> Iterator[tuple[Any, ...]]:
+    for _, standing in log.stood(position):
+        if standing.ended is None and belongs(definition, standing):
+            yield (standing.id, standing.position, False)
+        elif standing.ended is not None and named(definition, standing):
+            yield (standing.id, standing.position, True)
+
+
+def happening(
+    log: PlainSite, definition: Definition, position: int
+) -> Iterator[tuple[Change | Finalize, tuple[Any, ...]]]:
+    wanted = definition.request
     before = {lived(item): item for _, item in log.stood(position) if item.ended is None}
+    belonged = {life for life, item in before.items() if belongs(definition, item)}
     for record in log.records[position:]:
         event = record.decode()
         assert isinstance(event, Change | Finalize)
         [now] = [item for _, item in log.stood(event.position) if item.position == event.position]
         was = before.pop(lived(now), None)
-        did = was is not None and belongs(wanted, was)
-        does = event.event is not EventName.DELETE and belongs(wanted, now)
+        did = was is not None and belongs(definition, was)
+        does = event.event is not EventName.DELETE and belongs(definition, now)
         if now.ended is None:
             before[lived(now)] = now
         if isinstance(event, Finalize):
             if did or does or lived(now) in belonged:
-                yield ("event", event.position, "ended", False)
+                yield event, ("event", event.position, "ended", False)
             continue
         if does:
             belonged.add(lived(now))
         if (did or does) and is_asked_for(wanted, event):
             passage = {(True, True): "stayed", (True, False): "left"}.get((did, does), "joined")
             stands = passage == "joined" and event.revision > 1
-            yield ("event", event.position, passage, stands)
+            yield event, ("event", event.position, passage, stands)
 
 
-def named(wanted: SubscribeRequest, standing: Standing) -> bool:
-    array = split_subjob(standing.id)[0]
-    return standing.kind in wanted.kinds and (standing.id in wanted.ids or array in wanted.ids)
+def named(definition: Definition, standing: Standing) -> bool:
+    wanted, array = definition.request, split_subjob(standing.id)[0]
+    return (
+        standing.kind in wanted.kinds
+        and (standing.id in wanted.ids or array in wanted.ids)
+        and may_see(definition.owner, standing.kind, standing.owner)
+    )
 
 
 def is_asked_for(wanted: SubscribeRequest, event: Change) -> bool:
@@ -464,15 +512,21 @@ def last_beginning(messages: list[SubscriptionMessage]) -> list[SubscriptionMess
 
 def check_exactly(run: Run, definition: Definition) -> None:
     """All that was told since it began last is just what a plain reading of the log tells."""
-    told = [brief(item) for item in last_beginning(run.storage.of(definition.id))]
+    messages = run.storage.of(definition.id)
+    if not covers(definition, SITE):
+        assert messages == [] or definition.id in run.handed_over
+        return
+    told = [brief(item) for item in last_beginning(messages)]
     position = told[0][1]
     end = told.index(("boundary", position))
     told[1:end] = sorted(told[1:end])
-    assert told == list(expected(run.log, definition.request, position))
+    assert told == list(expected(run.log, definition, position))
 
 
 def check_outcome(run: Run, definition: Definition) -> None:
     """What its reader knows in the end is how all its jobs stand."""
+    if not covers(definition, SITE):
+        return
     known: dict[str, tuple[int, bool]] = {}
     for message in last_beginning(run.storage.of(definition.id)):
         if isinstance(message, ObjectMessage):
@@ -481,7 +535,7 @@ def check_outcome(run: Run, definition: Definition) -> None:
             event = message.event
             known[event.id] = event.position, isinstance(event, Finalize)
     for _, stood in run.log.stood(len(run.log.records)):
-        if named(definition.request, stood) and stood.kind is Kind.JOB:
+        if named(definition, stood) and stood.kind is Kind.JOB:
             assert known[stood.id] == (stood.position, stood.ended is not None)
 
 
@@ -491,6 +545,19 @@ def check_no_repeats(run: Run, definition: Definition) -> None:
     assert all(isinstance(item, BeginMessage) or item.n is None for item in messages)  # type: ignore[union-attr]
     positions = [item.event.position for item in messages if isinstance(item, EventMessage)]
     assert len(set(positions)) == len(positions)
+
+
+def check_secrets(run: Run, definition: Definition) -> None:
+    """Nothing was ever told that its owner may not see."""
+    for kept in (True, False):
+        for message in run.storage.of(definition.id, kept=kept):
+            if isinstance(message, ObjectMessage):
+                assert may_see(definition.owner, message.object.kind, message.object.owner)
+            elif isinstance(message, EventMessage):
+                told = (message.event, message.standing or message.event)
+                for item in told:
+                    owner = getattr(item, "owner", None)
+                    assert may_see(definition.owner, item.kind, owner)
 
 
 def check_numbers(run: Run) -> None:
@@ -509,6 +576,8 @@ def test_what_is_told_through_crashes_is_what_the_log_says(seed: int) -> None:
     asyncio.run(run.play(steps=200))
     check_numbers(run)
     for definition in run.definitions.values():
+        if definition.id not in run.handed_over:
+            check_secrets(run, definition)
         if definition.request.delivery == "at-most-once":
             check_no_repeats(run, definition)
         elif definition.id in run.modified:

@@ -71,7 +71,7 @@ class Desk:
         self._holdings = holdings
         self._registering = Registering(holdings)
 
-    async def subscribe(self, request: SubscribeRequest, asker: Asker | None = None) -> bytes:
+    async def subscribe(self, request: SubscribeRequest, asker: Asker | None) -> bytes:
         """Register it; messages wait for its reader from now on.
 
         Raises AccessDeniedError for a site that the asker may not see.
@@ -92,7 +92,7 @@ class Desk:
         )
         return _dump(_described(definition, Lease.from_now(request.lease)))
 
-    async def renew(self, request: RenewRequest, asker: Asker | None = None) -> bytes:
+    async def renew(self, request: RenewRequest, asker: Asker | None) -> bytes:
         """Let it live on.
 
         Raises AccessDeniedError, and ends it, if the asker may no longer see all that he could when
@@ -132,7 +132,7 @@ class Desk:
             await self._consumers.drop(key, name)
             raise unknown(key)
 
-    async def modify(self, request: ModifyRequest, asker: Asker | None = None) -> bytes:
+    async def modify(self, request: ModifyRequest, asker: Asker | None) -> bytes:
         """Change it; asked once more it changes nothing. Raises as `renew` does."""
         if asker is not None:
             head = await self._head(request.id, asker)
@@ -142,7 +142,7 @@ class Desk:
         definition = await self._registry.modify(request.id, request)
         return _dump(ModifyResponse(ids=len(definition.request.ids)))
 
-    async def unsubscribe(self, request: UnsubscribeRequest, asker: Asker | None = None) -> bytes:
+    async def unsubscribe(self, request: UnsubscribeRequest, asker: Asker | None) -> bytes:
         """End it; if it has ended already, that is an answer as well."""
         was_there = await self._registry.has(request.id)
         if was_there and asker is not None:
@@ -156,7 +156,7 @@ class Desk:
             _log.info("subscription_unsubscribed", subscription=request.id)
         return _dump(UnsubscribeResponse(was_there=was_there))
 
-    async def list(self, request: ListRequest, asker: Asker | None = None) -> bytes:
+    async def list(self, request: ListRequest, asker: Asker | None) -> bytes:
         """Return a page of those of the asker; of all that there are if it is nobody."""
         owner = None if asker is None else Owner.of(asker)
         keys = await self._page(request.after, owner)
