@@ -62,7 +62,7 @@ async def connect(settings: NatsSettings, *, name: str, lost: Callable[[], None]
         async with asyncio.timeout(settings.timeout):
             await client.connect(**_options(settings, name), **troubles.callbacks())
     except (nats.errors.Error, OSError, TimeoutError) as error:
-        await client.close()
+        await _give_up(client)
         raise _explain(troubles.cause or error, settings) from error
     troubles.settled()
     try:
@@ -323,6 +323,10 @@ async def _gone(client: Client) -> None:
 
 
 async def _give_up(client: Client) -> None:
-    with suppress(nats.errors.Error, OSError):
-        async with asyncio.timeout(_RETRY_SECONDS):
-            await client.close()
+    """Close it, or leave it: where nats-py swallows a cancellation, it may close for ever."""
+    closing = asyncio.create_task(client.close())
+    done, _ = await asyncio.wait({closing}, timeout=_RETRY_SECONDS)
+    closing.cancel()
+    for task in done:
+        with suppress(nats.errors.Error, OSError):
+            task.result()

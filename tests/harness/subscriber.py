@@ -11,11 +11,14 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pbscast
 from pbscast import wire
+from pbscast.errors import NotFoundError, UnavailableError
 from pbscast.events import Event
+from pbscast.starts import Start
 
 _MESSAGE_ID = re.compile(rb'"id":"([^":]+):(\d+)"')
 
@@ -41,11 +44,19 @@ def _resume(file: Path) -> dict[str, int]:
     return positions
 
 
+async def _opened(client: pbscast.Client, start: Start) -> pbscast.Watch:
+    """Begin, if need be as soon as there is somebody who serves."""
+    while True:
+        with suppress(UnavailableError, NotFoundError):
+            return await client.watch(start=start).open()
+        await asyncio.sleep(0.1)
+
+
 async def _listen(url: str, file: Path) -> None:
     positions = await asyncio.to_thread(_resume, file)
     start = pbscast.after(positions) if positions else pbscast.beginning()
     with file.open("ab", buffering=0) as sink:
-        async with pbscast.connect(url) as client, client.watch(start=start) as watch:
+        async with pbscast.connect(url) as client, await _opened(client, start) as watch:
             async for item, body in watch.with_bodies():
                 if isinstance(item, Event) and body is not None:
                     sink.write(body + b"\n")
