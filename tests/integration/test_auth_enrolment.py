@@ -314,3 +314,26 @@ def test_certificates_that_end_soon_are_told_of(
     assert f"authority: until {end:%Y-%m-%d}" in pbscastd(realm, "certificates").output
     (realm.directory / "keys/ca.key").unlink()
     assert isinstance(pbscastd(realm, "certificates", "--renew").exception, ConfigError)
+
+
+async def test_a_key_that_has_leaked_is_worth_nothing_after_another_was_made(gate: Gate) -> None:
+    await done(gate, "enrol", "alice")
+    await done(gate, "bar", "eve")
+    old, service = brokered(gate.realm, "alice"), await gate.creds("pbscastd", Role.SERVICE)
+    stolen = Key.load(gate.realm.directory / "keys" / "user.nk")
+    clients = [await gate.connect(content) for content in (old, service)]
+    await done(gate, "rekey", "user")
+    await cut(clients[0])
+    user, now = Principal("alice", Role.USER), int(datetime.now(UTC).timestamp()) + 60
+    for content in (old, sign(user, user.account, stolen, now, now + 600).content):
+        assert not await is_let_in(gate, content)
+    assert not await is_let_in(gate, brokered(gate.realm, "eve"))
+    assert clients[1].is_connected
+    async with asyncio.timeout(5):
+        while not await is_let_in(gate, brokered(gate.realm, "alice")):
+            pass
+    await done(gate, "rekey", "service")
+    await cut(clients[1])
+    assert not await is_let_in(gate, service)
+    assert await is_let_in(gate, await gate.creds("pbscastd", Role.SERVICE))
+    assert [one.state for one in gate.realm.issued()] == ["revoked", "valid"]

@@ -16,7 +16,7 @@ from pbscast.newfile import replacing
 from pbscast_deploy.auth import layout
 from pbscast_deploy.auth.founding import OPERATOR, PBS, PBS_NAME
 from pbscast_deploy.auth.issuing import EVERYBODY, principal_of, revocations, tags_of
-from pbscast_deploy.auth.keys import PRIVATE, Key
+from pbscast_deploy.auth.keys import PRIVATE, Key, Kind
 from pbscast_deploy.auth.layout import Policy, Principal
 from pbscast_deploy.auth.tokens import decode, encode
 from pbscast_fanout.askers import Role
@@ -133,6 +133,18 @@ class Accounts:
             wanted["revocations"] = {EVERYBODY: now}
         return self._uphold(principal.account, principal.name, wanted)
 
+    def rekey(self, role: Role) -> None:
+        """Make another key for a role, and revoke what was signed with the one before.
+
+        After it the keys have to be read anew.
+        """
+        replace(self._key_path(role), Key.make(Kind.ACCOUNT).seed + b"\n")
+        people = {account: principal_of(claims) for account, claims in self.all().items()}
+        roles = {account: one.role for account, one in people.items() if one is not None}
+        for account, its_role in {**roles, self.pbs: Role.SERVICE}.items():
+            if its_role is role:
+                self.revoke(account, [EVERYBODY])
+
     def revoke(self, account: str, keys: Sequence[str]) -> str:
         """Revoke these keys, or EVERYBODY, up to now. Return the account's token."""
         claims = decoded(self._path(account))
@@ -198,7 +210,10 @@ class Accounts:
         return {role: self._key(role).public for role in Role}
 
     def _key(self, name: str) -> Key:
-        return Key.load(self._directory / "keys" / f"{name}.nk")
+        return Key.load(self._key_path(name))
+
+    def _key_path(self, name: str) -> Path:
+        return self._directory / "keys" / f"{name}.nk"
 
     def _path(self, account: str) -> Path:
         return self._directory / "accounts" / f"{account}.jwt"

@@ -145,6 +145,13 @@ class Realm:
                 raise NotFoundError(f"nothing was issued to {who}: see pbscastd auth list")
             return [self._accounts.revoke(account, keys) for account, keys in doomed.items()]
 
+    def rekey(self, role: Role) -> list[str]:
+        """Give a role another key; what the one before signed is void. Return the accounts."""
+        with self._accounts.locked():
+            self._accounts.rekey(role)
+        self._accounts = Accounts(self.directory)
+        return self.refresh()
+
     def refresh(self) -> list[str]:
         """Give every account what this release and the sites give its role; return all accounts."""
         with self._accounts.locked():

@@ -125,6 +125,19 @@ def push(directory: Directory, server: Servers = None) -> None:
 
 
 @app.command()
+def rekey(
+    role: Annotated[Role, typer.Argument(help="Whose key has leaked.")],
+    directory: Directory,
+    server: Servers = None,
+) -> None:
+    """Give a role another key; whatever the one before has signed is void."""
+    realm = Realm(directory)
+    changed = realm.rekey(role)
+    typer.echo(f"{directory}/keys/{role}.nk is another: issue to {role}s anew")
+    announce(realm, server, changed)
+
+
+@app.command()
 def sites(
     directory: Directory,
     *,
