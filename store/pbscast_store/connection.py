@@ -11,7 +11,7 @@ import asyncpg
 from asyncpg.pool import PoolAcquireContext
 
 from pbscast.errors import ConfigError, UnsupportedError
-from pbscast_store import chain, queries
+from pbscast_store import chain, hosts, queries
 from pbscast_store.binary import RowTypes
 from pbscast_store.errors import translated
 from pbscast_store.queries import AnyConnection, Executor
@@ -42,12 +42,13 @@ _SETTINGS: Final = {
 async def connect(dsn: str, command_timeout: float | None = COMMAND_TIMEOUT) -> asyncpg.Connection:
     """A connection of the caller's own."""
     with translated(place(dsn)):
-        return await asyncpg.connect(
+        connection: asyncpg.Connection = await hosts.connect(
             dsn,
             timeout=CONNECT_TIMEOUT,
             command_timeout=command_timeout,
             server_settings=_SETTINGS,
         )
+        return connection
 
 
 async def hasten_times(connection: asyncpg.Connection) -> None:
@@ -92,6 +93,7 @@ async def open_pool(dsn: str, size: int = 10) -> asyncpg.Pool:
             max_queries=50_000,
             max_inactive_connection_lifetime=300.0,
             loop=None,
+            connect=hosts.connect,  # type: ignore[arg-type]  # fewer arguments
             connection_class=asyncpg.Connection,
             record_class=asyncpg.Record,
             timeout=CONNECT_TIMEOUT,
@@ -119,7 +121,8 @@ def place(dsn: str) -> str:
     """How messages call the log database: without user and password."""
     try:
         parts = urlsplit(dsn)
-        well_formed = parts.scheme in ("postgresql", "postgres") and parts.port != 0
+        ports = [urlsplit(one).port for one in hosts.each(dsn)]
+        well_formed = parts.scheme in ("postgresql", "postgres") and 0 not in ports
     except ValueError:
         well_formed = False
     if not well_formed:
