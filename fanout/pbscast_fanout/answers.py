@@ -14,9 +14,11 @@ from pbscast.errors import NotFoundError, UsageError
 from pbscast_fanout.batches import compose
 from pbscast_fanout.fences import HEADROOM
 from pbscast_fanout.oversize import shorten_row
+from pbscast_fanout.rights import check_sites, confined, confines
 from pbscast_store.standings import Spot
 
 if TYPE_CHECKING:
+    from pbscast_fanout.askers import Asker
     from pbscast_store.log import Log
     from pbscast_store.standings import Page
 
@@ -31,15 +33,20 @@ _SPOT: Final = TypeAdapter(tuple[str, _Number])
 
 
 class Answers:
-    """Answers from the log. Every method raises what the log raises, and UsageError."""
+    """Answers from the log. Every method raises what the log raises, and UsageError.
+
+    A person (the asker is None where everybody may see everything) is told what he may see: nothing
+    in an answer differs by what else the log has. Raises AccessDeniedError for who asks for others'
+    jobs or sites by name.
+    """
 
     def __init__(self, log: Log, max_payload: Callable[[], int]) -> None:
         self._log = log
         self._max_payload = max_payload
 
-    async def history(self, request: requests.HistoryRequest) -> bytes:
+    async def history(self, request: requests.HistoryRequest, asker: Asker | None) -> bytes:
         page = await self._log.events(
-            request,
+            confined(asker, request),
             begin=request.begin,
             end=request.end,
             newest_first=request.newest_first,
@@ -53,9 +60,9 @@ class Answers:
         bodies = bodies[: len(page.records)]
         return join("events", bodies, make_token(page.positions) if page.more else None)
 
-    async def jobs(self, request: requests.JobsRequest) -> bytes:
+    async def jobs(self, request: requests.JobsRequest, asker: Asker | None) -> bytes:
         page = await self._log.lives(
-            request,
+            confined(asker, request),
             begin=request.begin,
             end=request.end,
             newest_first=request.newest_first,
@@ -67,9 +74,9 @@ class Answers:
         bodies = bodies[: len(page.lives)]
         return join("lives", bodies, make_token(page.positions) if page.more else None)
 
-    async def snapshot(self, request: requests.SnapshotRequest) -> bytes:
+    async def snapshot(self, request: requests.SnapshotRequest, asker: Asker | None) -> bytes:
         page = await self._log.snapshot(
-            request,
+            confined(asker, request),
             attributes=request.attributes,
             after=parse_spot(request.after),
             limit=self._limit(request.limit),
@@ -77,9 +84,9 @@ class Answers:
         )
         return self._rows(page, positions=page.positions)
 
-    async def at(self, request: requests.AtRequest) -> bytes:
+    async def at(self, request: requests.AtRequest, asker: Asker | None) -> bytes:
         page = await self._log.at(
-            request,
+            confined(asker, request),
             request.moment,
             attributes=request.attributes,
             after=parse_spot(request.after),
@@ -88,9 +95,9 @@ class Answers:
         )
         return self._rows(page)
 
-    async def difference(self, request: requests.DifferenceRequest) -> bytes:
+    async def difference(self, request: requests.DifferenceRequest, asker: Asker | None) -> bytes:
         page = await self._log.difference(
-            request,
+            confined(asker, request),
             request.begin,
             request.end,
             after=parse_spot(request.after),
@@ -99,9 +106,16 @@ class Answers:
         )
         return self._rows(page)
 
-    async def event(self, request: requests.EventRequest) -> bytes:
+    async def event(self, request: requests.EventRequest, asker: Asker | None) -> bytes:
+        may_see = confines(asker)
+        if asker is not None:
+            check_sites(asker, (request.site,))
         records = await self._log.read(request.site, request.position - 1, 1)
-        if not records or records[0].position != request.position:
+        if (
+            not records
+            or records[0].position != request.position
+            or not may_see.includes(request.site, records[0].kind, records[0].owner)
+        ):
             msg = f"the log has no event {request.site}:{request.position}"
             raise NotFoundError(msg)
         return piece(records[0].encode().decode(), request.offset, self._room)

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pbscast import openings, requests, subscriptions
-from pbscast.errors import AccessDeniedError
 from pbscast_fanout.services import QUICKLY_PARSED, Endpoint
 from pbscast_fanout.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from pbscast_fanout.answers import Answers
-    from pbscast_fanout.askers import Asker
     from pbscast_fanout.openings import Openings
     from pbscast_fanout.services import Answer
     from pbscast_fanout.subscriptions.desk import Desk
@@ -82,7 +80,7 @@ def _of_subscribers(desk: Desk, quick: Turns, of_the_log: Turns) -> list[Endpoin
 
 
 def _of_the_log(answers: Answers, turns: Turns) -> list[Endpoint[Any]]:
-    looks: list[tuple[str, type[Any], Callable[[Any], Awaitable[bytes]]]] = [
+    looks: list[tuple[str, type[Any], Answer[Any]]] = [
         (requests.HISTORY, requests.HistoryRequest, answers.history),
         (requests.JOBS, requests.JobsRequest, answers.jobs),
         (requests.SNAPSHOT, requests.SnapshotRequest, answers.snapshot),
@@ -91,18 +89,9 @@ def _of_the_log(answers: Answers, turns: Turns) -> list[Endpoint[Any]]:
         (requests.EVENT, requests.EventRequest, answers.event),
     ]
     return [
-        Endpoint(subject, model, _for_everybody(answer), _always(turns), needs_log=True)
+        Endpoint(subject, model, answer, _always(turns), needs_log=True)
         for subject, model, answer in looks
     ]
-
-
-def _for_everybody(answer: Callable[[Any], Awaitable[bytes]]) -> Answer[Any]:
-    async def checked(request: Any, asker: Asker | None) -> bytes:
-        if asker is not None:
-            raise AccessDeniedError(f"{asker.name} cannot ask this yet")
-        return await answer(request)
-
-    return checked
 
 
 def _always(turns: Turns) -> Callable[[bytes], Turns]:

@@ -17,6 +17,7 @@ from pbscast_fanout.connection import Connection
 from pbscast_fanout.offers import everything
 from pbscast_fanout.openings import Openings
 from pbscast_fanout.publisher import SitePublisher
+from pbscast_fanout.rights import visible_status
 from pbscast_fanout.services import Services
 from pbscast_fanout.streams import ensure_stream
 from pbscast_fanout.subscriptions.deliverers import Deliverers
@@ -95,8 +96,8 @@ class Fanout:
             deliveries=self._deliverers.status(),
         )
 
-    async def _answer_status(self, _: StatusRequest, __: Asker | None) -> bytes:
-        return self.status().model_dump_json().encode()
+    async def _answer_status(self, _: StatusRequest, asker: Asker | None) -> bytes:
+        return visible_status(asker, self.status()).model_dump_json().encode()
 
     async def _follow_log(self, tasks: asyncio.TaskGroup) -> NoReturn:
         while True:

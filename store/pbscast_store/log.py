@@ -18,6 +18,7 @@ from pbscast_store import differences, queries, snapshots, standings, stories
 from pbscast_store.archive.archives import Archives
 from pbscast_store.archive.joined import JoinedEvents
 from pbscast_store.binary import RowTypes
+from pbscast_store.confines import Confined
 from pbscast_store.connection import (
     check_schema,
     check_server,
@@ -51,6 +52,9 @@ _LEASING: Final = 4
 
 class Log:
     """The log database. Every method raises UnavailableError when it cannot be reached.
+
+    What is asked for may be confined: what lies beyond is as if the log did not have it; but an id
+    that was used again for a job beyond has its latest life there.
 
     What is asked for may be archived: then reading raises ConfigError unless it was opened with the
     archives' directory, NotFoundError or DecodeError if an archive is missing or damaged.
@@ -190,7 +194,7 @@ class Log:
 
     async def events(
         self,
-        selection: Selection,
+        selection: Selection | Confined,
         *,
         begin: datetime | None = None,
         end: datetime | None = None,
@@ -216,7 +220,7 @@ class Log:
 
     async def lives(
         self,
-        selection: Selection,
+        selection: Selection | Confined,
         *,
         begin: datetime | None = None,
         end: datetime | None = None,
@@ -238,7 +242,7 @@ class Log:
 
     async def snapshot(
         self,
-        selection: Selection,
+        selection: Selection | Confined,
         *,
         attributes: bool = False,
         known_only: bool = False,
@@ -270,7 +274,7 @@ class Log:
 
     async def at(
         self,
-        selection: Selection,
+        selection: Selection | Confined,
         moment: datetime | Mapping[str, int],
         *,
         attributes: bool = False,
@@ -297,7 +301,7 @@ class Log:
 
     async def difference(
         self,
-        selection: Selection,
+        selection: Selection | Confined,
         begin: datetime | Mapping[str, int],
         end: datetime | Mapping[str, int],
         *,

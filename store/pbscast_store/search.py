@@ -16,9 +16,11 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from pbscast.errors import NotFoundError, UsageError
+from pbscast.events import Kind
 from pbscast.lives import Life
 from pbscast.selection import Selection
 from pbscast_store import queries
+from pbscast_store.confines import EVERYTHING, Confined, Confines
 from pbscast_store.records import SiteRow
 from pbscast_store.source import LifeSpan, Window
 from pbscast_store.statements import query
@@ -36,6 +38,7 @@ class Scope:
     """Those that are asked about, by name."""
     lives: Mapping[str, Sequence[LifeSpan]] | None
     """Of each site those of the ids that are asked for, arrays' with their subjobs'; None: any."""
+    confines: Confines
 
     @cached_property
     def ids(self) -> list[str] | None:
@@ -61,41 +64,61 @@ class Scope:
             chosen.exit_statuses or None,
         )
 
+    def criteria_at(self, site: str) -> tuple[object, ...]:
+        """`criteria`, and that it may be seen."""
+        owner = self.confines.owner_of(self.selection.kind, site)
+        if owner is None:
+            return self.criteria
+        kind, ids, names, _, *others = self.criteria
+        asked = self.selection.owners or (owner,)
+        return (kind, ids, names, [owner] if owner in asked else [], *others)
+
+    @property
+    def owned(self) -> tuple[str | None, list[str]]:
+        """Whose lives alone may be seen, None for everybody's, and at which sites all."""
+        owner = self.confines.owner if self.selection.kind is Kind.JOB else None
+        return owner, sorted(self.confines.open_sites)
+
     @property
     def is_by_id(self) -> bool:
         """Whether ids are all that is asked for."""
         return self.lives is not None and not any(self.criteria[2:])
 
 
-async def resolve(pool: asyncpg.Pool, selection: Selection, *, known_only: bool = False) -> Scope:
+async def resolve(
+    pool: asyncpg.Pool, asked: Selection | Confined, *, known_only: bool = False
+) -> Scope:
     """Raises NotFoundError for a site of which the log knows nothing.
 
     An id of which it knows nothing is passed over with `known_only`, else it is an error as well.
     """
-    sites = await queries.sites(pool)
+    selection, confines = asked if isinstance(asked, Confined) else Confined(asked, EVERYTHING)
+    sites = [site for site in await queries.sites(pool) if confines.has_site(site.name)]
     known = {site.name: site for site in sites}
     for name in selection.sites:
         if name not in known:
             raise NotFoundError(f"no such site: {name} (known: {', '.join(known) or 'none'})")
-    asked = [site for site in sites if not selection.sites or site.name in selection.sites]
-    names = [site.name for site in asked]
-    lives = await _named(pool, selection, names, known_only) if selection.ids else None
-    return Scope(selection, asked, lives)
+    meant = [site for site in sites if not selection.sites or site.name in selection.sites]
+    scope = Scope(selection, meant, None, confines)
+    if not selection.ids:
+        return scope
+    return replace(scope, lives=await _named(pool, scope, known_only))
 
 
 async def _named(
     pool: asyncpg.Pool,
-    selection: Selection,
-    sites: list[str],
+    scope: Scope,
     known_only: bool,  # noqa: FBT001 - as `resolve`
 ) -> dict[str, list[LifeSpan]]:
+    selection, sites = scope.selection, [site.name for site in scope.sites]
     members: dict[str, list[str]] = {wanted: [wanted] for wanted in selection.ids}
     for array in (wanted for wanted in members if _ARRAY in wanted):
         members[array] = await _members(pool, selection.kind, array, sites)
     ids = sorted({member for known in members.values() for member in known})
     lives: dict[str, list[LifeSpan]] = {}
     found = set()
-    for site, *life in await pool.fetch(query("lives_of"), sites, selection.kind, ids):
+    rows = await pool.fetch(query("lives_of"), sites, selection.kind, ids, *scope.owned)
+    for site, *life in rows:
         lives.setdefault(site, []).append(LifeSpan(*life))
         found.add(life[0])
     for wanted, known in members.items():
@@ -193,7 +216,7 @@ async def _lives_at(
     start = window.before if window.newest_first else window.after
     rows = await connection.fetch(
         query(f"lives_{window.order}"),
-        *scope.criteria,
+        *scope.criteria_at(site),
         site,
         window.begin,
         window.end,
@@ -209,7 +232,7 @@ async def chosen_lives(
     """Lives that have events in the window, by its positions and about its time; in no order."""
     async with searching(pool) as connection:
         rows = await connection.fetch(
-            query("chosen_lives"), *scope.criteria, *_bounds(site, window), limit
+            query("chosen_lives"), *scope.criteria_at(site), *_bounds(site, window), limit
         )
     return [LifeSpan(**row) for row in rows]
 
@@ -220,7 +243,7 @@ async def extent(
     """Between which positions, both included, those lives stand; None: there are none."""
     async with searching(pool) as connection:
         row = await connection.fetchrow(
-            query("extent_of_lives"), *scope.criteria, *_bounds(site, window)
+            query("extent_of_lives"), *scope.criteria_at(site), *_bounds(site, window)
         )
     return None if row is None or row["first"] is None else (row["first"], row["last"])
 
@@ -236,7 +259,7 @@ async def matching(
     async with searching(pool) as connection:
         rows = await connection.fetch(
             query("lives_among"),
-            *scope.criteria,
+            *scope.criteria_at(site),
             site,
             window.begin,
             window.end,

@@ -47,7 +47,14 @@ async def read_page(
             if after is not None and site < after.site:
                 continue
             start = after.first_position if after is not None and site == after.site else 0
-            asked = (*scope.criteria, site, scope.ids is not None, attributes, start, limit)
+            asked = (
+                *scope.criteria_at(site),
+                site,
+                scope.ids is not None,
+                attributes,
+                start,
+                limit,
+            )
             cursor = connection.cursor(query("standing_now"), *asked, prefetch=_PREFETCH)
             async for row in cursor:
                 values, size = _values(row)

@@ -205,9 +205,9 @@ class LivesReader(ABC, Generic[Row]):
 
     async def fetch(self, name: str, site: str, *asked: object) -> list[LivedLife]:
         """Lives by a query whose parameters begin with the criteria that hold at any time."""
-        criteria = replace(self.scope, selection=at_any_time(self.scope.selection)).criteria
+        scope = replace(self.scope, selection=at_any_time(self.scope.selection))
         async with searching(self._pool) as connection:
-            rows = await connection.fetch(query(name), *criteria, site, *asked)
+            rows = await connection.fetch(query(name), *scope.criteria_at(site), site, *asked)
         return [LivedLife.of(row) for row in rows]
 
     @property

@@ -120,7 +120,7 @@ async def _merged(
     if len(telling) > 1 and question.scope.selection.kind is Kind.JOB:
         ids = {place.id for site in telling for place in stretches[site].places}
         sites = [site.name for site in question.scope.sites]
-        rows = await pool.fetch(query("moved_lives"), sites, sorted(ids))
+        rows = await pool.fetch(query("moved_lives"), sites, sorted(ids), *question.scope.owned)
         arrivals = history.find_arrivals(Moved(**row) for row in rows)
     return history.merge(
         stretches, starts, limit, max_bytes, arrivals, newest_first=question.newest_first

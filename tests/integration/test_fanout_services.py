@@ -25,10 +25,10 @@ from pbscast.requests import (
     HistoryResponse,
     StatusResponse,
 )
-from pbscast.selection import Selection
 from pbscast.subscriptions import LIST, MODIFY, RENEW, SUBSCRIBE, UNSUBSCRIBE
 from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout.worker import Fanout
+from pbscast_store.confines import Confined
 from pbscast_store.log import Log
 from pbscast_store.stories import EventPage
 
@@ -202,11 +202,11 @@ async def test_a_slow_answer_holds_up_no_other(
     asked, go_on = asyncio.Event(), asyncio.Event()
     events = log.events
 
-    async def slow_for_one(selection: Selection, **more: Any) -> EventPage:
-        if selection.ids == ("1.sitea",):
+    async def slow_for_one(confined: Confined, **more: Any) -> EventPage:
+        if confined.selection.ids == ("1.sitea",):
             asked.set()
             await go_on.wait()
-        return await events(selection, **more)
+        return await events(confined, **more)
 
     monkeypatch.setattr(log, "events", slow_for_one)
     slow = asyncio.create_task(ask(client, HISTORY, ids=["1.sitea"]))
@@ -224,10 +224,10 @@ async def test_a_worker_that_ends_answers_what_was_asked(
     asked = asyncio.Event()
     events = log.events
 
-    async def slow(selection: Selection, **more: Any) -> EventPage:
+    async def slow(confined: Confined, **more: Any) -> EventPage:
         asked.set()
         await asyncio.sleep(0.2)
-        return await events(selection, **more)
+        return await events(confined, **more)
 
     monkeypatch.setattr(log, "events", slow)
     async with client_of(nats_url) as client:

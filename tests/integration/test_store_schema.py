@@ -214,15 +214,15 @@ _HOT = {
     "scanned_places_oldest": "'job', 'sitea', 0, 90000, NULL, NULL, 100, '-infinity', 'infinity'",
     "last_events": f"'sitea', 'job', {_LIFE}, now(), NULL, 4096, {_EVER}",
     "events_of_lives": f"'sitea', 'job', {_LIFE}, {_EVER}",
-    "lives_of": "'{sitea,siteb}', 'job', '{7.sitea}'",
-    "moved_lives": "'{sitea,siteb}', '{7.sitea}'",
+    "lives_of": "'{sitea,siteb}', 'job', '{7.sitea}', 'alice', '{siteb}'",
+    "moved_lives": "'{sitea,siteb}', '{7.sitea}', 'alice', '{siteb}'",
     "latest_lives": r"'{sitea,siteb}', '{7.sitea}', '{7[}', ARRAY['7\'], '{].sitea}'",
     "array_members": r"'{sitea,siteb}', 'job', '7[', '7\\', '].sitea'",
     "append": "'sitea', 1, 0, 0, '', now(), '{}', '{}', '{}', '{}'",
     "heads": "'sitea', '{job,job}', '{7.sitea,8.sitea}'",
     "object": "'sitea', 'job', '7.sitea'",
     "objects_named": "'sitea', 'job', ARRAY['7.sitea', '8.sitea']",
-    "present_objects": "'sitea', 'job'",
+    "present_ids": "'sitea', 'job', '7', 100",
 }
 _INDEXES = {
     "read_events": "event_p\\d+_pkey",
@@ -240,7 +240,7 @@ _INDEXES = {
     "heads": "object_pkey",
     "object": "object_pkey",
     "objects_named": "object_pkey",
-    "present_objects": "object_present",
+    "present_ids": "object_present",
 }
 
 

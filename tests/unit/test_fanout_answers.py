@@ -47,6 +47,6 @@ class OnePage:
 async def test_a_page_of_a_large_event_at_many_sites_fits_into_a_message() -> None:
     for size in range(MAX_PAYLOAD - 40_000, MAX_PAYLOAD, 1_000):
         log = cast("Log", OnePage(record_of(size)))
-        body = await Answers(log, lambda: MAX_PAYLOAD).history(HistoryRequest())
+        body = await Answers(log, lambda: MAX_PAYLOAD).history(HistoryRequest(), None)
         assert len(body) <= MAX_PAYLOAD
         assert len(HistoryResponse.model_validate_json(body).events) == 1

@@ -8,7 +8,7 @@ from pbscast.errors import AccessDeniedError, UsageError
 from pbscast.events import Kind
 from pbscast.subjects import covers, event_subject, intersection, is_covered, mark_subject
 from pbscast_fanout.askers import Asker, Role
-from pbscast_fanout.rights import check_filters, narrowed
+from pbscast_fanout.filters import check_filters, narrowed
 
 SITES = ("sitea", "siteb", "x.y")
 NAMES = ("alice", "bob", "a.b", "")
