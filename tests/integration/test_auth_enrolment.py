@@ -84,13 +84,11 @@ async def test_who_is_enrolled_needs_no_file(gate: Gate) -> None:
     alice = brokered(gate.realm, "alice")
     assert not await is_let_in(gate, alice)
     told = await done(gate, "enrol", "alice", "-", given="bob\ncarol dora\n")
-    assert "4 users enrolled, 4 accounts told" in told
+    assert "4 users enrolled" in told
     for name in ("alice", "bob", "carol", "dora"):
         assert await is_let_in(gate, brokered(gate.realm, name))
     before = gate.realm.accounts()
-    assert "4 users enrolled, 0 accounts told" in await done(
-        gate, "enrol", "bob", "alice", "-", given="carol dora"
-    )
+    assert "4 users enrolled" in await done(gate, "enrol", "bob", "alice", "-", given="carol dora")
     assert gate.realm.accounts() == before
 
 
@@ -155,7 +153,7 @@ async def test_what_could_not_be_told_is_told_by_the_next_command(
     assert "nothing is lost" in str(result.exception)
     await asyncio.to_thread(server.start)
     assert await is_let_in(gate, brokered(gate.realm, "alice"))
-    assert "1 accounts told" in await done(gate, "enrol", "bob")
+    await done(gate, "enrol", "bob")
     assert not await is_let_in(gate, brokered(gate.realm, "alice"))
     assert gate.realm.untold() == []
 

@@ -94,10 +94,13 @@ class Accounts:
         """Return what every account is, by its id."""
         return {account: decode(token) for account, token in self.tokens().items()}
 
+    def present(self, account: str) -> Claims:
+        """Return what an account is."""
+        return decoded(self._path(account))
+
     def claims(self, account: str) -> Claims | None:
         """Return what an account is; None if there is none."""
-        path = self._path(account)
-        return decoded(path) if path.exists() else None
+        return self.present(account) if self._path(account).exists() else None
 
     def provide(self, people: Iterable[Principal]) -> Iterator[tuple[str, str]]:
         """Yield each one's account and its token, made, changed or opened if need be."""
@@ -147,22 +150,21 @@ class Accounts:
 
     def revoke(self, account: str, keys: Sequence[str]) -> str:
         """Revoke these keys, or EVERYBODY, up to now. Return the account's token."""
-        claims = decoded(self._path(account))
+        claims = self.present(account)
         now = max(int(time()), claims["iat"] + 1)
         revoked = {**revocations(claims), **dict.fromkeys(keys, now)}
         return self._sign(account, {**claims, "nats": {**claims["nats"], "revocations": revoked}})
 
-    def untold(self) -> list[str]:
-        """Return the tokens of accounts that no server was told of since they were changed."""
+    def untold(self) -> dict[str, str]:
+        """Return the tokens, by id, of accounts changed since a server was told of them."""
         paths = sorted((self._directory / "untold").glob("A*"))
-        return [read(self._path(path.name)) for path in paths]
+        return {path.name: read(self._path(path.name)) for path in paths}
 
     def note_told(self, tokens: Iterable[str]) -> None:
         """Remember that a server knows these tokens of accounts."""
-        for token in tokens:
-            account = decode(token)["sub"]
-            # It may have been changed meanwhile.
-            if read(self._path(account)) == token:
+        told = set(tokens)
+        for account, token in self.untold().items():
+            if token in told:
                 self._untold(account).unlink(missing_ok=True)
 
     def _uphold(self, account: str, name: str, wanted: Claims) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pbscast.errors import UsageError
 from pbscast_deploy.auth.accounts import Closed, why_closed
 from pbscast_deploy.auth.issuing import principal_of
+from pbscast_deploy.auth.keys import keyless_account
 from pbscast_deploy.auth.layout import Principal
 from pbscast_fanout.askers import Role
 
@@ -46,7 +47,7 @@ def enrol(accounts: Accounts, names: Iterable[str], *, prune: bool) -> Enrolment
             " Close some with pbscastd auth bar if it is"
         )
     done = Enrolment()
-    for _ in accounts.provide(_admitted(wanted, known, done)):
+    for _ in accounts.provide(_entering(wanted, known, done)):
         pass
     for account in leaving:
         user = _known(known[account])
@@ -55,7 +56,7 @@ def enrol(accounts: Accounts, names: Iterable[str], *, prune: bool) -> Enrolment
     return done
 
 
-def _admitted(
+def _entering(
     wanted: dict[str, Principal], known: dict[str, Claims], done: Enrolment
 ) -> Iterator[Principal]:
     for account, user in wanted.items():
@@ -64,7 +65,10 @@ def _admitted(
         if why is Closed.BARRED:
             done.barred.append(user.name)
             continue
-        (done.made if claims is None or why else done.kept).append(user.name)
+        if claims is not None and why is None:
+            done.kept.append(user.name)
+            continue
+        done.made.append(user.name)
         # Somebody to whom certain sites were given keeps to them.
         yield user if claims is None else _known(claims)
 
@@ -74,13 +78,13 @@ def bar(accounts: Accounts, name: str) -> list[str]:
 
     Return their tokens.
     """
-    people = {user.account: user for user in (Principal(name, Role.USER), *_of(accounts, name))}
+    people = {user.account: user for user in (Principal(name, Role.USER), *called(accounts, name))}
     return [accounts.close(person, Closed.BARRED) for person in people.values()]
 
 
 def lift(accounts: Accounts, name: str) -> list[str]:
     """Open the accounts of a name that were barred; return their tokens."""
-    barred = [person for person in _of(accounts, name) if is_barred(accounts, person)]
+    barred = [person for person in called(accounts, name) if is_barred(accounts, person)]
     return [token for _, token in accounts.provide(barred)]
 
 
@@ -90,9 +94,11 @@ def is_barred(accounts: Accounts, person: Principal) -> bool:
     return claims is not None and why_closed(claims) is Closed.BARRED
 
 
-def _of(accounts: Accounts, name: str) -> list[Principal]:
-    people = (principal_of(claims) for claims in accounts.all().values())
-    return [person for person in people if person is not None and person.name == name]
+def called(accounts: Accounts, name: str) -> list[Principal]:
+    """Return the people of a name who have an account: one for each role."""
+    roles = (keyless_account(role, name) for role in Role)
+    found = (accounts.claims(account) for account in roles)
+    return [_known(claims) for claims in found if claims is not None]
 
 
 def _is_user(claims: Claims) -> bool:

@@ -29,12 +29,11 @@ from pbscast_deploy.auth.issuing import (
     EVERYBODY,
     Credential,
     credential_of,
-    principal_of,
     revocations,
     sign,
 )
 from pbscast_deploy.auth.keys import PRIVATE
-from pbscast_deploy.auth.layout import Policy, Principal
+from pbscast_deploy.auth.layout import Policy, Principal, is_name
 from pbscast_deploy.auth.tokens import decode
 from pbscast_fanout.askers import Role
 
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from pathlib import Path
 
+    from pbscast_deploy.auth.accounts import Claims
     from pbscast_deploy.auth.enrolment import Enrolment
 
 
@@ -106,7 +106,7 @@ class Realm:
 
     def untold(self) -> list[str]:
         """Return the tokens of accounts that no server was told of since they were changed."""
-        return self._accounts.untold()
+        return list(self._accounts.untold().values())
 
     def note_told(self, tokens: Iterable[str]) -> None:
         """Remember that a server knows these tokens of accounts."""
@@ -216,10 +216,13 @@ class Realm:
         return sorted(self._issued(), key=lambda one: (one.principal.name, one.issued))
 
     def _issued(self) -> Iterator[Credential]:
-        accounts = self._accounts.all()
+        accounts: dict[str, Claims] = {}
         for path in (self.directory / "issued").glob("*.jwt"):
             claims = decoded(path)
-            yield credential_of(claims, accounts[claims["nats"]["issuer_account"]])
+            account = claims["nats"]["issuer_account"]
+            if account not in accounts:
+                accounts[account] = self._accounts.present(account)
+            yield credential_of(claims, accounts[account])
 
     def _doomed(self, who: str) -> dict[str, list[str]]:
         """By account what has to be revoked in it.
@@ -231,9 +234,9 @@ class Realm:
             is_service = one.principal.role is Role.SERVICE
             if who == one.key or (who == one.principal.name and is_service):
                 doomed.setdefault(one.account, []).append(one.key)
-        for account, claims in self._accounts.all().items():
-            if claims["name"] == who and principal_of(claims) is not None:
-                doomed[account] = [EVERYBODY]
+        if is_name(who):
+            people = enrolment.called(self._accounts, who)
+            doomed.update((person.account, [EVERYBODY]) for person in people)
         return doomed
 
     def _record(self, key: str, token: str) -> None:

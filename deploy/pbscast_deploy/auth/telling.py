@@ -6,7 +6,7 @@ import asyncio
 import json
 import ssl
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import nats.errors
 from nats.aio.client import Client, RawCredentials
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from pbscast_deploy.auth.realm import Realm
 
 _UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
-_LIST: Final = "$SYS.REQ.CLAIMS.LIST"
 _AT_A_TIME: Final = 16
 _SECONDS: Final = 5.0
-_ANSWER_SECONDS: Final = 2.0
+_ANSWER_SECONDS: Final = 5.0
 """One server's; the others of a cluster have the account from it, at the latest in two minutes."""
 
 
@@ -35,21 +34,6 @@ async def tell(realm: Realm, servers: Sequence[str], accounts: Sequence[str]) ->
     async with _connected(realm, servers) as (client, place):
         await _update_all(client, accounts, place)
     realm.note_told(accounts)
-
-
-async def tell_missing(realm: Realm, servers: Sequence[str]) -> int:
-    """Give a server the accounts that it does not have, and those that no server was told of yet.
-
-    Return how many. Raises as ``tell``.
-    """
-    async with _connected(realm, servers) as (client, place):
-        answer = await _ask(client, _LIST, b"", place)
-        there = set(answer["data"])
-        untold = realm.untold()
-        missing = {token for account, token in realm.accounts().items() if account not in there}
-        await _update_all(client, missing.union(untold), place)
-    realm.note_told(untold)
-    return len(missing.union(untold))
 
 
 @asynccontextmanager
@@ -68,10 +52,7 @@ async def _update_all(client: Client, accounts: Iterable[str], place: str) -> No
 
     async def update() -> None:
         for token in waiting:
-            answer = await _ask(client, _UPDATE, token.encode(), place)
-            if "error" in answer:
-                refusal = answer["error"].get("description", "no reason given")
-                raise AccessDeniedError(f"{place} refuses an account: {refusal}")
+            await _update(client, token, place)
 
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -114,13 +95,16 @@ def _explain(error: Exception, place: str) -> PbscastError:
     )
 
 
-async def _ask(client: Client, subject: str, body: bytes, place: str) -> dict[str, Any]:
+async def _update(client: Client, token: str, place: str) -> None:
     try:
-        answer = await client.request(subject, body, timeout=_ANSWER_SECONDS)
+        answer = await client.request(_UPDATE, token.encode(), timeout=_ANSWER_SECONDS)
     except nats.errors.NoRespondersError as error:
         raise ConfigError(
             f"{place} keeps no accounts: it needs the resolver of auth.conf"
         ) from error
     except (OSError, nats.errors.Error) as error:
         raise _explain(error, place) from error
-    return dict(json.loads(answer.data))
+    content = json.loads(answer.data)
+    if "error" in content:
+        refusal = content["error"].get("description", "no reason given")
+        raise AccessDeniedError(f"{place} refuses an account: {refusal}")

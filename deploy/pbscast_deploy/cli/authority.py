@@ -40,7 +40,9 @@ def announce(realm: Realm, servers: Sequence[str] | None, accounts: Iterable[str
     """Tell servers these accounts, and what they were not told before; warn where none is named."""
     if servers:
         hush_tls()
-        asyncio.run(tell(realm, servers, list({*accounts, *realm.untold()})))
+        untold = {*accounts, *realm.untold()}
+        if untold:
+            asyncio.run(tell(realm, servers, list(untold)))
     else:
         typer.echo("no --server was told: pbscastd auth push --server URL", err=True)
 

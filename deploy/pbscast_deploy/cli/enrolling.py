@@ -16,7 +16,6 @@ from pbscast_deploy.auth.keys import Key, Kind
 from pbscast_deploy.auth.layout import is_name
 from pbscast_deploy.auth.people import everybody, lowest_uid, members
 from pbscast_deploy.auth.realm import Realm
-from pbscast_deploy.auth.telling import tell_missing
 from pbscast_deploy.cli.authority import (
     Directory,
     Servers,
@@ -25,7 +24,7 @@ from pbscast_deploy.cli.authority import (
     read_text,
     warn_of_ends,
 )
-from pbscast_deploy.logs import configure_logs, hush_tls
+from pbscast_deploy.logs import configure_logs
 
 _WEEK: Final = 7 * 86_400
 _NAMES_SHOWN: Final = 10
@@ -51,7 +50,7 @@ def enrol(
 ) -> None:
     """Let users in by what a broker hands them. Safe to repeat, from cron too.
 
-    Who is barred stays out. What a server does not know yet is told to it.
+    Who is barred stays out.
     """
     lowest = lowest_uid()
     found = {*(everybody(lowest) if passwd else ())}
@@ -68,13 +67,8 @@ def enrol(
     for what, who in (("made", done.made), ("left", done.left), ("barred", done.barred)):
         if who:
             typer.echo(f"{what}: {_listed(who)}")
-    told = 0
-    if server:
-        hush_tls()
-        told = asyncio.run(tell_missing(realm, server))
-    else:
-        announce(realm, None, [])
-    typer.echo(f"{len(done.made) + len(done.kept)} users enrolled, {told} accounts told")
+    typer.echo(f"{len(done.made) + len(done.kept)} users enrolled")
+    announce(realm, server, [])
     warn_of_ends(realm)
 
 
