@@ -163,7 +163,7 @@ class Bucket:
         except FencedError as error:
             raise ConflictError(f"{key} in {self._stream} was written meanwhile") from error
         except UnsupportedError as error:
-            raise UnavailableError(f"stream {self._stream} is not there: try again") from error
+            raise self._missing() from error
         return int(answer["seq"])
 
     async def forget(self, keys: str) -> None:
@@ -188,7 +188,12 @@ class Bucket:
 
     async def load(self, keys: str = ">") -> list[Entry]:
         """Return all values that there are now, of keys that fit."""
-        found: list[Entry] = []
+        try:
+            return [entry async for entry in self._load(keys)]
+        except NotFoundError as error:
+            raise self._missing() from error
+
+    async def _load(self, keys: str) -> AsyncGenerator[Entry, None]:
         stored = read_once(self._connection, self._stream, self._prefix + keys)
         async with aclosing(stored) as messages:
             async for message in messages:
@@ -196,8 +201,7 @@ class Bucket:
                     break
                 change = self._change(message)
                 if isinstance(change, Entry):
-                    found.append(change)
-        return found
+                    yield change
 
     async def follow(self, keys: str = ">") -> AsyncGenerator[Entry | Gone | Anew | UpToDate, None]:
         """Tell every value that there is, UpToDate, then what happens; for ever.
@@ -222,8 +226,11 @@ class Bucket:
         try:
             return await call(self._connection, f"{verb}.{self._stream}", body)
         except NotFoundError as error:
-            # Somebody is just making it.
-            raise UnavailableError(f"stream {self._stream} is not there: try again") from error
+            raise self._missing() from error
+
+    def _missing(self) -> UnavailableError:
+        """Somebody is just making it."""
+        return UnavailableError(f"stream {self._stream} is not there: try again")
 
 
 def _nanoseconds(duration: timedelta) -> int:

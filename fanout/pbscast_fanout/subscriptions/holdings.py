@@ -45,9 +45,9 @@ class Holdings:
         """Make buckets and stream, or give them our settings. Raises ConflictError."""
         await self.registry.ensure()
         await self.joined.ensure()
-        await self.slots.ensure()
         replicas = self.settings.stream.replicas
         await ensure_deliveries(self.connection, self.settings.subscriptions, replicas)
+        await self.slots.ensure()
 
     async def remove(self, key: str) -> None:
         """Take everything away that there is of a subscription; again, if it was interrupted.
