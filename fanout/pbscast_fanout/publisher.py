@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
-from pbscast.errors import FencedError, PbscastError
+from pbscast.errors import FencedError, PbscastError, UnavailableError
 from pbscast.requests import PublisherState
 from pbscast_fanout import metrics
 from pbscast_fanout.batches import mark_of, send_batch
@@ -88,6 +88,8 @@ class SitePublisher:
         self._marked = monotonic()
         self._costs = Costs()
         self._news = asyncio.Event()
+        self._is_behind = False
+        """Whether the log was heard to end before what is published: it may be another one."""
         self._failures = 0
 
     def ring(self) -> None:
@@ -96,8 +98,9 @@ class SitePublisher:
 
     def hear(self, logged: int) -> None:
         """Say where the log ends."""
+        self._is_behind = logged < self.progress.published
         self.progress.hear(logged)
-        if self.progress.lag:
+        if self.progress.lag or self._is_behind:
             self.ring()
 
     async def run(self) -> NoReturn:
@@ -215,6 +218,8 @@ class SitePublisher:
         """Write the mark if it is due, else wait for news."""
         self._failures = 0
         self.progress.enter(PublisherState.CURRENT)
+        if self._is_behind:
+            await self._check_log()
         interval = self._renewal if place.marked else MARK_SECONDS
         rest = self._marked + interval - monotonic()
         if rest <= 0:
@@ -225,3 +230,11 @@ class SitePublisher:
         # Cleared before the next read starts: what is logged from now on rings again.
         self._news.clear()
         return place
+
+    async def _check_log(self) -> None:
+        """Raise UnavailableError if the log has gone back; the resume then says what to do."""
+        self._is_behind = False
+        position = await self._log.position(self._site)
+        if position < self.progress.published:
+            msg = f"site {self._site}: the log has gone back to {position}: it is another one"
+            raise UnavailableError(msg)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pbscast import wire
 from pbscast.subjects import event_subject
+from pbscast_store import chain
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -56,6 +57,26 @@ class Record:
     def decode(self) -> Change | Finalize | Gap | Resync | Liveness:
         """Return the event itself."""
         return wire.decode(self.encode())
+
+    def follows(self, previous: Record) -> bool:
+        """Whether it is chained to the event before; of what has no digest nobody can say no."""
+        if previous.digest is None or self.digest is None:
+            return True
+        leaf = chain.leaf(
+            site=self.site,
+            position=self.position,
+            time=chain.microseconds(self.time),
+            logged=chain.microseconds(self.logged),
+            kind=self.kind,
+            object_id=self.id,
+            incarnation=self.incarnation,
+            revision=self.revision,
+            event=self.event,
+            provenance=self.provenance,
+            owner=self.owner,
+            payload_sha256=chain.hash_payload(self.payload),
+        )
+        return self.digest == chain.link(previous.digest, leaf)
 
     @property
     def subject(self) -> str:
