@@ -97,7 +97,7 @@ class Dialer:
             raise self._explain(cause) from cause
         finally:
             if not client.is_connected:
-                await client.close()
+                await client.abandon()
         return client
 
     async def _connect(
@@ -177,13 +177,19 @@ class _Pen:
 
 
 class _Client(NatsClient):
-    """Insists on TLS where the URL says so: the driver leaves it to the server.
+    """The driver, with two changes."""
 
-    Whoever stands between us and the server could leave it out.
-    """
+    async def abandon(self) -> None:
+        """Close it; the driver leaves the socket open if it was interrupted while closing it."""
+        await self.close()
+        if self._transport is not None:
+            self._transport.close()  # type: ignore[no-untyped-call]
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the driver's
-        """Called before anything is sent to a server."""
+        """Called before anything is sent to a server: insist on TLS where the URL says so.
+
+        The driver leaves it to the server, or to whoever stands between us and the server.
+        """
         server = self._current_server
         is_secure = server is not None and server.uri.scheme == _SECURE
         if initial_connection and is_secure and not info.get("tls_required"):

@@ -306,7 +306,7 @@ async def test_a_slow_sharing_process_keeps_what_it_is_at_work_on(
     monkeypatch.setattr(sources, "ACK_WAIT", 0.3)
     async with (
         pbscast.connect(nats_url) as elsewhere,
-        client.subscribe(owners="alice", shared=True) as slow,
+        client.subscribe(owners="alice", shared=True, keep=True) as slow,
     ):
         await tier.quicken(slow.id, 0.4)
         await tier.events(slow.id, SiteLog("sitea"), 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -43,6 +44,7 @@ def invoke(app: typer.Typer, name: str) -> int:
 
     A command line that is wrong is one line on stderr and status 2. The command's own errors pass.
     """
+    logging.getLogger("asyncio").addFilter(_is_worth_saying)
     try:
         status = app(prog_name=name, standalone_mode=False)
     except _Misused as error:
@@ -98,6 +100,11 @@ async def _stoppable(work: Coroutine[None, None, None], stopped: list[signal.Sig
 def say(text: str) -> None:
     """Print one line for the user that is not what was asked for."""
     print(f"pbscast: {text}", file=sys.stderr, flush=True)  # noqa: T201 - stderr is the user's
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    """What asyncio says whenever a server ends TLS helps nobody: the NATS driver is meant."""
+    return not str(record.msg).startswith("returning true from eof_received()")
 
 
 def _exit_status(error: PbscastError) -> int:
