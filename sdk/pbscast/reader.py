@@ -10,6 +10,7 @@ so that messages may repeat: whoever reads drops repeats by site and position.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -222,7 +223,8 @@ class Reader:
                     raise
             else:
                 return
-            await asyncio.sleep(delay)
+            # Not all at the same moment: a server that was away has lost everybody.
+            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - no secret
             delay = min(2 * delay, _RETRY_MOST)
 
     async def _leave(self) -> None:

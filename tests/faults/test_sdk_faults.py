@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import pytest
 from harness.openings import serving_openings
@@ -202,6 +204,45 @@ async def test_retention_while_away_is_said(proxy: CuttingProxy, publisher: Publ
         proxy.refusing = False
         assert await take(everything, 6) == [Missed("sitea", 10, 36), *events(rest)]
         assert await take(hers, 6) == [Missed("sitea", 10, None), *events(rest)]
+
+
+async def test_a_service_that_is_away_is_waited_for(nats_url: str) -> None:
+    site = SiteLog("sitea")
+    async with AsyncExitStack() as stack:
+        publisher = await stack.enter_async_context(publishing(nats_url))
+        async with serving_openings(nats_url):
+            client = await stack.enter_async_context(pbscast.connect(nats_url, connect_timeout=1))
+            watch = await stack.enter_async_context(client.watch())
+            await publisher.publish(*(first := lives(site, 1)))
+            assert await take(watch, 5) == events(first)
+        [reader] = await publisher.consumers()
+        await publisher.jetstream.delete_consumer(STREAM, reader)
+        await publisher.publish(*(rest := lives(site, 1)))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await anext(watch)
+        async with serving_openings(nats_url):
+            assert await take(watch, 5) == events(rest)
+
+
+async def test_who_is_impatient_does_not_use_up_the_readers_one_may_have(nats_url: str) -> None:
+    site = SiteLog("sitea")
+    async with (
+        publishing(nats_url) as publisher,
+        serving_openings(nats_url),
+        cutting_proxy(("127.0.0.1", urlsplit(nats_url).port or 0)) as proxy,
+        pbscast.connect(f"nats://127.0.0.1:{proxy.port}", connect_timeout=1) as client,
+        client.watch() as watch,
+    ):
+        for _ in range(3):
+            proxy.cut()
+            for _ in range(40):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.005):
+                        await anext(watch)
+            await publisher.publish(*(messages := lives(site, 1)))
+            assert await take(watch, 5) == events(messages)
+            assert len(await publisher.consumers()) == 1
 
 
 async def until_connected(publisher: Publisher) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from pbscast.broker import BROKER_VARIABLE
 from pbscast.cli.history import history_command
 from pbscast.cli.jobs import jobs_command
 from pbscast.cli.moments import at_command, diff_command
@@ -19,6 +20,8 @@ from pbscast.cli.options import Creds, Servers
 from pbscast.cli.running import invoke
 from pbscast.cli.subscribe import subscribe_command, subscriptions_command
 from pbscast.cli.watch import watch_command
+from pbscast.settings import CREDS_VARIABLE, SERVERS_VARIABLE
+from pbscast.tls import CA_VARIABLE
 
 app = typer.Typer(
     help="Follow PBS jobs as they change.",
@@ -42,7 +45,12 @@ def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer's form of a cal
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(
+    epilog=f"The environment says how to get in. ${SERVERS_VARIABLE}: the NATS servers."
+    f" ${CREDS_VARIABLE}: a credentials file; or ${BROKER_VARIABLE}: the socket of a broker that"
+    f" hands credentials out. ${CA_VARIABLE}: for tls:// servers, a file with the certificates of"
+    " the authority that vouches for them, if it is no public one."
+)
 def options(
     context: typer.Context,
     *,
