@@ -144,17 +144,24 @@ class Desk:
 
     async def unsubscribe(self, request: UnsubscribeRequest, asker: Asker | None) -> bytes:
         """End it; if it has ended already, that is an answer as well."""
-        was_there = await self._registry.has(request.id)
-        if was_there and asker is not None:
-            try:
-                await self._owned(request.id, Owner.of(asker))
-            except NotFoundError:
-                was_there = False
+        was_there = await self._has(request.id, asker)
         if was_there:
             await self._holdings.remove(request.id)
             metrics.ENDED.labels("unsubscribed").inc()
             _log.info("subscription_unsubscribed", subscription=request.id)
+        elif asker is not None and request.id in await self._holdings.slots.of(asker.owner):
+            # Somebody was interrupted here: the slot shall not wait for the janitor.
+            await self._holdings.remove(request.id)
         return _dump(UnsubscribeResponse(was_there=was_there))
+
+    async def _has(self, key: str, asker: Asker | None) -> bool:
+        if asker is None:
+            return await self._registry.has(key)
+        try:
+            await self._owned(key, Owner.of(asker))
+        except NotFoundError:
+            return False
+        return True
 
     async def list(self, request: ListRequest, asker: Asker | None) -> bytes:
         """Return a page of those of the asker; of all that there are if it is nobody."""

@@ -27,11 +27,12 @@ class Owner(BaseModel):
     @classmethod
     def of(cls, asker: Asker) -> Self:
         """Return him as he asks."""
+        opened = asker.open_sites if asker.role is Role.USER else ()
         return cls(
             role=asker.role,
             name=asker.name,
             sites=tuple(sorted(asker.sites)),
-            open_sites=tuple(sorted(asker.open_sites)),
+            open_sites=tuple(sorted(opened)),
         )
 
     @property
