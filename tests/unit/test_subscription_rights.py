@@ -82,7 +82,7 @@ def test_the_limits_of_one_person() -> None:
     quotas.check_ids("alice", heads, 1)
     with pytest.raises(ConflictError, match=r"ids: .* 200001 in all, more than 200000: end one"):
         quotas.check_ids("alice", heads, 2)
-    quotas.check_where("alice", [many] * 3, "x" * 4096)
-    quotas.check_where("alice", [many] * 4, None)
-    with pytest.raises(ConflictError, match=r"where: .* 16385 characters in all, more than 16384"):
-        quotas.check_where("alice", [many] * 4, "x")
+    quotas.check_where("alice", [many], "x" * 4096)
+    quotas.check_where("alice", [many] * 2, None)
+    with pytest.raises(ConflictError, match=r"where: .* 8193 characters in all, more than 8192"):
+        quotas.check_where("alice", [many] * 2, "x")

@@ -17,10 +17,9 @@ MOST_IDS_OWNED: Final = 2 * MOST_IDS
 """Ids that all of a person's subscriptions name together: some 25 MB of a worker's memory a site,
 of the room for all subscriptions a two hundred and fiftieth part."""
 
-MOST_WHERE_OWNED: Final = 4 * LONGEST_WHERE
-"""Characters of all his expressions together. Nobody else's event costs one of a user's
-expressions; one about other kinds than jobs is evaluated at each of their events, in 0.3 ms at the
-most."""
+MOST_WHERE_OWNED: Final = 2 * LONGEST_WHERE
+"""Characters of all his expressions together, which an event of what he may see may cost 0.5 ms. A
+user's are not evaluated for jobs of others, but at sites that are open to him."""
 
 LONGEST_LEASE_OWNED: Final = 3 * 86_400
 """Seconds. What he may see is looked at when he renews, so this is how long he may be told more
