@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import nkeys  # type: ignore[import-untyped]
 
 from pbscast.broker import ask_broker
-from pbscast.errors import ConfigError
+from pbscast.errors import ConfigError, PbscastError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,9 +156,12 @@ class BrokerSource(Source):
 
     async def have(self) -> Handed:
         """See Source."""
-        due = None if self.newest is None else self.newest.due
-        if self._handed is None or (due is not None and due <= datetime.now(UTC)):
+        newest, handed = self.newest, self._handed
+        if newest is None or handed is None or newest.is_expired:
             await self.renew()
+        elif newest.due is not None and newest.due <= datetime.now(UTC):
+            with suppress(PbscastError):  # ours still holds
+                await self.renew()
         assert self._handed is not None  # noqa: S101 - renew sets it or raises
         return self._handed
 
