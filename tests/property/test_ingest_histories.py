@@ -14,7 +14,7 @@ from pbscast.events import EventName
 from pbscast_ingest.pending import Pending
 from pbscast_ingest.rows import JournalRow
 from pbscast_ingest.segments import cut
-from pbscast_ingest.translation import translate
+from pbscast_ingest.subjobs import Subjobs, returning
 from pbscast_store.drafts import Draft
 
 IDS = ("1.s", "2[].s", "2[1].s", "2[2].s")
@@ -90,27 +90,16 @@ def _tell(rows: list[JournalRow], cuts: set[int]) -> list[tuple[str, str, object
     waiting: dict[str, object] = {}
     for begin, end in _slices(len(rows), cuts):
         pending = Pending(waiting)
-        for segment in cut(rows[begin:end], pending, "s", START, {}):
+        page = rows[begin:end]
+        # As the log has them: by all that was told before.
+        subjobs = Subjobs(returning(page, pending), {})
+        subjobs.follow(told)
+        for segment in cut(page, pending, "s", START, {}, subjobs):
+            assert segment.stop is None
             told += segment.drafts
-            if segment.stop is not None:
-                pending.resume(segment.stop.key)
-                told += [_state(draft) for draft in translate(segment.stop, "s")]
         waiting = pending.dump()
     told += Pending(waiting).give_up()
     return [(d.id, d.event.value, d.payload, d.begins) for d in told]
-
-
-def _state(draft: Draft) -> Draft:
-    """What a resumed life is told as, but for the difference to the projection."""
-    return Draft(
-        draft.kind,
-        draft.id,
-        draft.event if draft.event is EventName.FINALIZE else EventName.STATE,
-        draft.time,
-        draft.provenance,
-        draft.payload,
-        born=draft.born,
-    )
 
 
 def _slices(length: int, cuts: set[int]) -> list[tuple[int, int]]:
