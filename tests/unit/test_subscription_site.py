@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, NoReturn, cast
 
 import pytest
+from harness.chain import leaf_of
 from harness.plain_site import NOW, PlainSite
 
 from pbscast.deliveries import BeginMessage, EventMessage, ObjectMessage, Passage, decode
@@ -235,21 +236,7 @@ def test_whose_notes_hold() -> None:
 def test_what_the_chain_says_of_the_next_event() -> None:
     log = changes(1)
     [record] = log.records
-    leaf = chain.leaf(
-        site=record.site,
-        position=record.position,
-        time=chain.microseconds(record.time),
-        logged=chain.microseconds(record.logged),
-        kind=record.kind,
-        object_id=record.id,
-        incarnation=record.incarnation,
-        revision=record.revision,
-        event=record.event,
-        provenance=record.provenance,
-        owner=record.owner,
-        payload_sha256=chain.hash_payload(record.payload),
-    )
-    chained = replace(record, digest=chain.link(chain.GENESIS, leaf))
+    chained = replace(record, digest=chain.link(chain.GENESIS, leaf_of(record)))
     assert follows(chained, chain.GENESIS)
     assert not follows(chained, bytes(31) + b"x")
     assert follows(record, chain.GENESIS)

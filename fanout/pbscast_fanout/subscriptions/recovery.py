@@ -18,6 +18,7 @@ from pbscast_fanout.subscriptions.notes import Notes, are_late
 from pbscast_fanout.subscriptions.site import SiteDeliveries, covers
 from pbscast_fanout.subscriptions.stream import Place
 from pbscast_store import chain
+from pbscast_store.archive.thinning import leaf_of
 
 if TYPE_CHECKING:
     from pbscast.events import Site
@@ -119,21 +120,7 @@ def follows(record: Record, digest: bytes | None) -> bool:
     """Whether an event may be the next one after that with this digest in the log's chain."""
     if record.digest is None or digest is None:
         return True
-    leaf = chain.leaf(
-        site=record.site,
-        position=record.position,
-        time=chain.microseconds(record.time),
-        logged=chain.microseconds(record.logged),
-        kind=record.kind,
-        object_id=record.id,
-        incarnation=record.incarnation,
-        revision=record.revision,
-        event=record.event,
-        provenance=record.provenance,
-        owner=record.owner,
-        payload_sha256=chain.hash_payload(record.payload),
-    )
-    return chain.link(digest, leaf) == record.digest
+    return chain.link(digest, leaf_of(record)) == record.digest
 
 
 def _covering(means: Means, site: Site) -> list[Definition]:
