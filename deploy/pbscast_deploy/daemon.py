@@ -22,6 +22,7 @@ from pbscast_fanout.worker import Fanout
 from pbscast_ingest.retry import pause
 from pbscast_ingest.status import WorkerState
 from pbscast_ingest.worker import SiteWorker
+from pbscast_store.connection import is_promotion_lossy
 from pbscast_store.log import Log
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Daemon:
                 log = await stack.enter_async_context(
                     Log.open(self._settings.log.dsn, self._settings.archive.directory)
                 )
+                await self._warn_of_standby()
             except PbscastError as error:
                 if str(error) != self._log_error:
                     _log.warning("log_unusable", error=str(error))
@@ -110,6 +112,14 @@ class Daemon:
                 return log
             await pause(_LOG_RETRY_SECONDS, self._stopping)
         return None
+
+    async def _warn_of_standby(self) -> None:
+        if await is_promotion_lossy(self._settings.log.dsn):
+            _log.warning(
+                "log_standby_not_waited_for",
+                effect="if a standby is promoted, events that were published may be missing",
+                advice="set synchronous_standby_names on the log's primary",
+            )
 
     def _warn(self) -> None:
         """Of settings that are legal and hardly meant."""

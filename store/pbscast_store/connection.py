@@ -51,6 +51,15 @@ async def connect(dsn: str, command_timeout: float | None = COMMAND_TIMEOUT) -> 
         return connection
 
 
+async def is_promotion_lossy(dsn: str) -> bool:
+    """Whether a standby that is promoted may lack what was published: no commit waits for it.
+
+    Known only of a DSN with several hosts; without, there is none. Raises UnavailableError.
+    """
+    with translated(place(dsn)):
+        return await hosts.waits_for_none(dsn, timeout=CONNECT_TIMEOUT)
+
+
 async def hasten_times(connection: asyncpg.Connection) -> None:
     """Sends and reads times in half the time that the driver's own conversion takes."""
     await connection.set_type_codec(

@@ -7,6 +7,8 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
+from pbscast_store.statements import query
+
 _TARGET: Final = "target_session_attrs"
 _FAILURES: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InternalClientError)
 """With which the next host is tried."""
@@ -27,6 +29,20 @@ def each(dsn: str) -> list[str]:
         urlunsplit(parts._replace(netloc=f"{login}{at}{host}", query=wanted))
         for host in hosts.split(",")
     ]
+
+
+async def waits_for_none(dsn: str, *, timeout: float) -> bool:
+    """Whether there are several hosts, and commits on the primary do not wait for a standby.
+
+    Then a promotion may lose what has been published. Raises what the driver raises.
+    """
+    if len(each(dsn)) == 1:
+        return False
+    connection = await connect(dsn, timeout=timeout)
+    try:
+        return not await connection.fetchval(query("standby_names"), timeout=timeout)
+    finally:
+        await connection.close(timeout=timeout)
 
 
 async def connect(dsn: str, *, timeout: float, **options: Any) -> Any:

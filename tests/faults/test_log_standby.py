@@ -22,6 +22,7 @@ from harness.standbys import Standby, both, primary, wait_for_standbys
 
 from pbscast.requests import PublisherState
 from pbscast_deploy.embedded import PostgresServer
+from pbscast_store.connection import is_promotion_lossy
 from pbscast_store.log import Log
 
 
@@ -37,7 +38,9 @@ async def test_a_promotion_loses_and_repeats_nothing_that_was_published(
     servers: tuple[PostgresServer, Standby], nats_url: str
 ) -> None:
     first, second = servers
+    assert await is_promotion_lossy(both(first, second))
     await asyncio.to_thread(wait_for_standbys, first)
+    assert not await is_promotion_lossy(both(first, second))
     async with Log.open(both(first, second)) as log:
         await write(log, SITE, drafts(1))
         async with fanning(log, nats_url) as worker, audience(nats_url) as listening:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import sleep
+
 import psycopg
 
 from pbscast_deploy.embedded import PostgresServer
@@ -48,6 +50,8 @@ def wait_for_standbys(server: PostgresServer) -> None:
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
         connection.execute("SELECT pg_reload_conf()")
+        while connection.execute("SHOW synchronous_standby_names").fetchone() != ("*",):
+            sleep(0.01)
 
 
 def both(one: PostgresServer, other: PostgresServer, database: str = "postgres") -> str:
