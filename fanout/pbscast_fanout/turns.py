@@ -42,7 +42,7 @@ class Turns:
         self._most = abreast + waiting
         self._seconds = seconds
         self._tasks: set[asyncio.Task[object]] = set()
-        self._of: Counter[str] = Counter()
+        self._of: Counter[str | None] = Counter()
 
     def start(
         self, answer: Callable[[], Coroutine[None, None, object]], whose: str | None = None
@@ -57,9 +57,8 @@ class Turns:
         task = asyncio.create_task(answer())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        if whose is not None:
-            self._of[whose] += 1
-            task.add_done_callback(lambda _: _take_one(self._of, whose))
+        self._of[whose] += 1
+        task.add_done_callback(lambda _: _take_one(self._of, whose))
 
     async def take(self, work: Callable[[], Awaitable[_R]], whose: str | None = None) -> _R:
         """Wait for a turn and do the work. Raises UnavailableError when time is up."""
@@ -83,11 +82,11 @@ class Turns:
 
 
 class _Rota:
-    """Who is next: each of those that wait in turn, and of one the request that came first."""
+    """Who is next: who has fewest at work, of these each in turn, of one what came first."""
 
     def __init__(self, abreast: int) -> None:
         self._free = abreast
-        self._working: Counter[str] = Counter()
+        self._working: Counter[str | None] = Counter()
         self._waiting: OrderedDict[str | None, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
@@ -112,21 +111,18 @@ class _Rota:
 
     def _give_back(self, whose: str | None) -> None:
         self._free += 1
-        if whose is not None:
-            _take_one(self._working, whose)
+        _take_one(self._working, whose)
         self._call()
 
     def _call(self) -> None:
         """Let those in that are next."""
         for whose in list(self._waiting):
             self._strike_out(whose)
-        while self._free:
-            for whose in self._waiting:
-                if whose is None or self._working[whose] < ONES_ABREAST:
-                    break
-            else:
-                return
-            self._let_in(whose)
+        while self._free and (ready := [one for one in self._waiting if self._has_room(one)]):
+            self._let_in(min(ready, key=lambda one: self._working[one]))
+
+    def _has_room(self, whose: str | None) -> bool:
+        return whose is None or self._working[whose] < ONES_ABREAST
 
     def _strike_out(self, whose: str | None) -> None:
         """Forget those who have not waited for their turn."""
@@ -142,11 +138,10 @@ class _Rota:
         if line:
             self._waiting[whose] = line  # behind all others
         self._free -= 1
-        if whose is not None:
-            self._working[whose] += 1
+        self._working[whose] += 1
 
 
-def _take_one(counts: Counter[str], whose: str) -> None:
+def _take_one(counts: Counter[str | None], whose: str | None) -> None:
     counts[whose] -= 1
     if not counts[whose]:
         del counts[whose]

@@ -1,6 +1,9 @@
 """What somebody may try who wants to see, or to say, more than he is allowed to.
 
-``{me}`` is the attacker, ``{victim}`` somebody else, both of role user.
+``{me}`` is the attacker, ``{victim}`` somebody else, both of role user. In ASKING, which is asked
+of real services, ``{job}``, ``{array}``, ``{subjob}``, ``{name}``, ``{queue}``, ``{position}`` and
+``{subscription}`` are the victim's, or of nobody at all: there must be no telling which;
+``{fresh}`` is what is left of a new id of a subscription.
 """
 
 from __future__ import annotations
@@ -284,3 +287,113 @@ REDIRECTING: Final = tuple(
 )
 
 ATTEMPTS: Final = (*SEEING, *SAYING, *REDIRECTING)
+
+
+def _question(service: str, **body: Any) -> Send:
+    return Send(f"pbscast.v1.{service}", json.dumps(body))
+
+
+def _looks(**selection: Any) -> tuple[Send, ...]:
+    """Every way to look back."""
+    return (
+        _question("history", **selection),
+        _question("jobs", **selection),
+        _question("snapshot", attributes=True, **selection),
+        _question("at", moment={"sitea": 6}, attributes=True, **selection),
+        _question("difference", begin={"sitea": 2}, end={"sitea": 8}, **selection),
+    )
+
+
+_LIVE: Final = ("pbscast.live.v1.>",)
+
+ASKING: Final = (
+    Attempt("another's jobs, by owner", _looks(owners=["{victim}"])),
+    Attempt("another's jobs, by id", _looks(ids=["{job}"])),
+    Attempt("an array of another's and its subjobs", _looks(ids=["{array}"])),
+    Attempt("a subjob of another's", _looks(ids=["{subjob}"])),
+    Attempt("everybody's jobs", _looks()),
+    Attempt("by what another's jobs are called", _looks(names=["{name}*"])),
+    Attempt("by where another's jobs are", _looks(queues=["{queue}"])),
+    Attempt("by how another's jobs have ended", _looks(reasons=["deleted"], exit_statuses=[77])),
+    Attempt("by asking page by page", _looks(limit=1, states=["R", "F"])),
+    Attempt(
+        "by a page's token made by hand",
+        (
+            _question("history", after='{"sitea":1}'),
+            _question("jobs", after='{"sitea":1}', newest_first=False),
+            _question("snapshot", after='["sitea",1]'),
+            _question("at", moment={"sitea": 6}, after='["sitea",1]'),
+            _question("difference", begin={"sitea": 2}, end={"sitea": 8}, after='["sitea",1]'),
+        ),
+    ),
+    Attempt(
+        "an event, by its position", (_question("event", site="sitea", position="{position}"),)
+    ),
+    Attempt(
+        "another's events, by a reader",
+        (
+            _question("open", subjects=["pbs.v1.*.job.{victim}.>"], begin="all"),
+            _question("open", subjects=["pbs.v1.*.job.*.{id}.*.*"], begin="all"),
+        ),
+    ),
+    Attempt(
+        "everybody's events, by a reader",
+        (_question("open", subjects=["pbs.v1.>"], begin="all"),),
+    ),
+    Attempt(
+        "a reader that delivers elsewhere, or keeps more",
+        (
+            _question("open", subjects=["pbs.v1.>"], deliver_subject=OUTLET),
+            _question("open", subjects=["$KV.>", "pbscast.deliver.v1.>"]),
+            _question("open", subjects=["pbs.v1.*.job.{me}.>"], durable_name="user-{victim}-1"),
+        ),
+    ),
+    Attempt(
+        "another's reader",
+        (
+            _question("close", consumer="{reader}"),
+            Send("$JS.API.CONSUMER.MSG.NEXT.PBS.{reader}", PULL),
+        ),
+    ),
+    Attempt(
+        "another's subscription, by its id",
+        (
+            _question("renew", id="{subscription}", resume=True, acknowledged=True, lease=3600),
+            _question("modify", id="{subscription}", add_ids=["1.sitea"]),
+            _question("modify", id="{subscription}", attributes=["comment"]),
+            _question("unsubscribe", id="{subscription}"),
+            _question("list"),
+            _question("list", after="0"),
+        ),
+    ),
+    Attempt(
+        "a subscription to another's jobs",
+        (
+            _question("subscribe", id="{fresh}1", owners=["{victim}"], delivery="at-most-once"),
+            _question("subscribe", id="{fresh}2", ids=["{job}"], delivery="at-most-once"),
+            _question("subscribe", id="{fresh}3", queues=["{queue}"], delivery="at-most-once"),
+        ),
+        listens=_LIVE,
+    ),
+    Attempt(
+        "an expression about another's jobs",
+        (
+            _question(
+                "subscribe",
+                id="{fresh}4",
+                where='comment matches "*of {victim}*" or owner == "{victim}"',
+                delivery="at-most-once",
+            ),
+            _question(
+                "subscribe",
+                id="{fresh}5",
+                where='not (queue == "nowhere")',
+                kinds=["job", "queue"],
+                delivery="at-most-once",
+            ),
+        ),
+        listens=_LIVE,
+    ),
+)
+"""What is asked of the services, by whom nats-server says that it is the attacker; from readers
+that are opened for him he pulls all that there is."""
