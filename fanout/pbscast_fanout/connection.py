@@ -172,8 +172,21 @@ class _Troubles:
 def _explain(error: Exception, settings: NatsSettings) -> PbscastError:
     text = str(error) or type(error).__name__
     if _is_refusal(error):
-        return AccessDeniedError(f"NATS at {where(settings)} refuses the credentials: {text}")
+        return AccessDeniedError(
+            f"NATS at {where(settings)} refuses the credentials: {text}: {_advice(settings)}"
+        )
     return UnavailableError(f"NATS at {where(settings)} cannot be reached: {text}")
+
+
+def _advice(settings: NatsSettings) -> str:
+    if settings.credentials:
+        return (
+            f"is {settings.credentials} expired or revoked, or of another authority?"
+            " (pbscastd auth list, auth push)"
+        )
+    if settings.user or settings.token:
+        return "are [nats] user, password and token right?"
+    return "set [nats] credentials to a file of pbscastd auth issue"
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -49,9 +51,20 @@ async def demo(place: Path) -> AsyncIterator[str]:
         await playing.communicate()
 
 
+def assert_open_on_loopback_alone(said: str) -> None:
+    address = re.search(r"to\s+nobody\s+else:\s+nats://127\.0\.0\.1:(\d+)", said)
+    assert address, said
+    port = int(address[1])
+    socket.create_connection(("127.0.0.1", port)).close()
+    # What listens on all addresses answers at this one as well.
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port)).close()
+
+
 @pytest.mark.timeout(300)
 async def test_an_operators_commands_beside_the_demo(tmp_path: Path) -> None:
     async with demo(tmp_path) as said:
+        assert_open_on_loopback_alone(said)
         named = [line.strip(" │") for line in said.splitlines() if "pbscastd audit" in line]
         assert all(CONFIG in command for command in named), said
         verify, reconcile = map(shlex.split, named)

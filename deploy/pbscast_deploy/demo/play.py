@@ -62,6 +62,7 @@ async def play() -> int:
         desk = stack.enter_context(open_desk())
         opening = open_stage(*traces, nats_port=_NATS_PORT, settings=desk.settings)
         stage = await stack.enter_async_context(opening)
+        screen.say(f"open to everybody on this machine, and to nobody else: {stage.nats.url}")
         desk.config.write_text(stage.config())
         replays = await _prepare(stage, traces, stack)
         audience = Audience(tally, picture, screen)
