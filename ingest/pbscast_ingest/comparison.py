@@ -34,10 +34,13 @@ class TableRow(NamedTuple):
 
     kind: Kind
     id: str
+    """Empty for the server, whose row has no key."""
     created: str
     attributes: dict[str, str]
     columns: dict[str, str]
     escaped: tuple[str, ...]
+    key: bytes = b""
+    """The id as the datastore has it."""
 
     @property
     def standing(self) -> dict[str, Any]:
@@ -51,46 +54,15 @@ class TableRow(NamedTuple):
         return self.kind is Kind.JOB and is_final(self.id, self.attributes)
 
 
-def decode_table_row(kind: Kind, object_id: str | None, record: Sequence[Any]) -> TableRow:
-    """Return the row of a record of ``<kind>.sql``; object_id is for rows that have no key."""
+def decode_table_row(kind: Kind, record: Sequence[Any]) -> TableRow:
+    """Return the row of a record of ``<kind>.sql``."""
     key, created, attributes, columns = record
     names: list[str] = []
     plain = decode_columns(columns, names)
     values = decode_attributes(attributes, names)
-    name = object_id or shortened(text(key))
-    return TableRow(kind, name, text(created), values, plain, tuple(names))
-
-
-class Shown(NamedTuple):
-    """What is compared: small, so that a site's whole projection may stand in memory."""
-
-    born: str | None
-    finalized: bool
-    digest: int
-
-
-def shown(state: ObjectState) -> Shown:
-    """Return what the projection shows of an object."""
-    digest = _digest(state.state, state.substate, state.attributes, state.columns)
-    return Shown(state.born, state.finalized, digest)
-
-
-def is_same(row: TableRow, known: Shown) -> bool:
-    """Whether a table's row shows nothing new."""
-    standing = row.standing
-    digest = _digest(standing["state"], standing["substate"], row.attributes, row.columns)
-    return known == Shown(row.created, row.is_final or known.finalized, digest)
-
-
-def _digest(
-    state: str | None,
-    substate: int | None,
-    attributes: Mapping[str, str],
-    columns: Mapping[str, str],
-) -> int:
-    visible = frozenset(item for item in attributes.items() if item[0] not in SILENT_ATTRIBUTES)
-    spoken = frozenset(item for item in columns.items() if item[0] not in SILENT_COLUMNS)
-    return hash((state, substate, visible, spoken))
+    raw = key.encode() if isinstance(key, str) else bytes(key)
+    name = shortened(text(raw))
+    return TableRow(kind, name, text(created), values, plain, tuple(names), raw)
 
 
 def appeared(row: TableRow, now: datetime) -> list[Draft]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from pbscast_ingest.translation import KINDS, object_id
 from pbscast_store.heads import ObjectKey
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from pbscast_ingest.chronicle import Chronicle
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pbscast_ingest.rows import JournalRow
     from pbscast_ingest.watchdog import Watchdog
     from pbscast_store.drafts import Draft
+    from pbscast_store.heads import Head
     from pbscast_store.log import Log
 
 _log = structlog.get_logger(__name__)
@@ -55,8 +57,10 @@ class Follower:
         metrics.ROWS.labels(self._site).inc(len(page.rows))
 
     async def _log_rows(self, rows: Sequence[JournalRow], page: Page) -> None:
-        subjobs = await self._subjobs(rows)
-        corrections = await self._corrections(rows)
+        # Both at once: what is far away is asked for as seldom as can be.
+        firsts = self._firsts(rows)
+        subjobs, heads = await asyncio.gather(self._subjobs(rows), self._heads(firsts))
+        corrections = await self._corrections(firsts, heads)
         pending = self._chronicle.pending
         for segment in cut(rows, pending, self._site, page.now, corrections, subjobs):
             await self._append(segment.drafts, segment, page.bound)
@@ -64,8 +68,9 @@ class Follower:
             if segment.error and segment.stop:
                 # What the row did is not in the log: the next of its object may not follow.
                 rest = [row for row in rows if row.seq > segment.stop.seq]
+                firsts = self._firsts(rest)
                 corrections.clear()
-                corrections.update(await self._corrections(rest))
+                corrections.update(await self._corrections(firsts, await self._heads(firsts)))
 
     async def _subjobs(self, rows: Sequence[JournalRow]) -> Subjobs:
         names = returning(rows, self._chronicle.pending)
@@ -142,13 +147,16 @@ class Follower:
             await chronicle.append(drafts, cursor)
         await chronicle.catch_up()
 
-    async def _corrections(self, rows: Sequence[JournalRow]) -> dict[int, list[Draft]]:
-        """Return what belongs before rows, by seq, where changes were missed.
+    async def _heads(self, firsts: Mapping[ObjectKey, JournalRow]) -> dict[ObjectKey, Head]:
+        return await self._chronicle.heads(firsts.keys()) if firsts else {}
+
+    async def _corrections(
+        self, firsts: Mapping[ObjectKey, JournalRow], heads: Mapping[ObjectKey, Head]
+    ) -> dict[int, list[Draft]]:
+        """Return what belongs before the first rows of objects, by seq, where changes were missed.
 
         Always asked: capture may have been off without a sign until the next look at it.
         """
-        firsts = self._firsts(rows)
-        heads = await self._chronicle.heads(firsts.keys()) if firsts else {}
         found: dict[int, list[Draft]] = {}
         for key, row in firsts.items():
             if row.kind == Kind.JOB and key.id in self._chronicle.pending:

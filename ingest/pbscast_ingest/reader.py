@@ -21,13 +21,13 @@ from pbscast_ingest.faults import (
     place,
     translated,
 )
-from pbscast_ingest.rows import JournalRow, decode_row, text
+from pbscast_ingest.rows import SHORT, JournalRow, decode_row, originals, shortened, text
 from pbscast_ingest.schema import is_known
 from pbscast_ingest.statements import statement
 from pbscast_ingest.trimming import Untrimmed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from datetime import datetime
 
     from pbscast.events import Kind
@@ -54,6 +54,9 @@ SLICE: Final = 100
 
 TABLE_ROWS: Final = 50
 """Rows of a PBS table that are in memory at once."""
+
+TABLE_PAGE: Final = 500
+"""Rows of a PBS table that are read under one snapshot."""
 
 POLL_SECONDS: Final = 1.0
 """How long a lost doorbell can delay an event."""
@@ -386,17 +389,19 @@ class Snapshot:
         """Return unread rows that the snapshot holds."""
         return await read_page(self._connection, self._where, cursor, self._appetite)
 
-    async def rows(
-        self, kind: Kind, object_id: str | None = None
-    ) -> AsyncGenerator[TableRow, None]:
-        """Stream the rows of a PBS table; object_id names the one whose table has no key."""
+    async def rows(self, kind: Kind, first: bytes = b"") -> AsyncGenerator[TableRow, None]:
+        """Stream the rows of a PBS table in the order of keys from this one on, so many at most.
+
+        The server's row has no key.
+        """
         cursor = self._connection.cursor(name="pbscast", binary=True)
         try:
             with answering(self._connection, self._where):
-                await cursor.execute(statement(kind.value, self._hstore))
+                values = {"first": first, "rows": TABLE_PAGE}
+                await cursor.execute(statement(kind.value, self._hstore), values)
             while records := await self._fetch(cursor):
                 for record in records:
-                    yield decode_table_row(kind, object_id, record)
+                    yield decode_table_row(kind, record)
         finally:
             # The server is asked to close it as well, and may hang just now.
             try:
@@ -405,6 +410,18 @@ class Snapshot:
             finally:
                 if self._connection.closed:
                     await cursor.close()
+
+    async def present(self, kind: Kind, ids: Sequence[str]) -> set[str]:
+        """Return those of these ids that a row of the PBS table has; the server's is empty."""
+        keys = [raw for object_id in ids for raw in originals(object_id)]
+        values = {"kind": kind.value, "keys": keys, "length": SHORT}
+        is_long = any(len(object_id) > SHORT for object_id in ids)
+        with answering(self._connection, self._where):
+            answer = await self._connection.execute(
+                statement("present"), {**values, "long": is_long}, prepare=False, binary=True
+            )
+            found = {shortened(text(record[0])) for record in await answer.fetchall()}
+        return found.intersection(ids)
 
     async def _fetch(self, cursor: psycopg.AsyncServerCursor[Any]) -> list[Any]:
         with answering(self._connection, self._where):

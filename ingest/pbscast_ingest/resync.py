@@ -1,31 +1,33 @@
 """Making the projection agree with the datastore again, after a gap and at first contact.
 
-The projection is read before, for a large one takes longer than the datastore lets a transaction
-idle. Tables and journal are read in one REPEATABLE READ snapshot. First the journal: every row the
-snapshot holds is logged as itself, so no state that was journaled is lost to the comparison, and
-the cursor then says exactly what the snapshot holds. Then the tables: they hold what the projection
-should, and each difference is logged with provenance ``resync``; unless there are many, only once
-the snapshot is closed, for it keeps PBS's server from cleaning up. The ``resync`` event and the end
-of the debt are one append. After a crash or a stop anywhere in between it is done again: what was
-logged no longer differs.
+Page by page, so that memory is the same however many objects there are, and no snapshot is kept
+while the log writes: it would keep PBS's server from cleaning up. For each page tables and journal
+are read in one REPEATABLE READ snapshot. First the journal: every row the snapshot holds is logged
+as itself, so no state that was journaled is lost to the comparison, and the projection then is what
+the journal says of that moment. Then some rows of a table: they hold what the projection should.
+Each difference is logged with provenance ``resync`` once the snapshot is closed. Then, in the same
+way, some objects of the projection: whether they have a row. What changes on a page that was
+compared is in the journal; what is lost there is another gap, and another resync. The ``resync``
+event and the end of the debt are one append. After a crash or a stop anywhere in between it is done
+again: what was logged no longer differs.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from pbscast.events import Kind, ResyncPayload
-from pbscast_ingest.comparison import Shown, appeared, changed, is_same, shown, vanished
-from pbscast_ingest.translation import KINDS, object_id
+from pbscast_ingest.comparison import appeared, changed, vanished
+from pbscast_ingest.reader import PAGE_BYTES, TABLE_PAGE
+from pbscast_ingest.translation import KINDS
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Collection, Sequence
-    from datetime import datetime
+    from collections.abc import Sequence
 
     from pbscast_ingest.chronicle import Chronicle
     from pbscast_ingest.comparison import TableRow
@@ -38,13 +40,10 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 BATCH: Final = 500
-"""Events of one append."""
+"""Events of one append, as far as a page has so many."""
 
-ASKED: Final = 200
-"""Objects that the log is asked for at once, and that are in memory as it knows them."""
-
-MOST_ROWS: Final = 2000
-"""Rows of PBS's tables that are kept until the snapshot is closed."""
+NAMES: Final = 1000
+"""Objects of the projection that the datastore is asked for at once."""
 
 
 class Resync:
@@ -59,84 +58,66 @@ class Resync:
         self._follower = follower
         self._site = chronicle.site
         self._due = chronicle.cursor.due
-        self._touched: defaultdict[Kind, set[str]] = defaultdict(set)
-        """Objects of which the journal told after the projection was read."""
-        self._unlike: list[tuple[TableRow, bool]] = []
-        """Rows that differ, and whether the log may know the object."""
         self._drafts: list[Draft] = []
         self._appeared = self._changed = self._vanished = 0
+        self._now = datetime.now(UTC)
+        """Datastore clock of the last snapshot."""
 
     async def run(self, journal: Journal) -> None:
         """Compare and log. Raises DatastoreError, or what the log raises; then it is still due.
 
         So it is if stopping was set meanwhile.
         """
-        await self._chronicle.flush()
-        known = {kind: await self._known(kind) for kind in KINDS.values()}
-        async with journal.snapshot() as snapshot:
-            now = await self._drain(snapshot)
-            for kind, shown_before in known.items():
-                await self._compare(snapshot, kind, shown_before, now)
-        await self._tell_unlike(now)
-        if self._stopping.is_set():
-            return
-        for kind, left in known.items():
-            await self._bury(kind, left.keys() | self._touched[kind], now)
-        await self._flush()
-        await self._finish(now)
-
-    async def _known(self, kind: Kind) -> dict[str, Shown]:
-        async with aclosing(self._log.objects(self._site, kind)) as states:
-            return {state.id: shown(state) async for state in states}
+        for kind in KINDS.values():
+            await self._compare(journal, kind)
+            await self._bury(journal, kind)
+        if not self._stopping.is_set():
+            await self._finish()
 
     async def _drain(self, snapshot: Snapshot) -> datetime:
         while True:
             page = await snapshot.page(self._chronicle.cursor)
-            for row in page.rows:
-                if row.kind in KINDS:
-                    self._touched[KINDS[row.kind]].add(object_id(row, self._site))
             await self._follower.take(page)
             if not page.more:
-                await self._chronicle.flush()
                 return page.now
 
-    async def _compare(
-        self, snapshot: Snapshot, kind: Kind, known: dict[str, Shown], now: datetime
-    ) -> None:
-        """Leave in known, and in what was touched, only the objects that have no row."""
-        name = self._site if kind is Kind.SERVER else None
-        async with aclosing(snapshot.rows(kind, name)) as rows:
-            async for row in rows:
-                before, is_touched = known.pop(row.id, None), row.id in self._touched[kind]
-                self._touched[kind].discard(row.id)
-                if is_touched or before is None or not is_same(row, before):
-                    self._unlike.append((row, is_touched or before is not None))
-                if len(self._unlike) >= MOST_ROWS:
-                    await self._tell_unlike(now)
-                if self._stopping.is_set():
-                    return
+    async def _compare(self, journal: Journal, kind: Kind) -> None:
+        """Log what the table holds and the projection does not."""
+        last, is_end = b"", False
+        while not (is_end or self._stopping.is_set()):
+            async with journal.snapshot() as snapshot:
+                self._now = await self._drain(snapshot)
+                rows, is_end = await self._some_rows(snapshot, kind, last)
+            if rows:
+                last = rows[-1].key
+                await self._tell_unlike(kind, rows)
 
-    async def _tell_unlike(self, now: datetime) -> None:
-        rows, self._unlike = self._unlike, []
-        for place in range(0, len(rows), ASKED):
-            if self._stopping.is_set():
-                break
-            some = rows[place : place + ASKED]
-            known = await self._ask([row for row, is_known in some if is_known])
-            for row, _ in some:
-                await self._compare_row(row, known.get((row.kind, row.id)), now)
+    async def _some_rows(
+        self, snapshot: Snapshot, kind: Kind, last: bytes
+    ) -> tuple[list[TableRow], bool]:
+        """Return rows with keys beyond the last one, and whether they are all."""
+        found: list[TableRow] = []
+        size = number = 0
+        async with aclosing(snapshot.rows(kind, last)) as rows:
+            async for row in rows:
+                number += 1
+                if last and row.key == last:
+                    continue
+                found.append(row._replace(id=self._site) if kind is Kind.SERVER else row)
+                size += sum(map(len, row.attributes.values()))
+                if size >= PAGE_BYTES:
+                    return found, False
+        return found, number < TABLE_PAGE
+
+    async def _tell_unlike(self, kind: Kind, rows: Sequence[TableRow]) -> None:
+        await self._chronicle.flush()
+        known = await self._log.objects_named(self._site, kind, [row.id for row in rows])
+        for row in rows:
+            await self._compare_row(row, known.get(row.id))
         await self._flush()
 
-    async def _ask(self, rows: Sequence[TableRow]) -> dict[tuple[Kind, str], ObjectState]:
-        """Return what the log knows of them; what is added meanwhile is of others."""
-        known: dict[tuple[Kind, str], ObjectState] = {}
-        for kind in {row.kind for row in rows}:
-            names = [row.id for row in rows if row.kind is kind]
-            states = await self._log.objects_named(self._site, kind, names)
-            known |= {(kind, name): state for name, state in states.items()}
-        return known
-
-    async def _compare_row(self, row: TableRow, state: ObjectState | None, now: datetime) -> None:
+    async def _compare_row(self, row: TableRow, state: ObjectState | None) -> None:
+        now = self._now
         if state is None or state.gone:
             self._appeared += 1
             await self._add(appeared(row, now))
@@ -150,16 +131,32 @@ class Resync:
             self._changed += bool(drafts)
             await self._add(drafts)
 
-    async def _bury(self, kind: Kind, names: Collection[str], now: datetime) -> None:
+    async def _bury(self, journal: Journal, kind: Kind) -> None:
+        """Log the end of what the projection holds and the table does not."""
+        last = ""
+        while not self._stopping.is_set():
+            await self._chronicle.flush()
+            names = await self._log.present_ids(self._site, kind, last, NAMES)
+            if names in ([], [last]):
+                return
+            last = names[-1]
+            async with journal.snapshot() as snapshot:
+                self._now = await self._drain(snapshot)
+                asked = [""] if kind is Kind.SERVER else names
+                found = await snapshot.present(kind, asked)
+            lost = [] if kind is Kind.SERVER and found else [n for n in names if n not in found]
+            await self._tell_lost(kind, lost)
+
+    async def _tell_lost(self, kind: Kind, names: Sequence[str]) -> None:
         # The DELETE of a subjob that waits is known; its end is told when its time has come.
-        lost = {name for name in names if name not in self._chronicle.pending}
-        if not lost:
-            return
-        async with aclosing(self._log.objects(self._site, kind)) as states:
-            async for state in states:
-                if state.id in lost:
-                    self._vanished += 1
-                    await self._add([vanished(state, now)])
+        lost = [name for name in names if name not in self._chronicle.pending]
+        await self._chronicle.flush()
+        states = await self._log.objects_named(self._site, kind, lost) if lost else {}
+        for state in states.values():
+            if not state.gone:
+                self._vanished += 1
+                await self._add([vanished(state, self._now)])
+        await self._flush()
 
     async def _add(self, drafts: list[Draft]) -> None:
         self._drafts += drafts
@@ -171,12 +168,12 @@ class Resync:
             await self._chronicle.append(self._drafts)
             self._drafts = []
 
-    async def _finish(self, now: datetime) -> None:
+    async def _finish(self) -> None:
         payload = ResyncPayload(
             cause=(self._due or {}).get("cause", ""),
             appeared=self._appeared,
             changed=self._changed,
             vanished=self._vanished,
         )
-        await self._chronicle.finish_resync(payload, now, self._due)
+        await self._chronicle.finish_resync(payload, self._now, self._due)
         _log.info("resync done", site=self._site, **payload.model_dump())

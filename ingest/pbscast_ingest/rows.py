@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic_core import from_json
 
-from pbscast.events import escape
+from pbscast.events import escape, unescape
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -151,6 +151,12 @@ def shortened(key: str) -> str:
         return key
     digest = sha256(raw).hexdigest()
     return f"{raw[: ID_BYTES - len(digest) - 3].decode(errors='ignore')}...{digest}"
+
+
+def originals(object_id: str) -> list[bytes]:
+    """Return the keys that may stand for an id, unless it was shortened."""
+    raw = object_id.encode()
+    return [raw, unescape(object_id)] if "\\" in object_id else [raw]
 
 
 def strip_flags(value: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -335,20 +335,10 @@ class Log:
         with translated(self._place):
             return await queries.object_states(self._pool, site, kind, ids)
 
-    async def objects(self, site: str, kind: str) -> AsyncGenerator[ObjectState, None]:
-        """The objects that are not gone, by id, as they stood at one moment.
-
-        They are streamed in bounded memory over a connection that lasts as long as the iteration:
-        close the generator (`contextlib.aclosing`) if you leave it early.
-        """
-        connection = await connect(self._dsn)
-        try:
-            with translated(self._place):
-                async with connection.transaction(isolation="repeatable_read", readonly=True):
-                    async for state in queries.present_objects(connection, site, kind):
-                        yield state
-        finally:
-            await close(connection)
+    async def present_ids(self, site: str, kind: str, first: str, most: int) -> list[str]:
+        """The ids of objects that are not gone, in order from `first` on, so many at most."""
+        with translated(self._place):
+            return await queries.present_ids(self._pool, site, kind, first, most)
 
     def watch(self) -> AbstractAsyncContextManager[Doorbell]:
         """A doorbell that rings at every append; see `Doorbell.wait`."""

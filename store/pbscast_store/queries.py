@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -97,12 +97,10 @@ async def object_states(
     return {row["id"]: _object_state(row) for row in rows}
 
 
-async def present_objects(
-    connection: asyncpg.Connection, site: str, kind: str
-) -> AsyncIterator[ObjectState]:
-    """Through a cursor of the server: call it in a transaction."""
-    async for row in connection.cursor(query("present_objects"), site, kind, prefetch=200):
-        yield _object_state(row)
+async def present_ids(executor: Executor, site: str, kind: str, first: str, most: int) -> list[str]:
+    """Of the objects that are not gone, in order."""
+    rows = await executor.fetch(query("present_ids"), site, kind, first, most)
+    return [row["id"] for row in rows]
 
 
 async def sites(executor: Executor) -> list[SiteRow]:

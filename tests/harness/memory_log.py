@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,10 +35,10 @@ class MemoryLog:
         assert ids == sorted(set(ids), key=ids.index), "each once"
         return {name: self.states[kind, name] for name in ids if (kind, name) in self.states}
 
-    async def objects(self, site: str, kind: str) -> AsyncGenerator[ObjectState, None]:
+    async def present_ids(self, site: str, kind: str, first: str, most: int) -> list[str]:
         assert site == self.site
-        for state in [s for s in self.states.values() if s.kind == kind and not s.gone]:
-            yield state
+        present = [s.id for s in self.states.values() if s.kind == kind and not s.gone]
+        return sorted(name for name in present if name >= first)[:most]
 
     def keep(self, drafts: Sequence[Draft], cursor: Mapping[str, Any]) -> None:
         """All of an append, at once."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +22,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pbscast.events import Change, EventName, Finalize, Gap, Kind, Provenance, Reason, Resync
+from pbscast_ingest import resync
 from pbscast_ingest.capture import install, pause, resume, uninstall, upgrade
 from pbscast_ingest.condition import CHANGED
 from pbscast_ingest.worker import SiteWorker
@@ -417,34 +417,87 @@ async def test_a_subjob_that_goes_on_as_it_was(
     assert _names(records, "1[2].s") == ["submit", "modify", "state"]
 
 
-async def test_a_resync_of_a_projection_that_takes_longer_than_a_transaction_may_idle(
+async def test_a_resync_keeps_no_snapshot_while_the_log_is_slow(
     log: Log, captured: str, pbs: PbsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pbs.submit("1.s")
-    pbs.submit("2.s")
-    objects = Log.objects
+    """Nor does it forget what the journal tells meanwhile."""
+    monkeypatch.setattr(resync, "TABLE_PAGE", 3)
+    monkeypatch.setattr(resync, "NAMES", 3)
+    for number in range(8):
+        pbs.submit(f"{number}.s")
+    named = Log.objects_named
 
-    async def slowly(self: Log, site: str, kind: str) -> AsyncGenerator[ObjectState, None]:
-        async with aclosing(objects(self, site, kind)) as states:
-            async for state in states:
-                yield state
-                # Told by the journal after the comparison has read the projection.
-                pbs.save("1.s", "R/42")
-                await asyncio.sleep(0.6)
+    async def slowly(self: Log, site: str, kind: str, ids: Sequence[str]) -> dict[str, ObjectState]:
+        found = await named(self, site, kind, ids)
+        if kind == Kind.JOB:
+            pbs.save("1.s", "R/42", note=str(len(slow)))
+            slow.append(await asyncio.to_thread(_snapshots, captured))
+            await asyncio.sleep(0.3)
+        return found
 
+    slow: list[int] = []
     impatient = make_conninfo(
-        as_reader(captured), options="-c idle_in_transaction_session_timeout=500"
+        as_reader(captured), options="-c idle_in_transaction_session_timeout=200"
     )
     async with ingesting(log, impatient):
         await wait_for(log, is_resynced)
-        monkeypatch.setattr(Log, "objects", slowly)
+        monkeypatch.setattr(Log, "objects_named", slowly)
         await asyncio.to_thread(pause, captured, "maintenance")
         pbs.delete("2.s")
+        pbs.save("5.s", "H/20")
         await asyncio.to_thread(resume, captured)
         records = await wait_for(log, _resyncs(2))
-    assert _names(records, "1.s") == ["submit", "state"]
+    assert slow
+    assert not any(slow)
+    assert _names(records, "1.s")[:2] == ["submit", "state"]
     assert _names(records, "2.s") == ["submit", "finalize"]
+    assert _names(records, "5.s") == ["submit", "state"]
     assert _names(records, "sitea").count("resync") == 2
+
+
+def _snapshots(dsn: str) -> int:
+    """Transactions of the reader that are open."""
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE xact_start IS NOT NULL"
+            " AND datname = current_database() AND pid <> pg_backend_pid()"
+            " AND usename = 'pbscast_reader' AND query LIKE '%ROLLBACK%' IS FALSE"
+            " AND state = 'idle in transaction'"
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+async def test_odd_ids_are_found_again_by_a_resync(
+    log: Log, captured: str, pbs: PbsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that were escaped, that look as if they were, and that were shortened."""
+    monkeypatch.setattr(resync, "TABLE_PAGE", 3)
+    odd = [b"1\\xe9.s", b"2\xe9.s", b"3\\.s", "4é.s".encode(), b"5" * 600, b"6\xe9" * 100, b"7.s"]
+    for raw in odd:
+        pbs.connection.execute(_INSERT_RAW, [raw])
+    gone = [b"8\xe9.s", b"9" * 700]
+    for raw in gone:
+        pbs.connection.execute(_INSERT_RAW, [raw])
+    async with ingesting(log, as_reader(captured)):
+        await wait_for(log, is_resynced)
+        await asyncio.to_thread(pause, captured, "maintenance")
+        pbs.connection.execute("DELETE FROM pbs.job WHERE left(ji_jobid, 1) IN ('8', '9')")
+        await asyncio.to_thread(resume, captured)
+        records = await wait_for(log, _resyncs(2))
+    told = {(r.id[0], r.event) for r in records if r.kind == Kind.JOB}
+    assert told == {(str(n), "submit") for n in range(1, 10)} | {
+        ("8", "finalize"),
+        ("9", "finalize"),
+    }
+
+
+_INSERT_RAW = """
+INSERT INTO pbs.job (ji_jobid, ji_state, ji_substate, ji_svrflags, ji_stime, ji_queue, ji_destin,
+    ji_un_type, ji_exitstat, ji_quetime, ji_rteretry, ji_fromsock, ji_fromaddr, ji_jid, ji_credtype,
+    ji_qrank, ji_savetm, ji_creattm, attributes)
+VALUES (convert_from(%s, 'SQL_ASCII'), 1, 10, 33, 0, 'workq', '', 1, 0, 0, 0, 0, 0, '', 0, 0,
+    localtimestamp, localtimestamp, 'job_state=>11.Q,substate=>11.10')
+"""
 
 
 async def test_a_subjob_goes_on_although_the_commit_of_its_delete_was_slow(

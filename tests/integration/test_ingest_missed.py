@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -29,7 +28,7 @@ from pbscast_ingest.resync import Resync
 from pbscast_ingest.status import WorkerState
 from pbscast_ingest.worker import SiteWorker
 from pbscast_store.log import Log
-from pbscast_store.records import ObjectState, Record
+from pbscast_store.records import Record
 
 
 @pytest.fixture(autouse=True)
@@ -69,15 +68,13 @@ def _reasons(records: list[Record], job: str) -> list[str | None]:
 
 def _slow_down(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """A resync takes this long for each kind of object."""
-    objects = Log.objects
+    present_ids = Log.present_ids
 
-    async def slowly(self: Log, site: str, kind: str) -> AsyncGenerator[ObjectState, None]:
+    async def slowly(self: Log, site: str, kind: str, first: str, most: int) -> list[str]:
         await asyncio.sleep(seconds)
-        async with aclosing(objects(self, site, kind)) as states:
-            async for state in states:
-                yield state
+        return await present_ids(self, site, kind, first, most)
 
-    monkeypatch.setattr(Log, "objects", slowly)
+    monkeypatch.setattr(Log, "present_ids", slowly)
 
 
 async def test_lives_on_both_sides_of_a_marker_in_one_page(

@@ -28,6 +28,8 @@ from pbscast_ingest.cursor import Cursor
 from pbscast_ingest.datastore import connect
 from pbscast_ingest.faults import CaptureMissingError, DatastoreUnavailableError
 from pbscast_ingest.reader import FIRST_BYTES, Appetite, Journal
+from pbscast_ingest.rows import text
+from pbscast_ingest.statements import statement
 
 WRITERS = 4
 JOBS = 3
@@ -348,3 +350,20 @@ async def test_what_fails_beside_the_datastore_is_not_blamed_on_it(datastore_dsn
     with pytest.raises(TimeoutError):
         async with connect(datastore_dsn):
             raise TimeoutError
+
+
+@pytest.mark.parametrize("name", ["job", "queue", "node", "resv", "scheduler", "present"])
+async def test_a_resync_finds_its_rows_by_their_keys(each_datastore_dsn: str, name: str) -> None:
+    """Whatever the collation of the parameters: else each page would read the whole table."""
+    install(each_datastore_dsn, site="sitea")
+    values = {"first": b"7.s", "rows": 500, "kind": "job", "keys": [b"7.s"]}
+    async with connect(each_datastore_dsn) as connection:
+        answer = await connection.execute(
+            b"EXPLAIN " + statement(name, "public"), {**values, "long": False, "length": 128}
+        )
+        plan = [text(line) for (line,) in await answer.fetchall()]
+    key = {"queue": "qu_name", "node": "nd_name", "resv": "ri_resvid", "scheduler": "sched_name"}
+    conditions = [line for line in plan if "Index Cond" in line]
+    assert len(conditions) == 1, plan
+    assert key.get(name, "ji_jobid") in conditions[0]
+    assert not any("Seq Scan" in line or "Sort" in line for line in plan), plan

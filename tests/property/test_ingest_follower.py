@@ -7,13 +7,14 @@ dies between or within appends, and compares. The model is the datastore's own r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 import hypothesis.strategies as st
+import pytest
 from harness.journal import START, journal_row
 from harness.memory_log import MemoryLog, MemoryWriter
 from hypothesis import settings
@@ -21,17 +22,27 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from pbscast.errors import UnavailableError
 from pbscast.events import EventName, GapPayload, Kind, Provenance
+from pbscast_ingest import resync
 from pbscast_ingest.chronicle import Chronicle
 from pbscast_ingest.comparison import TableRow
 from pbscast_ingest.condition import QUIET_SECONDS, TRUNCATED, Condition
 from pbscast_ingest.cursor import Cursor
 from pbscast_ingest.follower import Follower
 from pbscast_ingest.reader import Health, Page
-from pbscast_ingest.resync import Resync
 from pbscast_ingest.rows import JournalRow
 from pbscast_ingest.translation import translate
 from pbscast_ingest.watchdog import Watchdog
 from pbscast_store.drafts import Draft
+
+FEW = 2
+"""Rows and objects that a resync takes at once."""
+
+
+@pytest.fixture(autouse=True)
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resync, "TABLE_PAGE", FEW)
+    monkeypatch.setattr(resync, "NAMES", FEW)
+
 
 JOBS = ("1.s", "2.s", "3.s", "4[1].s")
 SUBJOB = JOBS[3]
@@ -137,9 +148,14 @@ class Datastore:
             is_cut=False,
         )
 
-    async def rows(self, kind: Kind, _: str | None) -> AsyncGenerator[TableRow, None]:
-        for key, job in self.jobs.items() if kind is Kind.JOB else ():
-            yield TableRow(Kind.JOB, key, job.created, job.attributes, {}, ())
+    async def rows(self, kind: Kind, first: bytes) -> AsyncGenerator[TableRow, None]:
+        jobs = sorted(self.jobs.items()) if kind is Kind.JOB else []
+        beyond = [(key, job) for key, job in jobs if key.encode() >= first]
+        for key, job in beyond[:FEW]:
+            yield TableRow(Kind.JOB, key, job.created, job.attributes, {}, (), key=key.encode())
+
+    async def present(self, kind: Kind, ids: Sequence[str]) -> set[str]:
+        return self.jobs.keys() & set(ids) if kind is Kind.JOB else set()
 
 
 def _stored(attributes: dict[str, str]) -> dict[str, str | None]:
@@ -182,7 +198,7 @@ class Worker:
     async def compare(self) -> None:
         if self.chronicle.cursor.due is not None:
             log, store = cast("Any", self.log), cast("Any", self.store)
-            await Resync(log, self.chronicle, self.follower, asyncio.Event()).run(store)
+            await resync.Resync(log, self.chronicle, self.follower, asyncio.Event()).run(store)
             await self.chronicle.flush()
 
 

@@ -2,3 +2,6 @@ SELECT
     sched_name AS key, sched_creattm::text AS created, <hstore>.hstore_to_array(attributes) AS attributes,
     <hstore>.hstore_to_array(<hstore>.delete(<hstore>.hstore((ARRAY[t]::record[])[1]), '{attributes,sched_savetm}'::text[])) AS columns
 FROM pbs.scheduler AS t
+WHERE sched_name >= convert_from(%(first)s::bytea, 'SQL_ASCII') COLLATE "default"
+ORDER BY sched_name
+LIMIT %(rows)s
