@@ -397,3 +397,38 @@ ASKING: Final = (
 )
 """What is asked of the services, by whom nats-server says that it is the attacker; from readers
 that are opened for him he pulls all that there is."""
+
+
+def tables() -> str:
+    """All attempts in Markdown, for people who want to know what has been tried."""
+    by_message = [_row(attempt.what, _excerpt(attempt)) for attempt in (*SEEING, *SAYING)]
+    first = REDIRECTING[0]
+    replies = ", ".join(f"`{attempt.sends[0].reply}`" for attempt in REDIRECTING)
+    what = first.what.removesuffix(" to a command")
+    by_message.append(_row(f"{what} to …", f"{_excerpt(first)}, each to {replies}"))
+    by_question = [_row(attempt.what, _excerpt(attempt)) for attempt in ASKING]
+    return (
+        f"{_head('what was sent, or listened to')}{''.join(by_message)}\n"
+        f"{_head('what was asked of the services')}{''.join(by_question)}"
+    )
+
+
+def _head(how: str) -> str:
+    return _row("attempt", how) + "|---|---|\n"
+
+
+def _row(what: str, how: str) -> str:
+    return f"| {what} | {how} |\n"
+
+
+def _excerpt(attempt: Attempt) -> str:
+    parts = list(dict.fromkeys((*map(_said, attempt.sends), *attempt.listens)))
+    is_looking = [send.subject for send in attempt.sends] == [look.subject for look in _looks()]
+    shown = parts[: 1 if is_looking else 3]
+    return ", ".join(f"`{part}`" for part in shown) + (" …" if len(parts) > len(shown) else "")
+
+
+def _said(send: Send) -> str:
+    service = send.subject.removeprefix("pbscast.v1.")
+    is_question = send.body.startswith("{") and service.isalpha()
+    return f"{service} {send.body}" if is_question else send.subject
