@@ -35,6 +35,7 @@ INIT, SERVE, ISSUE, BROKER, PEOPLE, HOURLY, SITES, MENDING = re.findall(
     r"```sh\n(.*?)```", SECTION, re.DOTALL
 )
 (SETTINGS,) = re.findall(r"```toml\n(.*?)```", SECTION, re.DOTALL)
+SEED = re.compile(r"\bS[OAU][A-Z2-7]{56}\b")
 PATIENCE = 60.0
 
 _AS = """
@@ -60,6 +61,7 @@ class Site:
     def __init__(self, place: Path) -> None:
         self.place = place
         self.port = free_port()
+        self.printed: list[str] = []
         self._changes = {
             "tls://nats1.example.org:4222": f"tls://127.0.0.1:{self.port}",
             "tls://nats1.example.org": f"tls://127.0.0.1:{self.port}",
@@ -94,6 +96,7 @@ class Site:
             self.shell(text, uid=uid), capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        self.printed += [done.stdout, done.stderr]
         return done.stdout
 
     def commands(self, text: str) -> str:
@@ -107,7 +110,13 @@ class Site:
                 result = CliRunner().invoke(app, words[1:], env=environment)
                 assert result.exception is None, (line, result.exception)
                 printed += result.output
+        self.printed.append(printed)
         return printed
+
+    def secrets(self) -> set[str]:
+        """The seeds of all keys and credentials that are anywhere in the directory."""
+        files = [path for path in self.place.rglob("*") if path.suffix in {".nk", ".creds"}]
+        return {seed for path in files for seed in SEED.findall(path.read_text())}
 
     @contextmanager
     def running(self, text: str, sign: str) -> Iterator[Path]:
@@ -124,6 +133,7 @@ class Site:
                     assert process.poll() is None, log.read_text()
                 yield log
             finally:
+                self.printed.append(log.read_text())
                 os.killpg(process.pid, signal.SIGTERM)
                 process.wait(20)
 
@@ -157,9 +167,15 @@ async def test_from_nothing_to_a_running_site_by_the_page_alone(
                 with site.running(BROKER, "listening"):
                     await follow(site, daemon, people)
             finally:
-                said = daemon.log
+                site.printed.append(daemon.log)
                 daemon.close()
-            assert "eof_received" not in said
+        assert (
+            len(site.secrets()) == 7 + 1 + 3
+        )  # keys, the broker's before it was changed, credentials
+        printed = "".join(site.printed)
+        assert [seed for seed in site.secrets() if seed in printed] == []
+        assert "eyJ" not in printed
+        assert "eof_received" not in printed
 
 
 async def follow(site: Site, daemon: DaemonProcess, people: list[pwd.struct_passwd]) -> None:
