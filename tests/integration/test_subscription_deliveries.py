@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -347,24 +347,34 @@ async def test_who_waits_for_more_ids_costs_nothing(
 
 async def test_a_log_that_was_restored_and_has_grown_since(log: Log, nats_url: str) -> None:
     """What was told is not what the log says: everybody joins anew."""
-    await write(log, "sitea", [begin("1.sitea")])
-    async with client_of(nats_url) as client:
-        async with fanning(log, nats_url) as fanout:
-            key = await subscribe(client)
-            await until_told(client, key, joined("sitea"))
-            await until_settled(fanout, key)
-        async with stopped(nats_url) as connection:
-            writer = DeliveryWriter(connection, "sitea", asyncio.Semaphore())
-            await writer.find()
-            await writer.mark(Place(1, digest="00" * 32))
-        await write(log, "sitea", [change("1.sitea")])
-        async with fanning(log, nats_url):
-            messages = await until_told(client, key, lambda items: len(items) == 6)
+
+    async def restore(connection: Connection, _: str) -> None:
+        writer = DeliveryWriter(connection, "sitea", asyncio.Semaphore())
+        await writer.find()
+        await writer.mark(Place(1, digest="00" * 32))
+
+    messages = await told_after(restore, log, nats_url)
     assert briefs(messages)[3:] == [("begin", 2), ("object", "1.sitea"), ("boundary", 2)]
 
 
 async def test_a_stream_that_has_lost_its_end(log: Log, nats_url: str) -> None:
     """A checkpoint is not before what was told."""
+
+    async def lose(connection: Connection, key: str) -> None:
+        checkpoints = Checkpoints(connection)
+        await checkpoints.load("sitea")
+        await checkpoints.store("sitea", Checkpoint(2, numbers={key: 4}))
+
+    messages = await told_after(lose, log, nats_url)
+    assert briefs(messages)[3:] == [("begin", 2), ("object", "1.sitea"), ("boundary", 2)]
+    # Behind those that a reader may have had.
+    assert [item.n for item in messages[3:]] == [5, 6, 7]  # type: ignore[union-attr]
+
+
+async def told_after(
+    damage: Callable[[Connection, str], Awaitable[None]], log: Log, nats_url: str
+) -> list[SubscriptionMessage]:
+    """What a subscription is told, six messages, if something is done while no worker runs."""
     await write(log, "sitea", [begin("1.sitea")])
     async with client_of(nats_url) as client:
         async with fanning(log, nats_url) as fanout:
@@ -372,15 +382,10 @@ async def test_a_stream_that_has_lost_its_end(log: Log, nats_url: str) -> None:
             await until_told(client, key, joined("sitea"))
             await until_settled(fanout, key)
         async with stopped(nats_url) as connection:
-            checkpoints = Checkpoints(connection)
-            await checkpoints.load("sitea")
-            await checkpoints.store("sitea", Checkpoint(2, numbers={key: 4}))
+            await damage(connection, key)
         await write(log, "sitea", [change("1.sitea")])
         async with fanning(log, nats_url):
-            messages = await until_told(client, key, lambda items: len(items) == 6)
-    assert briefs(messages)[3:] == [("begin", 2), ("object", "1.sitea"), ("boundary", 2)]
-    # Behind those that a reader may have had.
-    assert [item.n for item in messages[3:]] == [5, 6, 7]  # type: ignore[union-attr]
+            return await until_told(client, key, lambda items: len(items) == 6)
 
 
 def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Site]:

@@ -42,7 +42,6 @@ from pbscast_fanout.subscriptions.owners import Owner
 from pbscast_fanout.subscriptions.recovery import recover
 from pbscast_fanout.subscriptions.room import Room
 from pbscast_fanout.subscriptions.sending import Sender
-from pbscast_fanout.subscriptions.site import covers
 from pbscast_fanout.subscriptions.stream import Place
 from pbscast_fanout.subscriptions.writer import DeliveryWriter, Outgoing
 
@@ -342,7 +341,7 @@ class Run:
     def _define(self, key: str, request: SubscribeRequest, owner: Owner | None) -> None:
         definition = Definition(key, request, self.revision, ended=False, created=NOW, owner=owner)
         self.definitions[key] = definition
-        if not len(self.core) and covers(definition, SITE):
+        if not len(self.core) and definition.covers(SITE):
             raise CrashError("nobody was told anything: a session begins with the first one")
         self.core.define(definition)
 
@@ -513,7 +512,7 @@ def last_beginning(messages: list[SubscriptionMessage]) -> list[SubscriptionMess
 def check_exactly(run: Run, definition: Definition) -> None:
     """All that was told since it began last is just what a plain reading of the log tells."""
     messages = run.storage.of(definition.id)
-    if not covers(definition, SITE):
+    if not definition.covers(SITE):
         assert messages == [] or definition.id in run.handed_over
         return
     told = [brief(item) for item in last_beginning(messages)]
@@ -525,7 +524,7 @@ def check_exactly(run: Run, definition: Definition) -> None:
 
 def check_outcome(run: Run, definition: Definition) -> None:
     """What its reader knows in the end is how all its jobs stand."""
-    if not covers(definition, SITE):
+    if not definition.covers(SITE):
         return
     known: dict[str, tuple[int, bool]] = {}
     for message in last_beginning(run.storage.of(definition.id)):

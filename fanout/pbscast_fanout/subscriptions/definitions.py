@@ -70,6 +70,16 @@ class Definition:
         """Whether more ids are on their way: what has not begun waits for them."""
         return self.request.more
 
+    def covers(self, site: str) -> bool:
+        """Whether a site is told to it."""
+        sites, owner = self.request.sites, self.owner
+        is_visible = owner is None or owner.covers(site)
+        return not self.ended and is_visible and (not sites or site in sites)
+
+    def only_at(self, site: str) -> str | None:
+        """Return whose jobs alone a site that it covers may tell to it; None: everybody's."""
+        return None if self.owner is None else self.owner.only_at(site)
+
     @property
     def consumer(self) -> str | None:
         """The name of its consumer; None: it is delivered at most once."""

@@ -21,7 +21,6 @@ from pbscast_fanout import metrics
 from pbscast_fanout.subscriptions.bell import Bell
 from pbscast_fanout.subscriptions.progress import DeliveryProgress
 from pbscast_fanout.subscriptions.session import Session
-from pbscast_fanout.subscriptions.site import covers
 from pbscast_fanout.subscriptions.stream import ensure_deliveries
 from pbscast_fanout.subscriptions.writer import DeliveryWriter
 
@@ -109,14 +108,14 @@ class Deliverer:
 
     async def _covered(self, definitions: Iterable[Definition]) -> None:
         """Wait until one of these covers the site, or one that changes and may be told."""
-        if any(covers(definition, self._site) for definition in definitions):
+        if any(definition.covers(self._site) for definition in definitions):
             return
         self.progress.leave()
         known = self._means.view.definitions
         while True:
             changed, self._bell.changed = self._bell.changed, set()
             for definition in (known[key] for key in changed if key in known):
-                if covers(definition, self._site) and not definition.more:
+                if definition.covers(self._site) and not definition.more:
                     return
             await self._bell.wait()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pbscast_fanout.subscriptions.joining import Member, size_of
+from pbscast_fanout.subscriptions.joining import Member, Stage, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,13 +46,41 @@ class Turn:
 
 
 class Outboxes:
-    """Those of the subscriptions that wait to be told something, in turn."""
+    """What is told next, and the subscriptions that wait to be told something, in turn."""
 
     def __init__(self) -> None:
+        self.turn = Turn()
         self._members: dict[str, Member] = {}
+        self._told_bytes = self._held = self._held_bytes = 0
+        """Of this turn: messages that are told at once, and those that are not yet."""
 
     def __len__(self) -> int:
+        """How many subscriptions wait."""
         return len(self._members)
+
+    @property
+    def burden(self) -> int:
+        """How many messages the events of this turn have made."""
+        return len(self.turn.deliveries) + self._held
+
+    @property
+    def is_burdened(self) -> bool:
+        """Whether what was taken should be told before more is."""
+        return self.burden >= MOST or self._told_bytes + self._held_bytes >= MOST_BYTES
+
+    def tell(self, delivery: Delivery) -> None:
+        """Let it be told with this turn."""
+        self.turn.deliveries.append(delivery)
+        self._told_bytes += size_of(delivery)
+
+    def hold(self, member: Member, delivery: Delivery) -> bool:
+        """Let it be told later; False if too much waits for the member."""
+        self._held += 1
+        self._held_bytes += size_of(delivery)
+        is_held = member.hold(delivery)
+        if is_held and member.stage is Stage.DRAINING:
+            self.note(member)
+        return is_held
 
     def note(self, member: Member) -> None:
         """Say that something may have been put into one."""
@@ -63,8 +91,24 @@ class Outboxes:
         """Say that one is empty, or of no interest any more."""
         self._members.pop(key, None)
 
-    def draw(self, count: int, size: int) -> tuple[list[Delivery], list[Member]]:
-        """Return about so many messages and bytes, and the members that wait for no more."""
+    def take_turn(self) -> Turn:
+        """Return what is told now; what comes belongs to the next one."""
+        turn, self.turn = self.turn, Turn()
+        self._told_bytes = self._held = self._held_bytes = 0
+        return turn
+
+    def draw(self, limit: int) -> list[Member]:
+        """Add to the turn some of what waits; return the members that wait for no more.
+
+        Twice as much as has come to it in this turn, and `limit` more.
+        """
+        count, size = limit + 2 * self._held, MOST_BYTES + 2 * self._held_bytes
+        drawn, emptied = self._draw(count, size)
+        self.turn.deliveries += drawn
+        return emptied
+
+    def _draw(self, count: int, size: int) -> tuple[list[Delivery], list[Member]]:
+        """Return about so many messages and bytes, and who waits for no more."""
         drawn: list[Delivery] = []
         emptied: list[Member] = []
         while self._members and count > 0 and size > 0:

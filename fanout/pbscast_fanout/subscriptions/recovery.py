@@ -15,7 +15,7 @@ from pbscast_fanout.subscriptions import standings
 from pbscast_fanout.subscriptions.checkpoints import Checkpoint
 from pbscast_fanout.subscriptions.joined import Joined
 from pbscast_fanout.subscriptions.notes import Notes, are_late
-from pbscast_fanout.subscriptions.site import SiteDeliveries, covers
+from pbscast_fanout.subscriptions.site import SiteDeliveries
 from pbscast_fanout.subscriptions.stream import Place
 from pbscast_store import chain
 from pbscast_store.archive.thinning import leaf_of
@@ -124,7 +124,7 @@ def follows(record: Record, digest: bytes | None) -> bool:
 
 
 def _covering(means: Means, site: Site) -> list[Definition]:
-    return [item for item in means.view.definitions.values() if covers(item, site)]
+    return [item for item in means.view.definitions.values() if item.covers(site)]
 
 
 def _matching(

@@ -15,7 +15,6 @@ from pbscast_fanout import metrics
 from pbscast_fanout.subscriptions import standings
 from pbscast_fanout.subscriptions.composing import encode, encode_standing
 from pbscast_fanout.subscriptions.numbers import Numbers
-from pbscast_fanout.subscriptions.site import covers
 from pbscast_fanout.subscriptions.writer import Outgoing
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ class Sender:
         """The site to which the subscription follows a job that was moved."""
         site = await self._means.destinations.site_of(delivery.destination)
         definition = self._means.view.definitions.get(delivery.key)
-        if site is None or definition is None or not covers(definition, site):
+        if site is None or definition is None or not definition.covers(site):
             return None
         return site
 

@@ -7,6 +7,8 @@ Any failure outside means that all of it is dropped, and made anew from what is 
 
 from __future__ import annotations
 
+from itertools import count
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,7 +17,6 @@ from pbscast.errors import PbscastError
 from pbscast.events import Finalize, Kind
 from pbscast_fanout.matching import Matcher, Objects, past_of
 from pbscast_fanout.matching.objects import Key
-from pbscast_fanout.matching.sights import FIELDS
 from pbscast_fanout.subscriptions.composing import (
     Delivery,
     Telling,
@@ -24,8 +25,9 @@ from pbscast_fanout.subscriptions.composing import (
     object_tail,
 )
 from pbscast_fanout.subscriptions.joined import Joined
-from pbscast_fanout.subscriptions.joining import Join, Learn, Member, Stage, Wish, size_of
-from pbscast_fanout.subscriptions.outboxes import MOST, MOST_BYTES, Outboxes, Turn
+from pbscast_fanout.subscriptions.joining import Join, Learn, Member, Stage, Wish
+from pbscast_fanout.subscriptions.learning import Learning
+from pbscast_fanout.subscriptions.outboxes import Outboxes
 from pbscast_fanout.subscriptions.room import Room
 from pbscast_fanout.subscriptions.stream import Place
 
@@ -34,23 +36,12 @@ if TYPE_CHECKING:
 
     from pbscast.events import Site
     from pbscast.lives import Standing
-    from pbscast_fanout.matching import Life, Match
+    from pbscast_fanout.matching import Life
     from pbscast_fanout.subscriptions.definitions import Definition
+    from pbscast_fanout.subscriptions.outboxes import Turn
     from pbscast_store.records import Record
 
 _log = structlog.get_logger(__name__)
-
-
-def covers(definition: Definition, site: Site) -> bool:
-    """Whether a site is told to a subscription."""
-    sites, owner = definition.request.sites, definition.owner
-    is_visible = owner is None or owner.covers(site)
-    return not definition.ended and is_visible and (not sites or site in sites)
-
-
-def only_at(definition: Definition, site: Site) -> str | None:
-    """Return whose jobs alone a site may tell to a subscription that it covers; None: all."""
-    return None if definition.owner is None else definition.owner.only_at(site)
 
 
 class SiteDeliveries:
@@ -77,24 +68,14 @@ class SiteDeliveries:
         """Who begins where, of those that go on."""
         self._joining: set[str] = set()
         self._has_begun = False
-        self._tickets = 0
-        self._learning: Learn | None = None
-        self._learnt: set[str] = set()
-        """Attributes that are known of all objects."""
-        self._coming: set[str] = set()
-        """Those that are being learnt, and have been spoken of all the time since."""
+        self._tickets = count(1)
+        self._learning = Learning(self._matcher, self._objects)
         self._errands: list[Wish | Join | Learn] = []
         self._outboxes = Outboxes()
-        self._turn = Turn()
-        self._told_bytes = self._held = self._held_bytes = 0
-        """Of this turn: messages that are told at once, and those that are not yet."""
 
     def __len__(self) -> int:
         """How many subscriptions cover the site."""
         return len(self._members)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._members
 
     def keys(self) -> Collection[str]:
         """Those that do."""
@@ -108,7 +89,7 @@ class SiteDeliveries:
     @property
     def attributes(self) -> frozenset[str]:
         """Attributes that expressions speak of: what `load` needs beside where objects stand."""
-        return frozenset(self._matcher.names) - FIELDS
+        return self._learning.names
 
     @property
     def is_telling(self) -> bool:
@@ -124,12 +105,12 @@ class SiteDeliveries:
     @property
     def burden(self) -> int:
         """How many messages the events of this turn have made."""
-        return len(self._turn.deliveries) + self._held
+        return self._outboxes.burden
 
     @property
     def is_burdened(self) -> bool:
         """Whether what was taken should be told before more is."""
-        return self.burden >= MOST or self._told_bytes + self._held_bytes >= MOST_BYTES
+        return self._outboxes.is_burdened
 
     def close(self) -> None:
         """Give back all room."""
@@ -171,7 +152,7 @@ class SiteDeliveries:
         """Everything that was told is taken in: from now on events are told."""
         self._has_begun = True
         self._begun.clear()
-        self._learnt = set(self.attributes)
+        self._learning.begin()
         for member in self._members.values():
             if member.stage is not Stage.LIVE:
                 self._enlist(member)
@@ -181,11 +162,11 @@ class SiteDeliveries:
     def define(self, definition: Definition) -> None:
         """Take in a subscription, or what it was changed to."""
         member = self._members.get(definition.id)
-        if not covers(definition, self._site):
+        if not definition.covers(self._site):
             self.remove(definition.id)
         elif member is None:
             self._enrol(definition)
-        elif self._only(definition) != self._only(member.definition):
+        elif definition.only_at(self._site) != member.definition.only_at(self._site):
             self.remove(definition.id)
             self._enrol(definition)
         elif definition.revision != member.definition.revision:
@@ -201,8 +182,7 @@ class SiteDeliveries:
             self._joining.discard(key)
             self._outboxes.drop(key)
             self._matcher.remove(key)
-            self._learnt &= self._matcher.names
-            self._coming &= self._matcher.names
+            self._learning.forget()
 
     def rejoin(self, key: str) -> None:
         """Tell it everything anew; what was to be told before is not needed."""
@@ -224,16 +204,13 @@ class SiteDeliveries:
         """Whether a job lives at the site after the last event that was taken."""
         return Key(self._site, Kind.JOB, job_id) in self._objects
 
-    def _only(self, definition: Definition) -> str | None:
-        return only_at(definition, self._site)
-
     def _enrol(self, definition: Definition) -> None:
         if not definition.more and self._register(definition) and self._has_begun:
             self._admit(self._members[definition.id])
 
     def _register(self, definition: Definition) -> bool:
         try:
-            only = self._only(definition)
+            only = definition.only_at(self._site)
             self._matcher.add(definition.id, definition.request, only=only)
         except PbscastError as error:
             # It was checked when it was registered, maybe by a release that knows more.
@@ -245,11 +222,10 @@ class SiteDeliveries:
 
     def _admit(self, member: Member) -> None:
         """Let it join as soon as all that its expression speaks of is known."""
-        names = self._matcher.names_of(member.definition.id) - FIELDS
-        if names <= self._learnt:
+        if self._learning.suffices(member.definition.id):
             self._enlist(member)
-        elif self._learning is None:
-            self._learn()
+        elif self._learning.errand is None:
+            self._errands.append(self._learning.start(next(self._tickets), self.position))
 
     def _change(self, member: Member, definition: Definition) -> None:
         """Change one that is told of events; what is added joins from here on."""
@@ -279,7 +255,7 @@ class SiteDeliveries:
     def is_wanted(self, errand: Wish | Join | Learn) -> bool:
         """Whether it has not become vain."""
         if isinstance(errand, Learn):
-            return errand is self._learning
+            return errand is self._learning.errand
         member = self._members.get(errand.key)
         return member is not None and member.errand is errand
 
@@ -323,25 +299,16 @@ class SiteDeliveries:
     def supply(self, learn: Learn, standings: Iterable[Standing]) -> None:
         """How some objects stood, with attributes, at the errand's position."""
         if self.is_wanted(learn):
-            self._objects.supply(map(past_of, standings))
+            self._learning.supply(standings)
 
     def supplied(self, learn: Learn) -> None:
         """All objects have been."""
         if not self.is_wanted(learn):
             return
-        self._learnt |= self._coming
-        self._learning, self._coming = None, set()
-        self._objects.expect(())
+        self._learning.finish()
         waiting = [item for item in self._members.values() if item.stage is Stage.LEARNING]
         for member in waiting:
             self._admit(member)
-
-    def _learn(self) -> None:
-        names = self.attributes - self._learnt
-        self._learning = Learn(self._ticket(), self.position, names)
-        self._coming = set(names)
-        self._objects.expect(names)
-        self._errands.append(self._learning)
 
     def _enlist(self, member: Member) -> None:
         """Let it begin (anew) when it is its turn."""
@@ -353,7 +320,7 @@ class SiteDeliveries:
         member.wait()
         self._joining.add(definition.id)
         self._outboxes.drop(definition.id)
-        wish = Wish(definition.id, self._ticket(), definition.request)
+        wish = Wish(definition.id, next(self._tickets), definition.request)
         member.errand = wish
         return wish
 
@@ -368,20 +335,10 @@ class SiteDeliveries:
     def _send_for(self, member: Member, ids: tuple[str, ...]) -> Join:
         definition = member.definition
         self._joining.add(definition.id)
-        join = Join(
-            definition.id,
-            self._ticket(),
-            self.position,
-            definition.request,
-            ids,
-            self._only(definition),
-        )
+        only, ticket = definition.only_at(self._site), next(self._tickets)
+        join = Join(definition.id, ticket, self.position, definition.request, ids, only)
         member.errand = join
         return join
-
-    def _ticket(self) -> int:
-        self._tickets += 1
-        return self._tickets
 
     # Telling.
 
@@ -390,7 +347,7 @@ class SiteDeliveries:
         event = record.decode()
         self.position, self.digest = record.position, record.digest
         matches = self._matcher.match(event, self._objects.take(event))
-        matches.sort(key=_key)
+        matches.sort(key=attrgetter("key"))
         told: list[str] = []
         here = self.place
         telling = Telling(record, event, self.limit) if matches else None
@@ -402,12 +359,10 @@ class SiteDeliveries:
                 self._hold(member, telling.delivery(match, None, kept=member.kept))
             elif after is None or match.key > after:
                 place = Place(self.position, match.key, here.digest)
-                delivery = telling.delivery(match, place, kept=member.kept)
-                self._turn.deliveries.append(delivery)
-                self._told_bytes += size_of(delivery)
+                self._outboxes.tell(telling.delivery(match, place, kept=member.kept))
                 told.append(match.key)
         if isinstance(event, Finalize):
-            self._turn.ends.append((event, told))
+            self._outboxes.turn.ends.append((event, told))
 
     def draw(self, limit: int) -> Turn:
         """Return what the events taken since the last call tell, and some of what waits.
@@ -415,17 +370,11 @@ class SiteDeliveries:
         Of the latter twice as much as has come to it in the meantime, and `limit` more: so it comes
         to an end, however much happens.
         """
-        size = MOST_BYTES + 2 * self._held_bytes
-        drawn, emptied = self._outboxes.draw(limit + 2 * self._held, size)
-        turn = self._turn
-        turn.deliveries += drawn
-        for member in emptied:
+        for member in self._outboxes.draw(limit):
             if member.stage is Stage.DRAINING:
                 member.stage = Stage.LIVE
                 self._settle(member)
-        self._turn = Turn()
-        self._told_bytes = self._held = self._held_bytes = 0
-        return turn
+        return self._outboxes.take_turn()
 
     def departures(self) -> Iterator[tuple[Life, str]]:
         """What `restore` needs."""
@@ -435,22 +384,13 @@ class SiteDeliveries:
         """It is told of events as they happen, as its definition says."""
         definition = member.definition
         self._joining.discard(definition.id)
-        self._turn.settled.append(
-            (definition.id, Joined(position=member.begun, revision=definition.revision))
-        )
+        joined = Joined(position=member.begun, revision=definition.revision)
+        self._outboxes.turn.settled.append((definition.id, joined))
         if (later := member.later) is not None:
             member.later = None
             self._change(member, later)
 
     def _hold(self, member: Member, delivery: Delivery) -> None:
-        self._held += 1
-        self._held_bytes += size_of(delivery)
-        if not member.hold(delivery):
+        if not self._outboxes.hold(member, delivery):
             _log.debug("subscription_joins_anew", subscription=delivery.key, position=self.position)
             self._enlist(member)
-        elif member.stage is Stage.DRAINING:
-            self._outboxes.note(member)
-
-
-def _key(match: Match) -> str:
-    return match.key

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from pbscast.events import Finalize, Kind, Reason, Site
 from pbscast.selection import MOST_VALUES, Selection
 from pbscast_fanout.matching import Completion
-from pbscast_fanout.subscriptions.site import covers, only_at
 
 if TYPE_CHECKING:
     from pbscast_fanout.subscriptions.definitions import Definition
@@ -61,7 +60,7 @@ async def survey(
     """
     ids, confined = definition.request.ids, definition.request.sites
     known = [Site(row.name) for row in await log.sites()]
-    sites = tuple(site for site in known if covers(definition, site))
+    sites = tuple(site for site in known if definition.covers(site))
     found = Survey(open=len(ids) if not sites else 0)
     for end in range(len(ids) if sites else 0, 0, -MOST_VALUES):
         part = ids[max(0, end - MOST_VALUES) : end]
@@ -90,7 +89,7 @@ async def survey(
 
 
 def _may_see(definition: Definition, life: LatestLife) -> bool:
-    only = only_at(definition, Site(life.site))
+    only = definition.only_at(life.site)
     return only is None or life.owner == only
 
 
