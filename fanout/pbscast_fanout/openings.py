@@ -26,6 +26,7 @@ from pbscast_fanout.askers import SLOTS, Asker
 from pbscast_fanout.filters import check_filters, narrowed
 from pbscast_fanout.jetstream import STREAM, call
 from pbscast_fanout.places import find_place
+from pbscast_fanout.rights import check_sites
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,8 +83,8 @@ class Openings:
         Raises NotFoundError if it is not there yet, AccessDeniedError for a site that the asker may
         not see.
         """
-        if asker and asker.sites and request.site not in (None, *asker.sites):
-            raise AccessDeniedError(f"{asker.name} may not see site {request.site!r}")
+        if asker is not None and request.site is not None:
+            check_sites(asker, (request.site,))
         info = await call(self._connection, f"STREAM.INFO.{STREAM}")
         answer = StreamResponse(created=info["created"], first=info["state"]["first_seq"])
         if request.site is not None and request.after is not None:

@@ -21,7 +21,7 @@ class Place:
 
     sequence: int
     first: int | None
-    """The first position after the asked one that the stream still holds; None: none yet."""
+    """The site's first position from there on; None: none yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,4 +113,5 @@ class StreamResponse(Response):
     sequence: int | None = None
     """With ``site``: who reads from it gets every event behind ``after`` that the stream holds."""
     next: int | None = None
-    """With ``site``: the position of the first of these; None: there is none yet."""
+    """With ``site``: the position of the site's first event from there on, which is behind
+    ``after + 1`` if some are gone; None: there is none yet."""

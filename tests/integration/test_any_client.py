@@ -15,7 +15,6 @@ from harness.fanning import client_of, fanning, published_to, write
 from jsonschema import Draft202012Validator
 from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeout
-from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from pbscast import wire
 from pbscast.events import (
@@ -77,11 +76,16 @@ EXPECTED: Final = {
 }
 
 
-def _told(heading: str) -> dict[str, str]:
+def _rows(heading: str) -> dict[str, str]:
     """The rows of the page's table whose first column has this heading."""
     [table] = re.findall(rf"\| {re.escape(heading)} \|.*\n\|.*\n((?:\|.*\n)+)", PAGE.read_text())
     cells = (row.strip("| ").split(" | ", 1) for row in table.splitlines())
-    return {name.strip(): text.strip().strip("`") for name, text in cells}
+    return {name.strip(): text.strip() for name, text in cells}
+
+
+def _told(heading: str) -> dict[str, str]:
+    """The same, of cells that have one thing to write."""
+    return {name: text.strip("`") for name, text in _rows(heading).items()}
 
 
 @pytest.fixture
@@ -95,19 +99,22 @@ async def client(log: Log, nats_url: str) -> AsyncIterator[Client]:
         yield connected
 
 
-async def _read(client: Client, subject: str, **config: object) -> list[str]:
-    """The ids of all that a durable consumer is given, in order."""
-    stream = client.jetstream()
-    settings = ConsumerConfig.from_response(config)
-    consumer = await stream.pull_subscribe(subject, durable="mine", stream="PBS", config=settings)
+async def _read(client: Client, subject: str, begin: str = '"begin": "all"') -> list[str]:
+    """The ids of all that a consumer has, in order."""
+    asked = json.loads(f'{{"subjects": {json.dumps([subject])}, {begin}}}')
+    check("OpenRequest", asked)
+    opened = await _ask(client, "pbscast.v1.open", asked)
+    check("OpenResponse", opened)
+    assert opened["subjects"] == [subject]
+    consumer = await client.jetstream().pull_subscribe_bind(opened["consumer"], stream="PBS")
     ids: list[str] = []
-    while (await consumer.consumer_info()).num_pending:
-        with suppress(NatsTimeout):
-            for message in await consumer.fetch(100, timeout=1):
-                event = wire.decode(message.data)
-                ids.append(f"{event.site}:{event.position}")
-                await message.ack_sync()
-    await stream.delete_consumer("PBS", "mine")
+    while len(ids) < opened["stored"]:
+        for number, message in enumerate(await consumer.fetch(100, timeout=5), len(ids) + 1):
+            assert message.metadata.sequence.consumer == number
+            event = wire.decode(message.data)
+            ids.append(f"{event.site}:{event.position}")
+    check("CloseRequest", {"consumer": opened["consumer"]})
+    await _ask(client, "pbscast.v1.close", {"consumer": opened["consumer"]})
     return ids
 
 
@@ -127,28 +134,27 @@ async def test_live_subscribers_are_told(client: Client, log: Log) -> None:
     assert wire.decode(message.data).id == "8.siteb"
 
 
-async def test_a_durable_reader_begins_where_it_wants(client: Client) -> None:
+async def test_a_reader_begins_where_it_wants(client: Client) -> None:
     every = "pbs.v1.sitea.*.>"
-    policies = _told("to begin with")
-    assert list(policies) == [
-        "what is published from now on",
-        "the last event of each subject, then live",
-        "everything that the stream holds",
-        "a time",
-        "a position",
-    ]
-    assert await _read(client, every, deliver_policy=DeliverPolicy.NEW) == []
-    assert await _read(client, every, deliver_policy=DeliverPolicy.ALL) == [
-        f"sitea:{n}" for n in range(1, 7)
-    ]
-    newest = await _read(client, every, deliver_policy=DeliverPolicy.LAST_PER_SUBJECT)
-    assert newest == [f"sitea:{n}" for n in range(1, 7)]  # no two share a subject
+    told = {name: re.findall("`([^`]+)`", how) for name, how in _rows("to begin with").items()}
+    everything = [f"sitea:{n}" for n in range(1, 7)]
+    assert await _read(client, every, told["what is published from now on"][0]) == []
+    assert await _read(client, every, told["everything that the stream holds"][0]) == everything
+    newest = await _read(client, every, told["the last event of each subject, then live"][0])
+    assert newest == everything  # no two share a subject
+    time = told["a time"][0]
     # JetStream's times are those of publishing, never before the event.
     stamp = (BEGAN - timedelta(minutes=1)).isoformat()
-    by_time = await _read(
-        client, every, deliver_policy=DeliverPolicy.BY_START_TIME, opt_start_time=stamp
-    )
-    assert by_time == [f"sitea:{n}" for n in range(1, 7)]
+    assert await _read(client, every, re.sub(r'"2026[^"]*"', f'"{stamp}"', time)) == everything
+    sequence = told["a sequence of the stream"][0].replace("7", "1")
+    assert await _read(client, every, sequence) == everything
+    begin, _, _, asked = told["a position"]
+    check("StreamRequest", json.loads(asked))
+    place = await _ask(client, "pbscast.v1.stream", json.loads(asked))
+    check("StreamResponse", place)
+    found = await _read(client, every, f'{begin}, "sequence": {place["sequence"]}')
+    assert found[-4:] == everything[2:]
+    assert place["next"] <= 3
 
 
 async def test_names_are_encoded_as_the_page_says(client: Client, log: Log) -> None:
@@ -193,7 +199,7 @@ async def test_a_registered_subscription_by_hand(client: Client, log: Log) -> No
     made = await _ask(client, "pbscast.v1.subscribe", asked)
     check("SubscribeResponse", made)
     stream = client.jetstream()
-    consumer = await stream.pull_subscribe_bind(made["id"], stream="PBS_DELIVERIES")
+    consumer = await stream.pull_subscribe_bind(made["consumer"], stream="PBS_DELIVERIES")
     told: list[dict[str, Any]] = []
     jobs = [_job("9.siteb", "bob", name) for name in (EventName.SUBMIT, EventName.FINALIZE)]
     while not told or told[-1]["what"] != "complete":

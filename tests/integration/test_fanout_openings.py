@@ -168,6 +168,21 @@ async def test_what_the_stream_is(publisher: Publisher) -> None:
         assert (answer.first, answer.created) == (4, info.created)
 
 
+async def test_where_a_position_lies(publisher: Publisher) -> None:
+    log = SiteLog("sitea")
+    for _ in range(3):
+        await publisher.publish(log.job("1.sitea"), log.mark())
+    client = publisher.client
+    answer = StreamResponse.model_validate(await ask(client, STREAM, ALICE, site="sitea", after=2))
+    assert (answer.sequence, answer.next) == (5, 3)
+    await publisher.jetstream.purge_stream("PBS", keep=1)
+    gone = StreamResponse.model_validate(await ask(client, STREAM, ALICE, site="sitea", after=1))
+    assert gone.next is None
+    restricted = Asker(Role.USER, "alice", frozenset({"sitea"}))
+    refusal = await ask(client, STREAM, restricted, site="siteb", after=2)
+    assert refusal == "AccessDeniedError: sites: siteb: alice may see sitea alone"
+
+
 async def test_without_a_stream(nats_url: str) -> None:
     async with serving_openings(nats_url), client_of(nats_url) as client:
         assert (await ask(client, STREAM)).startswith("NotFoundError: ")
