@@ -58,6 +58,8 @@ class SiteWriter:
         self._types = types
         self._partitions = partitions
         self._heads = HeadCache()
+        self._absent: set[ObjectKey] = set()
+        """Objects that were looked up since the last plan and that the log does not know."""
         self._tail = lease.tail
         self._logged = lease.logged
         self._planning = asyncio.Lock()
@@ -127,15 +129,17 @@ class SiteWriter:
             planned = replace(planned, logged=self._logged)
         self._tail = planned.tail
         self._heads.update(planned.heads, planned.tail.position)
+        self._absent.clear()
         return pack(planned, self._types)
 
     async def _heads_of(self, keys: AbstractSet[ObjectKey]) -> dict[ObjectKey, Head]:
         """Read before the append's transaction: its fence finds out if somebody wrote since."""
         known = {key: head for key in keys if (head := self._heads.get(key))}
-        missing = keys - known.keys()
+        missing = keys - known.keys() - self._absent
         if missing:
             found = await queries.heads(self._lease.pool, self.site, missing)
             self._heads.update(found, 0)
+            self._absent |= missing - found.keys()
             known |= found
         return known
 
