@@ -11,7 +11,7 @@ from pbscast.errors import ConflictError, NotFoundError, UsageError
 from pbscast.events import AnyEvent, Change, Finalize, Incarnation, Kind
 from pbscast.ids import split_subjob
 from pbscast.lives import Standing
-from pbscast.subscriptions import Filter, complete
+from pbscast.subscriptions import Filter
 from pbscast_fanout.expressions import compile_expression
 from pbscast_fanout.matching.conditions import Conditions
 from pbscast_fanout.matching.entries import Entry
@@ -97,18 +97,18 @@ class Matcher:
     def change_ids(self, key: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> int:
         """Return how many ids it has now; with none it is about nothing.
 
-        Of what is removed nothing is told any more. Costs what is added and removed, and a look at
-        the jobs that have left something, not what it had. Raises NotFoundError, InvalidJobId, and
-        UsageError for a subscription that was not registered with ids.
+        They are as `pbscast.subscriptions.complete` gives them. Of what is removed nothing is told
+        any more. Costs what is added and removed, and a look at the jobs that have left something,
+        not what it had. Raises NotFoundError, and UsageError for a subscription that was not
+        registered with ids.
         """
         entry = self._entry(key)
         if not entry.by_ids:
             raise UsageError(f"subscription {key!r} is not about given ids: register another")
-        removed, added = complete(remove, entry.kinds), complete(add, entry.kinds)
-        for job_id in removed:
+        for job_id in remove:
             entry.ids.discard(job_id)
             self._index.ids.discard(job_id, entry)
-        for job_id in added:
+        for job_id in add:
             entry.ids.add(job_id)
             self._index.ids.add(job_id, entry)
         for life in [life for life, entries in self._departed.items() if entry in entries]:
