@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pwd
+import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -118,8 +119,9 @@ async def test_who_is_barred_stays_out_whoever_gives_him_what(gate: Gate) -> Non
     await done(gate, "push")
     for content in (brokered(gate.realm, "alice"), operator, brokered(gate.realm, "never")):
         assert not await is_let_in(gate, content)
-    with pytest.raises(UsageError, match="alice is barred"):
-        gate.realm.issue(Principal("alice", Role.USER), timedelta(hours=1))
+    for role in (Role.USER, Role.AUDITOR):
+        with pytest.raises(UsageError, match="alice is barred"):
+            gate.realm.issue(Principal("alice", role), timedelta(hours=1))
     shown = await asyncio.to_thread(pbscastd, gate.realm, "list")
     assert "barred: alice, never" in shown.output
     assert await is_let_in(gate, brokered(gate.realm, "bob"))
@@ -146,15 +148,22 @@ async def test_a_broker_gives_another_to_whom_is_only_revoked(gate: Gate) -> Non
 async def test_what_could_not_be_told_is_told_by_the_next_command(
     gate: Gate, server: NatsServer
 ) -> None:
-    await done(gate, "enrol", "alice", "bob")
-    await asyncio.to_thread(server.stop)
-    arguments = ("bar", "alice", "--server", gate.url)
-    result = await asyncio.to_thread(pbscastd, gate.realm, *arguments)
-    assert "nothing is lost" in str(result.exception)
+    site = gate.realm.directory.with_name("site")
+    shutil.copytree(gate.realm.directory, site)
+    with secured(site) as leaf:
+        both = ("--server", gate.url, "--server", leaf.url)
+        await asyncio.to_thread(pbscastd, gate.realm, "enrol", "alice", "bob", *both)
+        content = brokered(gate.realm, "alice")
+        assert await is_let_in(Gate(site, leaf.url), content)
+        await asyncio.to_thread(server.stop)
+        result = await asyncio.to_thread(pbscastd, gate.realm, "bar", "alice", *both)
+        assert f":{server.port}: " in str(result.exception)
+        assert "nothing is lost" in str(result.exception)
+        assert not await is_let_in(Gate(site, leaf.url), content)
     await asyncio.to_thread(server.start)
-    assert await is_let_in(gate, brokered(gate.realm, "alice"))
+    assert await is_let_in(gate, content)
     await done(gate, "enrol", "bob")
-    assert not await is_let_in(gate, brokered(gate.realm, "alice"))
+    assert not await is_let_in(gate, content)
     assert gate.realm.untold() == []
 
 

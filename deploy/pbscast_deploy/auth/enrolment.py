@@ -84,14 +84,13 @@ def bar(accounts: Accounts, name: str) -> list[str]:
 
 def lift(accounts: Accounts, name: str) -> list[str]:
     """Open the accounts of a name that were barred; return their tokens."""
-    barred = [person for person in called(accounts, name) if is_barred(accounts, person)]
-    return [token for _, token in accounts.provide(barred)]
+    return [token for _, token in accounts.provide(barred(accounts, name))]
 
 
-def is_barred(accounts: Accounts, person: Principal) -> bool:
-    """Whether somebody's account is closed until an administrator says otherwise."""
-    claims = accounts.claims(person.account)
-    return claims is not None and why_closed(claims) is Closed.BARRED
+def barred(accounts: Accounts, name: str) -> list[Principal]:
+    """Return the people of a name whose accounts are closed until an administrator opens them."""
+    people = called(accounts, name)
+    return [one for one in people if why_closed(accounts.present(one.account)) is Closed.BARRED]
 
 
 def called(accounts: Accounts, name: str) -> list[Principal]:

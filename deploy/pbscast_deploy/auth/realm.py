@@ -120,7 +120,7 @@ class Realm:
         Raises UsageError for somebody who is barred.
         """
         with self._accounts.locked():
-            if enrolment.is_barred(self._accounts, principal):
+            if enrolment.barred(self._accounts, principal.name):
                 raise UsageError(
                     f"{principal.name} is barred: pbscastd auth bar --lift {principal.name}"
                 )

@@ -27,19 +27,27 @@ _ANSWER_SECONDS: Final = 5.0
 
 
 async def tell(realm: Realm, servers: Sequence[str], accounts: Sequence[str]) -> None:
-    """Give the tokens of accounts to a server, and through it to its cluster.
+    """Give the tokens of accounts to each of these servers, and through it to its cluster.
 
-    Raises UnavailableError, AccessDeniedError, or ConfigError if a server does not keep accounts.
+    Raises UnavailableError, AccessDeniedError, or ConfigError if a server does not keep accounts,
+    of the first such server and after the others were told.
     """
-    async with _connected(realm, servers) as (client, place):
-        await _update_all(client, accounts, place)
+    troubles: list[PbscastError] = []
+    for server in servers:
+        try:
+            async with _connected(realm, server) as (client, place):
+                await _update_all(client, accounts, place)
+        except PbscastError as error:
+            troubles.append(error)
+    if troubles:
+        raise troubles[0]
     realm.note_told(accounts)
 
 
 @asynccontextmanager
-async def _connected(realm: Realm, servers: Sequence[str]) -> AsyncIterator[tuple[Client, str]]:
-    place = ", ".join(redacted(server) for server in servers)
-    client = await _connect(realm, servers, place)
+async def _connected(realm: Realm, server: str) -> AsyncIterator[tuple[Client, str]]:
+    place = redacted(server)
+    client = await _connect(realm, server, place)
     try:
         yield client, place
     finally:
@@ -62,7 +70,7 @@ async def _update_all(client: Client, accounts: Iterable[str], place: str) -> No
         raise group.exceptions[0] from None
 
 
-async def _connect(realm: Realm, servers: Sequence[str], place: str) -> Client:
+async def _connect(realm: Realm, server: str, place: str) -> Client:
     errors: list[Exception] = []
 
     async def note(error: Exception) -> None:
@@ -72,7 +80,7 @@ async def _connect(realm: Realm, servers: Sequence[str], place: str) -> Client:
     try:
         async with asyncio.timeout(_SECONDS):
             await client.connect(
-                list(servers),
+                server,
                 user_credentials=RawCredentials(realm.system_credentials.read_text()),
                 tls=ssl.create_default_context(cafile=realm.authority),
                 name="pbscastd auth",

@@ -31,7 +31,7 @@ Servers = Annotated[
     list[str] | None,
     typer.Option(
         "--server",
-        help="Tell this nats-server (nats://host:4222) at once; may be repeated.",
+        help="Tell this nats-server (tls://host:4222) at once: one of each cluster; repeatable.",
     ),
 ]
 
