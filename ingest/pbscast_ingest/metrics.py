@@ -10,6 +10,11 @@ LAG_ROWS: Final = Gauge("pbscast_ingest_lag_rows", "Journal rows not yet logged"
 LAG_SECONDS: Final = Gauge(
     "pbscast_ingest_lag_seconds", "Age of the oldest journal row not yet logged", ["site"]
 )
+CAUGHT_UP: Final = Gauge(
+    "pbscast_ingest_caught_up_timestamp_seconds",
+    "When the log last had all that the journal held; kept while datastore or log are away",
+    ["site"],
+)
 POSITION: Final = Gauge("pbscast_ingest_position", "Position of the last event logged", ["site"])
 JOURNAL_BYTES: Final = Gauge(
     "pbscast_ingest_journal_bytes", "Size of the journal in the PBS datastore", ["site"]

@@ -83,6 +83,10 @@ class Pending:
         """Return all the finalizes that wait, oldest first: nothing more will follow."""
         return self._release(self._waiting)
 
+    def end(self, job_id: str) -> list[Draft]:
+        """Return the finalize of a subjob if it waits: its row was made anew, nobody knows when."""
+        return self._release([job_id] if job_id in self._waiting else [])
+
     def continues(self, row: JournalRow) -> bool:
         """Whether this row is the INSERT that a DELETE waits for; call after pass_row."""
         return row.op == "I" and row.kind == Kind.JOB and row.key in self._waiting

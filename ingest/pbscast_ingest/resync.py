@@ -118,9 +118,12 @@ class Resync:
 
     async def _compare_row(self, row: TableRow, state: ObjectState | None) -> None:
         now = self._now
+        # A row in the place of a subjob whose DELETE waits: its INSERT was missed.
+        if ended := self._chronicle.pending.end(row.id) if row.kind is Kind.JOB else []:
+            state = None
         if state is None or state.gone:
             self._appeared += 1
-            await self._add(appeared(row, now))
+            await self._add([*ended, *appeared(row, now)])
         elif state.born and row.created and state.born != row.created:
             self._vanished += 1
             self._appeared += 1

@@ -197,7 +197,7 @@ class Session:
             await self._look(health, is_read=not page.more)
         self._monitor.note(position=self._chronicle.position)
         if not page.more:
-            self._monitor.measure(0, 0.0)
+            self._monitor.catch_up()
 
     async def _is_ready(self, page: Page) -> bool:
         """Whether a resync is due and what it looks for has ended.

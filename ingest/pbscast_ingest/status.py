@@ -80,6 +80,14 @@ class Monitor:
             for figure in (metrics.LAG_ROWS, metrics.LAG_SECONDS, metrics.JOURNAL_BYTES):
                 figure.remove(self.status.site)
 
+        if state in (WorkerState.STANDBY, WorkerState.STOPPED):
+            metrics.CAUGHT_UP.remove(self.status.site)  # it is somebody else's, or nobody's
+
+    def catch_up(self) -> None:
+        """Take note that the log has all that the journal held a moment ago."""
+        self.measure(0, 0.0)
+        metrics.CAUGHT_UP.labels(self.status.site).set_to_current_time()
+
     def measure(self, lag_rows: int, lag_seconds: float, journal_bytes: int | None = None) -> None:
         """Take note of how far behind the worker is, and of the journal's size if it was asked."""
         size = self.status.journal_bytes if journal_bytes is None else journal_bytes

@@ -21,6 +21,7 @@ from harness.ingesting import (
 from harness.pbs import PbsServer
 from harness.proxy import cutting_proxy
 from harness.servers import frozen
+from prometheus_client import REGISTRY
 
 from pbscast.events import Change, Kind, unescape
 from pbscast_deploy.embedded import PostgresServer
@@ -104,14 +105,25 @@ async def test_a_log_whose_disk_is_full_for_a_while(
         while worker.status.state is not WorkerState.WAITING:  # noqa: ASYNC110 - no event for it
             await asyncio.sleep(0.02)
         assert "No space left" in (worker.status.error or "")
+        stalled = _caught_up()
+        assert stalled is not None
         pbs.save("1.s", "R/42")
         await administrator.execute("DROP TRIGGER no_room ON pbscast_log.event")
         pbs.finish("1.s")
         records = await wait_for(log, _told("1.s", "finalize"))
+        while (now := _caught_up()) is None or now <= stalled:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.02)
+    assert _caught_up() is None
     await administrator.close()
     assert_gapless(records)
     assert [r.event for r in records if r.id == "1.s"] == ["submit", "state", "state", "finalize"]
     assert [r.event for r in records if r.kind == "site"] == ["up", "resync"]
+
+
+def _caught_up() -> float | None:
+    """The figure to be alarmed by, whatever it is that is away."""
+    name = "pbscast_ingest_caught_up_timestamp_seconds"
+    return REGISTRY.get_sample_value(name, {"site": "sitea"})
 
 
 async def test_a_datastore_that_moves_to_its_other_host(

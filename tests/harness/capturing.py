@@ -14,8 +14,11 @@ from psycopg.rows import dict_row
 
 from pbscast_ingest.capture.findings import count_losses
 
+PROMISED: Final = 0.165
+"""Seconds that a save is held up at most, and what it takes by itself."""
+
 BOUND: Final = 0.4
-"""Seconds that a save may take whatever happened to capture: 0.15 promised, and a busy machine."""
+"""The same on a machine that is busy."""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
