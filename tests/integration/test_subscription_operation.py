@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
 from harness.fanning import client_of, draft, fanning, until, write
+from harness.subscribing import joined, subscribe, told_up_to, until_told
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
@@ -14,6 +16,8 @@ from pbscast.deliveries import DELIVERIES
 from pbscast.requests import PublisherState
 from pbscast_fanout.connection import Connection
 from pbscast_fanout.settings import NatsSettings, SubscriptionSettings
+from pbscast_fanout.subscriptions import deliverer
+from pbscast_fanout.subscriptions.session import Session
 from pbscast_fanout.subscriptions.stream import ensure_deliveries
 from pbscast_fanout.worker import Fanout
 from pbscast_store.log import Log
@@ -100,3 +104,29 @@ async def test_what_no_operator_chooses_is_restored(
         await ensure_deliveries(connection, LARGE)
         config = (await jetstream.stream_info(DELIVERIES)).config
     assert (config.allow_direct, config.max_msgs_per_subject) == (True, 7)
+
+
+async def test_a_deliverer_that_gets_no_further_begins_anew(
+    log: Log, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else would take its site over, as its worker lives."""
+    monkeypatch.setattr(deliverer, "LOOK_SECONDS", 0.1)
+    taking, hung = Session._take, asyncio.Event()
+
+    async def hang(session: Session) -> None:
+        if not hung.is_set() and session._core.position:
+            hung.set()
+            await asyncio.Event().wait()
+        await taking(session)
+
+    await write(log, "sitea", [draft()])
+    async with fanning(log, nats_url), client_of(nats_url) as client:
+        key = await subscribe(client)
+        await until_told(client, key, joined("sitea"))
+        with capture_logs() as logs:
+            monkeypatch.setattr(Session, "_take", hang)
+            await write(log, "sitea", [draft(comment="x")])
+            await until_told(client, key, told_up_to("sitea", 2))
+    assert hung.is_set()
+    said = {entry["error"] for entry in logs if entry.get("error")}
+    assert said == {"got no further for 1.2 s, and begins anew"}

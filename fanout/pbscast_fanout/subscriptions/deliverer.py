@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
-from pbscast.errors import FencedError, PbscastError
+from pbscast.errors import FencedError, PbscastError, UnavailableError
 from pbscast.requests import PublisherState
 from pbscast_fanout import metrics
 from pbscast_fanout.subscriptions.bell import Bell
@@ -36,6 +36,10 @@ TAKEOVER_SECONDS: Final = 2.0
 """How long a standby watches a place that does not move before it writes."""
 
 LONGEST_RETRY: Final = 2.0
+
+LOOK_SECONDS: Final = 5.0
+STUCK_LOOKS: Final = 12
+"""So often in a row one that has something to do may be seen to have done nothing of it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -102,9 +106,31 @@ class Deliverer:
             session = await Session.begin(self._site, means, self._bell, self.progress)
             async with aclosing(session):
                 self._failures = 0
-                await session.run()
+                await self._attend(session)
             # Whoever is left could not be told: more of its ids is to come, for example.
             await self._covered(())
+
+    async def _attend(self, session: Session) -> None:
+        """Let it run. Raises UnavailableError if it gets no further, as it should never happen.
+
+        Who holds a site and does nothing is taken over by nobody, as long as its worker lives.
+        """
+        running = asyncio.create_task(session.run())
+        looks, seen = 0, -1
+        try:
+            while looks < STUCK_LOOKS:
+                done, _ = await asyncio.wait({running}, timeout=LOOK_SECONDS)
+                if done:
+                    return running.result()
+                # Looks are counted, not time: after a stall of the worker there is none.
+                looks = looks + 1 if session.steps == seen and not session.rests else 0
+                seen = session.steps
+        finally:
+            running.cancel()
+            # It may be stuck where nothing reaches it.
+            await asyncio.wait({running}, timeout=LOOK_SECONDS)
+        seconds = STUCK_LOOKS * LOOK_SECONDS
+        raise UnavailableError(f"got no further for {seconds:g} s, and begins anew")
 
     async def _covered(self, definitions: Iterable[Definition]) -> None:
         """Wait until one of these covers the site, or one that changes and may be told."""

@@ -76,6 +76,10 @@ class Session:
         writer: DeliveryWriter,
         recovered: Recovered,
     ) -> None:
+        self.steps = 0
+        """Which it has taken: somebody sees whether it gets on."""
+        self.rests = False
+        """Whether there is nothing to do."""
         self._site = site
         self._means = means
         self._bell = bell
@@ -126,6 +130,7 @@ class Session:
     async def run(self) -> None:
         """Deliver until no subscription covers the site."""
         while len(self._core):
+            self.steps += 1
             self._check()
             self._take_changes()
             self._errands.start(self._core.errands())
@@ -234,6 +239,7 @@ class Session:
             await self._send(last, self._core.place)
 
     async def _send(self, turn: Turn, place: Place | None) -> None:
+        self.steps += 1
         batch = await self._sender.prepare(turn, place)
         await self._stored_all()
         self._sending = asyncio.create_task(self._sender.store(batch)), turn
@@ -288,4 +294,6 @@ class Session:
         if self._hurries and self._writer.place != self._writer.marked:
             await self._mark()
         self._progress.rest()
+        self.rests = True
         await self._bell.wait(self._writer.mark_due)
+        self.rests = False
