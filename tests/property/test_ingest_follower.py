@@ -354,3 +354,19 @@ def _covers(gap: object, until: datetime, at: datetime) -> bool:
 
 TestSite = Site.TestCase
 TestSite.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+
+
+def test_a_subjob_made_anew_unseen_while_its_delete_waits() -> None:
+    site = Site()
+    site.save(key=SUBJOB, state="Q/10", is_lost=False)
+    site.store.delete(SUBJOB, is_lost=False)
+    site.turn_the_switch()
+    site.save(key=SUBJOB, state="Q/10", is_lost=False)
+    site.teardown()
+
+
+def test_a_job_of_which_nothing_but_its_last_row_was_seen() -> None:
+    site = Site()
+    site.save(key=JOBS[0], state="F/92", is_lost=True)
+    site.store.delete(JOBS[0], is_lost=False)
+    site.teardown()
