@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def secured(directory: Path) -> NatsServer:
+def secured(directory: Path, *, durable: bool = False) -> NatsServer:
     """The nats-server of a realm, with its authority and TLS; not started."""
     server = directory / "server"
     store = directory.parent / f"{directory.name}.store"
@@ -32,7 +32,7 @@ def secured(directory: Path) -> NatsServer:
         (server / "auth.conf").read_text().replace(str(STORE), str(store)),
         f"tls {{ cert_file: '{tls}/server.pem', key_file: '{tls}/server.key' }}",
     )
-    return NatsServer(durable=False, config="\n".join(config), jetstream=f"domain: {DOMAIN}")
+    return NatsServer(durable=durable, config="\n".join(config), jetstream=f"domain: {DOMAIN}")
 
 
 def uncommented(configuration: str, section: str) -> str:

@@ -19,7 +19,7 @@ def run_cluster(count: int) -> Iterator[list[str]]:
 
 
 @contextmanager
-def cluster_of(count: int, config: str = "") -> Iterator[dict[str, NatsServer]]:
+def cluster_of(count: int, *, durable: bool = False) -> Iterator[dict[str, NatsServer]]:
     """Yield its servers by name, to kill and to start again."""
     ports = free_ports(count)
     routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports)
@@ -27,8 +27,8 @@ def cluster_of(count: int, config: str = "") -> Iterator[dict[str, NatsServer]]:
         yield {
             f"n{port}": stack.enter_context(
                 NatsServer(
-                    durable=False,
-                    config=f"server_name: n{port}\n{config}\n"
+                    durable=durable,
+                    config=f"server_name: n{port}\n"
                     f"cluster {{ name: c, listen: '127.0.0.1:{port}', routes: [{routes}] }}",
                 )
             )
