@@ -81,6 +81,17 @@ async def test_the_kernel_says_who_asks(gate: Gate, broker: RunningBroker) -> No
 
 
 @as_root
+async def test_a_namespace_of_his_own_makes_nobody_somebody_else(
+    gate: Gate, broker: RunningBroker
+) -> None:
+    await enrol(gate, ALICE.pw_name)
+    answers = await asyncio.to_thread(broker.asked_by, ALICE.pw_uid, apart=True)
+    if not answers:
+        pytest.skip("no user namespaces here")
+    assert decode(token_of(answers[0]["credentials"]))["name"] == ALICE.pw_name
+
+
+@as_root
 async def test_who_is_not_let_in_is_told_so(gate: Gate, broker: RunningBroker) -> None:
     sync = pwd.getpwnam("sync")
     (answer,) = await asyncio.to_thread(broker.asked_by, sync.pw_uid)

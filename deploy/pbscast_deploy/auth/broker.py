@@ -180,7 +180,8 @@ class Broker:
                     f"NATS does not let {name} in: not enrolled, or barred: ask who runs pbscast"
                     f" (pbscastd auth enrol {name})"
                 ) from error
-            _log.warning("nats_silent", error=refusals[0] if refusals else str(error))
+            words = refusals[0] if refusals else str(error) or type(error).__name__
+            _log.warning("nats_silent", error=words)
         finally:
             with suppress(OSError, nats.errors.Error):
                 await client.close()
