@@ -1,7 +1,8 @@
 """What a person may see of the log. Pure.
 
-A user sees his own jobs, at some sites everybody's, and all other objects; whose a job is, its last
-event says. An operator and an auditor see everything of their sites.
+A user sees his own jobs, at some sites everybody's, and all other objects. A job is his if its last
+event says so; what it was as another's, were there such a thing, he does not see. An operator and
+an auditor see everything of their sites.
 """
 
 from __future__ import annotations

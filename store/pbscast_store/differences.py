@@ -88,15 +88,18 @@ class _Reader(LivesReader[Difference]):
         before = await stood_at(self.source, site, self.kind, lives, begin)
         after = await stood_at(self.source, site, self.kind, lives, end)
         pairs = [_Pair(before.get(index), after[index]) for index in sorted(after)]
-        return [pair for pair in pairs if self._is_wanted(pair)]
+        return [pair for pair in pairs if self._is_wanted(site, pair)]
 
-    def _is_wanted(self, pair: _Pair) -> bool:
+    def _is_wanted(self, site: str, pair: _Pair) -> bool:
         before, after = pair.before, pair.after
+        moments = [stood for stood in (before, after) if stood]
+        if not all(self.scope.shows(site, stood.values.get("owner")) for stood in moments):
+            return False
         if before is not None and before.ended:
             return False
         if before is not None and before.last.position == after.last.position and not after.ended:
             return False
-        return any(self.choice.includes(stood.values) for stood in (before, after) if stood)
+        return any(self.choice.includes(stood.values) for stood in moments)
 
     async def tell(self, site: str, lives: list[LivedLife]) -> Spot | None:
         pairs = await self._changed(site, lives)

@@ -79,6 +79,10 @@ class Scope:
         owner = self.confines.owner if self.selection.kind is Kind.JOB else None
         return owner, sorted(self.confines.open_sites)
 
+    def shows(self, site: str, owner: str | None) -> bool:
+        """Whether what was this owner's may be seen, though its life be another's since."""
+        return self.confines.includes(site, self.selection.kind, owner)
+
     @property
     def is_by_id(self) -> bool:
         """Whether ids are all that is asked for."""

@@ -254,7 +254,7 @@ class _Reader(LivesReader[Standing]):
     async def tell(self, site: str, lives: list[LivedLife]) -> Spot | None:
         moment = self._question.moments[site]
         stood = await stood_at(self.source, site, self.kind, lives, moment)
-        wanted = [item for _, item in sorted(stood.items()) if self._is_wanted(item)]
+        wanted = [item for _, item in sorted(stood.items()) if self._is_wanted(site, item)]
         if self._question.attributes:
             return await self._tell_full(site, wanted)
         for item in wanted:
@@ -277,7 +277,9 @@ class _Reader(LivesReader[Standing]):
                     return spot
         return None
 
-    def _is_wanted(self, item: Stood) -> bool:
+    def _is_wanted(self, site: str, item: Stood) -> bool:
         if item.ended and self.scope.ids is None:
             return False
-        return self.choice.includes(item.values)
+        return self.scope.shows(site, item.values.get("owner")) and self.choice.includes(
+            item.values
+        )

@@ -102,7 +102,8 @@ async def read_page(
     search = _Search(pool, source, question.scope, limit)
     stretches = {site: await search.run(site, window) for site, window in windows.items()}
     page = await _merged(pool, question, stretches, starts, limit, max_bytes)
-    records = await source.events_at(page.places) if page.places else []
+    found = await source.events_at(page.places) if page.places else []
+    records = [record for record in found if question.scope.shows(record.site, record.owner)]
     return EventPage(records, page.positions, page.more, starts)
 
 

