@@ -412,6 +412,7 @@ async def test_nobody_uses_up_what_all_share(
         "ConflictError: ids: alice's subscriptions would name 4 in all, more than 3: end one"
     )
     await alice.subscribe(ids=["3.sitea"])
+    await alice.get("modify", id=one["id"], add_ids=["2.sitea"])  # asked again, say
     refusal = str(await alice.ask("modify", id=one["id"], add_ids=["4.sitea"]))
     assert refusal.startswith("ConflictError: ids: alice's subscriptions would name 4 in all")
     await alice.subscribe(where='owner == "alice"', delivery="at-most-once")

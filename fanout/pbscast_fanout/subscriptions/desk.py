@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from pbscast.deliveries import KEPT, LIVE, delivery_filter
-from pbscast.errors import AccessDeniedError, DecodeError, NotFoundError
+from pbscast.errors import AccessDeniedError, ConflictError, DecodeError, NotFoundError
 from pbscast.subscriptions import (
     Delivery,
     ListResponse,
@@ -137,10 +137,18 @@ class Desk:
         if asker is not None:
             head = await self._head(request.id, asker)
             if request.add_ids:
-                others = await self._registering.heads(Owner.of(asker), but=request.id)
-                check_ids(asker.name, others, head.count + len(request.add_ids))
+                await self._check_ids(request, head.count, Owner.of(asker))
         definition = await self._registry.modify(request.id, request)
         return _dump(ModifyResponse(ids=len(definition.request.ids)))
+
+    async def _check_ids(self, request: ModifyRequest, count: int, owner: Owner) -> None:
+        others = await self._registering.heads(owner, but=request.id)
+        try:
+            check_ids(owner.name, others, count + len(request.add_ids))
+        except ConflictError:
+            # Some may be there already: whoever lost the answer asks again.
+            had = (await self._registry.get(request.id)).request.ids
+            check_ids(owner.name, others, len({*had, *request.add_ids}))
 
     async def unsubscribe(self, request: UnsubscribeRequest, asker: Asker | None) -> bytes:
         """End it; if it has ended already, that is an answer as well."""

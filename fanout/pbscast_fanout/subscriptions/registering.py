@@ -60,17 +60,21 @@ class Registering:
         if claimed is None:
             raise quotas.no_slot(owner.name, request.delivery)
         number, is_new = claimed
+        slot = Slot(owner.token, number)
         try:
-            return await self._holdings.registry.register(request, owner, number)
+            definition = await self._holdings.registry.register(request, owner, number)
         except (ConflictError, UsageError):
             if is_new:
-                await self._give_back(Slot(owner.token, number), key)
+                await self._give_back(slot, key)
             raise
+        if definition.slot != number:  # who asked for the same at the same time was first
+            await self._give_back(slot, key)
+        return definition
 
     async def _give_back(self, slot: Slot, key: str) -> None:
         """Unless somebody who asked for the same at the same time has it."""
         with suppress(PbscastError):  # then the janitor does
-            if not (await self._is_registered(key, slot)):
+            if not await self._is_registered(key, slot):
                 await self._holdings.slots.release(slot, key)
 
     async def _is_registered(self, key: str, slot: Slot) -> bool:
