@@ -233,10 +233,9 @@ def positions_of(asker: Asker, asked: Row) -> Row:
     return {**asked, "moment": {site: moment[site] for site in sites}}
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_the_visible_part_is_told_and_nothing_else(log: Log, seed: int) -> None:
-    world = await world_of(log, seed)
-    random = Random(seed)
+async def test_the_visible_part_is_told_and_nothing_else(log: Log) -> None:
+    world = await world_of(log, 1)
+    random = Random(1)
     counts = {"told": 0, "hidden": 0, "refused": 0, "unknown": 0}
     for _ in range(80):
         asker = random.choice(ASKERS)

@@ -103,7 +103,7 @@ CHANNELS: Final = (
         "deliveries",
         deliveries.KEPT + ".{site}.{subscription}",
         f"What a registered subscription is sent, kept on the stream {deliveries.DELIVERIES} until"
-        " it is acknowledged. Read it with the pull consumer that has the subscription's name.",
+        " it is acknowledged. Read it with the pull consumer that the answer to subscribe names.",
         _OF_A_SITE,
     ),
     Channel(
