@@ -19,8 +19,8 @@ _INTRODUCTION: Final = (
     " requests are JSON objects sent to a service's subject, and answered on the reply subject."
     " An error is an answer with the headers `Nats-Service-Error` (`NotFoundError: one line`) and"
     " `Nats-Service-Error-Code` (as in HTTP). A reader ignores fields that it does not know."
-    " Where NATS has accounts all this stays the same: the server says who asks, and he is told what"
-    " he may see."
+    " Where NATS has accounts all this stays the same: the server says who asks, and everybody is"
+    " told what he may see."
 )
 
 _DRAFT_7: Final = {"prefixItems": "items"}
