@@ -11,7 +11,7 @@ import nats.errors
 
 from pbscast import dialing
 from pbscast.credentials import wait_until
-from pbscast.dialing import Dialer
+from pbscast.dialing import Dialer, is_refusal
 from pbscast.errors import (
     AccessDeniedError,
     PbscastError,
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 STUCK: Final = 30.0
 """Seconds without a connection after which the driver is given up for a new one."""
+REFUSED: Final = 5.0
+"""Seconds for which we have to be refused before that is the end: who renews credentials may be a
+moment late, and so may what a server that starts knows of us."""
 
 
 class ConnectionState(StrEnum):
@@ -56,6 +59,8 @@ class Connection:
         self._dialing = asyncio.Lock()
         self._aside: set[asyncio.Task[None]] = set()
         self._denials = 0
+        self._refused: float | None = None
+        """Since when we are."""
         self._failure: PbscastError | None = None
 
     @classmethod
@@ -137,6 +142,12 @@ class Connection:
         """The driver says what went wrong."""
         if "permissions violation" in str(error).lower():
             self._denials += 1
+        if is_refusal(error):
+            self._note_refusal()
+
+    def _note_refusal(self) -> None:
+        if self._refused is None:
+            self._refused = asyncio.get_running_loop().time()
 
     def lost(self, client: NatsClient) -> None:
         """The driver says that a connection is lost."""
@@ -157,6 +168,7 @@ class Connection:
             return
         self._state = state
         if state is not ConnectionState.RECONNECTING:
+            self._refused = None
             self._up.set()
         else:
             self._up.clear()
@@ -179,7 +191,9 @@ class Connection:
         lost = clock()
         while self._state is ConnectionState.RECONNECTING and self._failure is None:
             await asyncio.sleep(dialing.RECONNECT_WAIT)
-            if not self.nats.is_closed and clock() - lost > STUCK:
+            # Refused, the driver would show what it has for ever.
+            is_hopeless = self._refused is not None or clock() - lost > STUCK
+            if is_hopeless and not self.nats.is_closed:
                 await self._give_up()
             if self.nats.is_closed:
                 await self._replace()
@@ -196,6 +210,9 @@ class Connection:
             try:
                 self.nats = await self._dialer.dial(self)
             except AccessDeniedError as error:
+                self._note_refusal()
+                if not self._is_refused_for_long:
+                    return
                 self._failure = error
                 self._up.set()
                 self._tell_listeners()
@@ -203,6 +220,11 @@ class Connection:
                 return
             else:
                 self._enter(ConnectionState.CONNECTED)
+
+    @property
+    def _is_refused_for_long(self) -> bool:
+        clock = asyncio.get_running_loop().time
+        return self._refused is not None and clock() - self._refused > REFUSED
 
     async def _stay_admitted(self) -> None:
         """Look for new credentials before ours run out, and move to a connection with them."""

@@ -32,6 +32,11 @@ _SEED: Final = re.compile(_PART.format("USER NKEY SEED"))
 _RENEWED: Final = 2 / 3
 """Of the time for which a credential holds, after which another is asked for."""
 _LOOK: Final = 30.0
+_DAMAGE: Final = (
+    *(LookupError, ValueError, TypeError, AttributeError, OverflowError),
+    nkeys.NkeysError,
+)
+"""What one that was written by hand or cut off leads to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ class Credential:
             claims = _claims(token[1])
             credential = cls(token[1], seed[1], _time(claims, "iat"), _time(claims, "exp"))
             credential.sign("")
-        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        except _DAMAGE as error:
             raise ConfigError(f"{where} holds damaged credentials") from error
         return credential
 

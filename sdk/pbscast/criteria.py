@@ -157,6 +157,12 @@ def aliases(job_id: str) -> tuple[str, ...]:
     return job_id, number, parent, parent.partition(".")[0]
 
 
+def is_site_filter(subject: str) -> bool:
+    """Whether a filter of a service's answer lets through every event of some sites."""
+    *site, kind, rest = subject.split(".")
+    return (len(site), kind, rest) == (3, "*", ">")
+
+
 def _site_filters(sites: frozenset[str] | None) -> Filters:
     # Five tokens and more: a site's marks have four.
     names = _widened([_options(sites)])[0]

@@ -177,13 +177,23 @@ class _Pen:
 
 
 class _Client(NatsClient):
-    """The driver, with two changes."""
+    """The driver, with a few changes."""
 
     async def abandon(self) -> None:
         """Close it; the driver leaves the socket open if it was interrupted while closing it."""
         await self.close()
         if self._transport is not None:
             self._transport.close()  # type: ignore[no-untyped-call]
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002 - the driver's
+        """The driver stops in the middle, and tells nobody, where a server has cut us off."""
+        try:
+            await super()._close(status, do_cbs)
+        except (OSError, RuntimeError):
+            if self._transport is not None:
+                self._transport.close()  # type: ignore[no-untyped-call]
+            if do_cbs and self._disconnected_cb is not None:
+                await self._disconnected_cb()
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the driver's
         """Called before anything is sent to a server: insist on TLS where the URL says so.

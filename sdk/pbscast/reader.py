@@ -102,10 +102,9 @@ class Reader:
         self._began_after = self._consumer.made.after
 
     @property
-    def is_narrowed(self) -> bool:
-        """Whether we are told less than we ask for, as we may not see all of it."""
-        consumer = self._consumer
-        return consumer is not None and not set(self._subjects).issubset(consumer.made.subjects)
+    def told_of(self) -> tuple[str, ...]:
+        """What is told of what was asked for: less, where we may not see all of it."""
+        return self._subjects if self._consumer is None else self._consumer.made.subjects
 
     @property
     def stale_before(self) -> datetime | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from pbscast import wire
 from pbscast.continuity import Continuity
-from pbscast.criteria import Coverage
+from pbscast.criteria import Coverage, is_site_filter
 from pbscast.errors import DecodeError, PbscastError
 from pbscast.events import AnyEvent, EventName, Finalize, Position, Site
 from pbscast.history import Recorded
@@ -152,7 +152,7 @@ class Watch(Reading[Item]):
 
     def _note_coverage(self, reader: Reader) -> None:
         """Who may not see a site as a whole sees holes in its positions."""
-        if reader.is_narrowed:
+        if not all(map(is_site_filter, reader.told_of)):
             self._continuity.narrow()
 
     async def _advance(self, reader: Reader) -> None:

@@ -20,7 +20,7 @@ from harness.proxy import cutting_proxy
 from harness.secured import Town, handing_out, town
 
 import pbscast
-from pbscast import Boundary, ConnectionState, Matched, Missed, dialing
+from pbscast import Boundary, ConnectionState, Matched, Missed, connection, dialing
 from pbscast_deploy.auth.realm import Realm
 from pbscast_deploy.auth.telling import tell
 from pbscast_deploy.embedded import NatsServer
@@ -38,6 +38,7 @@ async def place(log: Log, tmp_path: Path) -> AsyncIterator[Town]:
 @pytest.fixture(autouse=True)
 def quick_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialing, "RECONNECT_WAIT", 0.1)
+    monkeypatch.setattr(connection, "REFUSED", 1.5)
 
 
 def of(owner: str, job: str) -> Draft:
@@ -142,7 +143,7 @@ async def test_what_a_broker_hands_out_is_renewed_without_anybody_noticing(
     async def answer() -> object:
         nonlocal handed
         handed += 1
-        creds = await place.gate.creds("alice", ttl=timedelta(seconds=3))
+        creds = await place.gate.creds("alice", ttl=timedelta(seconds=4))
         ca = place.ca.read_text()
         return {"credentials": creds, "expires": "", "servers": [place.url], "ca": ca}
 
@@ -221,7 +222,7 @@ async def test_a_new_file_is_used_and_an_old_one_ends_it_in_one_line(place: Town
 
 
 async def test_credentials_that_have_expired_and_none_at_all(place: Town) -> None:
-    creds = await place.creds("alice", timedelta(seconds=1))
+    creds = await place.creds("alice", timedelta(seconds=3))
     expired = r"expired .* UTC, get new ones"
     async with (
         asyncio.timeout(30),

@@ -7,7 +7,7 @@ from harness.stream import Message, SiteLog
 
 from pbscast import wire
 from pbscast.continuity import MOST_OBJECTS, Continuity, Hole
-from pbscast.criteria import Coverage
+from pbscast.criteria import Coverage, Criteria, is_site_filter
 from pbscast.endings import Endings
 from pbscast.errors import ConfigError, InvalidJobId, UsageError
 from pbscast.events import AnyEvent
@@ -119,6 +119,17 @@ def test_repeats_and_holes_of_whole_sites() -> None:
     assert [continuity.is_repeat(event) for event in events] == [True, True, True, False, False]
     assert continuity.hole_before(events[4]) == Hole(events[0].site, 3, 5)
     assert continuity.positions == {"sitea": 3}
+
+
+def test_who_may_not_see_whole_sites_sees_holes_of_objects_alone() -> None:
+    for subject in Criteria.of(sites=["sitea", "b.c"]).filters().subjects:
+        assert is_site_filter(subject)
+    for subject in ("pbs.v1.*.job.alice.*.*.*", "pbs.v1.*.*.*.*", "pbs.v1.*.job.>", "pbs.v1.a.>"):
+        assert not is_site_filter(subject)
+    for coverage in Coverage:
+        continuity = Continuity(coverage)
+        continuity.narrow()
+        assert continuity.coverage is min(coverage, Coverage.OBJECTS)
 
 
 def test_holes_of_objects_across_incarnations() -> None:

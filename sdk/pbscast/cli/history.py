@@ -39,6 +39,7 @@ from pbscast.errors import NotFoundError, UsageError
 from pbscast.events import Kind
 from pbscast.newfile import new_file
 from pbscast.requests import HistoryRequest
+from pbscast.revisions import Revisions
 from pbscast.selection import SelectionOptions, request
 from pbscast.story import Story
 from pbscast.terminal.paper import Paper
@@ -159,7 +160,7 @@ class _Question:
         request(HistoryRequest, ids or None, selection, begin=begin, end=end)
         return cls(ids, selection, begin, end, newest_first)
 
-    def read(
+    async def read(
         self,
         client: Client,
         *,
@@ -167,8 +168,9 @@ class _Question:
         after: Mapping[str, int] | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[Recorded]:
-        """Ask the log."""
-        return client.history_with_bodies(
+        """Ask the log, and say in the end how many events it passed over."""
+        revisions = Revisions()
+        items = client.history_with_bodies(
             self.ids or None,
             begin=self.begin,
             end=self.end,
@@ -177,6 +179,12 @@ class _Question:
             limit=limit,
             **self.selection,
         )
+        async for recorded in items:
+            revisions.observe(recorded.event)
+            yield recorded
+        if number := revisions.missing:
+            other = "" if self.begin is None and self.end is None else ", or of another time"
+            say(f"{number:,} events between these are not told: usage that was thinned{other}")
 
     async def story(self, client: Client) -> Story:
         """Read all of it. Raises NotFoundError if there is nothing, UsageError if too much."""
