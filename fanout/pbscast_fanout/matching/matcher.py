@@ -116,6 +116,10 @@ class Matcher:
                 self._readmit(life, entry)
         return len(entry.ids)
 
+    def ids_of(self, key: str) -> set[str]:
+        """Return the ids that it names, which change with it. Raises NotFoundError."""
+        return self._entry(key).ids
+
     def change_attributes(self, key: str, names: Iterable[str]) -> None:
         """Raise NotFoundError if it is not registered."""
         self._entry(key).interest = Interest.of(names)

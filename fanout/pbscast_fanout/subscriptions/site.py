@@ -236,14 +236,19 @@ class SiteDeliveries:
         if new.ids == old.ids:
             self._settle(member)
             return
-        had, has = set(old.ids), set(new.ids)
-        added = tuple(job_id for job_id in new.ids if job_id not in had)
-        self._matcher.change_ids(key, add=added, remove=had - has)
-        if not added:
+        if not (added := self._change_ids(definition)):
             self._settle(member)
             return
         member.stage = Stage.JOINING
         self._errands.append(self._send_for(member, added))
+
+    def _change_ids(self, definition: Definition) -> tuple[str, ...]:
+        """Let it be about its ids as they are now; return those that are new."""
+        had, ids = self._matcher.ids_of(definition.id), definition.request.ids
+        added = tuple(job_id for job_id in ids if job_id not in had)
+        removed = () if len(had) + len(added) == len(ids) else had.difference(ids)
+        self._matcher.change_ids(definition.id, add=added, remove=removed)
+        return added
 
     # Joining.
 
@@ -327,9 +332,8 @@ class SiteDeliveries:
     def _catch_up(self, member: Member, definition: Definition) -> None:
         """What it was changed to holds from its beginning."""
         self._matcher.change_attributes(definition.id, definition.request.attributes)
-        had, has = set(member.definition.request.ids), set(definition.request.ids)
-        if had != has:
-            self._matcher.change_ids(definition.id, add=has - had, remove=had - has)
+        if definition.request.ids != member.definition.request.ids:
+            self._change_ids(definition)
         member.definition, member.later = definition, None
 
     def _send_for(self, member: Member, ids: tuple[str, ...]) -> Join:
