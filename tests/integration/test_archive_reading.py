@@ -30,6 +30,7 @@ from harness.servers import Databases
 from pbscast.errors import DecodeError, NotFoundError
 from pbscast.events import Site
 from pbscast.lives import Standing
+from pbscast.revisions import Revisions
 from pbscast.selection import Selection
 from pbscast_store.archive.archives import Archives
 from pbscast_store.archive.keeping import Kept
@@ -255,6 +256,25 @@ async def test_a_moment_is_told_while_archives_are_thinned(
         assert thinned
         assert [one.id for _, one in meanwhile] == [one.id for _, one in before]
         assert [one.state for _, one in meanwhile] == [one.state for _, one in before]
+
+
+async def test_a_history_shows_how_many_of_its_events_were_thinned(
+    log_dsn: str, tmp_path: Path
+) -> None:
+    async with Log.open(log_dsn) as log:
+        await write_months(log, log_dsn, "sitea", each=60, months=1)
+        before = await whole(log, "sitea")
+    await archive(log_dsn, tmp_path / "archive", THIN_ALL)
+    async with Log.open(log_dsn, tmp_path / "archive") as log:
+        left = await whole(log, "sitea")
+    ends = {(one.id, one.incarnation): one.revision for one in left}
+    gone = {one.position for one in before} - {one.position for one in left}
+    lost = [one for one in before if one.position in gone]
+    between = [one for one in lost if one.revision < ends.get((one.id, one.incarnation), 0)]
+    counted = Revisions()
+    for record in left:
+        counted.observe(record.decode())
+    assert counted.missing == len(between) > 0
 
 
 async def test_an_index_that_names_what_was_thinned_is_an_error(
