@@ -3,6 +3,9 @@
 A request that cannot be served is answered as NATS micro services do, with the headers
 ``Nats-Service-Error`` (the name of an error of pbscast.errors and one line, ``NotFoundError: …``)
 and ``Nats-Service-Error-Code`` (its HTTP-like code).
+
+Where NATS has accounts a person is told what he may see; what he may not see is as if it were not
+there. Who names others' jobs, by owner, or others' sites gets AccessDeniedError.
 """
 
 from __future__ import annotations
