@@ -20,6 +20,7 @@ from typing import Final
 
 import psycopg
 import pytest
+from harness.goals import goal
 from psycopg.pq import ExecStatus
 
 from pbscast_deploy.embedded import PostgresServer
@@ -143,6 +144,8 @@ def _rows(form: str, times: dict[str, list[float]]) -> Iterator[str]:
         ratios = f"{cut[49] / off[49]:5.2f} {cut[98] / off[98]:5.2f}"
         shown = f"{cut[49]:8.0f} {cut[89]:8.0f} {cut[98]:8.0f}"
         yield f"{form:12} {name:16} {shown} {ratios}"
+    yield goal("p50 with capture", cuts["on"][49] / off[49], "<=", 1.15)
+    yield goal("p99 with capture", cuts["on"][98] / off[98], "<=", 1.5)
 
 
 def test_what_a_save_costs() -> None:

@@ -18,6 +18,7 @@ from statistics import linear_regression
 import asyncpg
 import psycopg
 import pytest
+from harness.goals import goal
 
 from pbscast_deploy.config import Role
 from pbscast_deploy.simulator.load import LoadGenerator
@@ -131,6 +132,9 @@ async def test_backlog_beside_copy() -> None:
         f" COPY out and in {changes / floor:,.0f}/s; ratio {floor / seconds:.2f};"
         f" resident {early:.0f} MB after a quarter, {most:.0f} MB at the most"
     )
+    print(goal("changes/s", changes / seconds, ">=", 10_000))
+    print(goal("of COPY", floor / seconds, ">=", 0.5))
+    print(goal("MB resident", most, "<=", 200))
 
 
 def _flush_nothing(site: StageSite) -> None:
@@ -205,3 +209,4 @@ async def test_three_sites_at_their_highest_rate() -> None:
         f" {slope:,.0f} rows/s ({slope / sum(rates):.1%} of the rate);"
         f" all logged {behind:.1f} s after the last commit"
     )
+    print(goal("growth of what is not yet logged, of the rate", slope / sum(rates), "<=", 0.01))

@@ -16,6 +16,7 @@ from time import perf_counter, process_time
 
 import asyncpg
 import pytest
+from harness.goals import goal
 from harness.jobs import batches, interleaved_lives
 
 from pbscast_deploy.embedded import PostgresServer
@@ -89,6 +90,8 @@ async def test_append_beside_copy(own_postgres: PostgresServer, size: int, in_fl
             f" client {spent.client / writer.position * 1e6:.1f} µs,"
             f" server {spent.server / writer.position * 1e6:.1f} µs"
         )
+    print(goal("events/s", writer.position / appended.time, ">=", 20_000))
+    print(goal("of COPY", copied.time / appended.time, ">=", 0.6))
 
 
 async def test_append_of_one_event(own_postgres: PostgresServer) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from harness.goals import goal
 from harness.jobs import EVENTS_A_JOB, batches, interleaved_lives
 
 from pbscast_deploy.embedded import PostgresServer
@@ -54,6 +55,7 @@ async def test_audit_of_a_log(own_postgres: PostgresServer) -> None:
         f" ({seconds:.1f} s; loading took {loaded - began:.0f} s; peak memory of a process"
         f" {peak / 1024:.0f} MB)"
     )
+    print(goal("events/s", tail.position / seconds, ">=", 100_000))
 
 
 async def _load(connection: asyncpg.Connection) -> Tail:
