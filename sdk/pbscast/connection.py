@@ -11,7 +11,7 @@ import nats.errors
 
 from pbscast import dialing
 from pbscast.credentials import wait_until
-from pbscast.dialing import Dialer, is_refusal
+from pbscast.dialing import Dialer, Driver, is_refusal
 from pbscast.errors import (
     AccessDeniedError,
     PbscastError,
@@ -44,7 +44,7 @@ class ConnectionState(StrEnum):
 class Connection:
     """A NATS connection. ``nats`` may change at a reconnect; listeners are told after each one."""
 
-    nats: NatsClient
+    nats: Driver
 
     def __init__(
         self, settings: Settings, on_state: Callable[[ConnectionState], None] | None
@@ -201,7 +201,7 @@ class Connection:
     async def _give_up(self) -> None:
         with suppress(nats.errors.Error, OSError):
             async with asyncio.timeout(dialing.RECONNECT_WAIT):
-                await self.nats.close()
+                await self.nats.abandon()
 
     async def _replace(self) -> None:
         async with self._dialing:
@@ -249,11 +249,11 @@ class Connection:
             else:
                 self._enter(ConnectionState.CONNECTED)
 
-    async def _retire(self, client: NatsClient) -> None:
+    async def _retire(self, client: Driver) -> None:
         try:
             await asyncio.sleep(self.timeout)
         finally:
-            await client.close()
+            await client.abandon()
 
     def _do_aside(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -266,4 +266,4 @@ class Connection:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.nats.close()
+        await self.nats.abandon()

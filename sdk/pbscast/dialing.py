@@ -60,7 +60,7 @@ class Dialer:
         """The servers, for a message."""
         return listed(self._servers)
 
-    async def dial(self, listener: Listener) -> NatsClient:
+    async def dial(self, listener: Listener) -> Driver:
         """Return a connected client.
 
         Raises UnavailableError if no server answers in time, AccessDeniedError if one refuses the
@@ -86,8 +86,8 @@ class Dialer:
         if ca is None and handed.ca is not None:
             self._tls = tls.trust_text(handed.ca, self.source.name)
 
-    async def _attempt(self, listener: Listener) -> NatsClient:
-        client = _Client()
+    async def _attempt(self, listener: Listener) -> Driver:
+        client = Driver()
         errors: list[Exception] = []
         try:
             async with asyncio.timeout(self._settings.connect_timeout) as limit:
@@ -176,14 +176,16 @@ class _Pen:
         return bytearray(self._shown.token.encode())
 
 
-class _Client(NatsClient):
+class Driver(NatsClient):
     """The driver, with a few changes."""
 
     async def abandon(self) -> None:
-        """Close it; the driver leaves the socket open if it was interrupted while closing it."""
-        await self.close()
-        if self._transport is not None:
-            self._transport.close()  # type: ignore[no-untyped-call]
+        """Close it; who is interrupted while closing it would leave the socket open."""
+        try:
+            await self.close()
+        finally:
+            if self._transport is not None:
+                self._transport.close()  # type: ignore[no-untyped-call]
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002 - the driver's
         """The driver stops in the middle, and tells nobody, where a server has cut us off."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from pbscast.asking import ask
 from pbscast.connection import ConnectionState
+from pbscast.consumer import STREAM as PBS
 from pbscast.consumer import Consumer, give_back
 from pbscast.errors import ConflictError, NotFoundError, PbscastError, UnavailableError
 from pbscast.openings import (
@@ -207,7 +208,7 @@ class Reader:
         reason = None if self._consumer is None else self._consumer.broken
         await self._leave()
         if reason == SILENT and self._connection.denials > self._denials:
-            raise self._connection.explain(TimeoutError(), STREAM, self._denials)
+            raise self._connection.explain(TimeoutError(), f"the stream {PBS}", self._denials)
         clock = asyncio.get_running_loop().time
         begun, delay = clock(), _RETRY_FIRST
         while not self._closed:

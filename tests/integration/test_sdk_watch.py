@@ -13,7 +13,18 @@ from harness.openings import serving_openings
 from harness.stream import BEGIN, STREAM, Message, Publisher, SiteLog, publishing, serve_history
 
 import pbscast
-from pbscast import Boundary, Change, Client, Finalize, Item, Missed, Unreadable, Watch, wire
+from pbscast import (
+    Boundary,
+    Change,
+    Client,
+    Finalize,
+    Item,
+    Missed,
+    Unreadable,
+    Watch,
+    pulling,
+    wire,
+)
 from pbscast_deploy.embedded import NatsServer
 
 
@@ -523,3 +534,39 @@ async def test_until_finished_beside_capture_s_own_events_and_the_same_number_el
         await publisher.publish(there.mark(), last)
         async with asyncio.timeout(20):
             assert [item async for item in watch] == events(last)
+
+
+async def test_needs_no_right_but_to_ask_and_to_pull(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = """
+authorization {
+  users = [
+    {user: tier, password: x}
+    {user: alice, password: x, permissions: {
+      publish: {allow: ["pbscast.v1.*", "$JS.API.CONSUMER.MSG.NEXT.PBS.*"]}
+      subscribe: {allow: ["_INBOX.>"]}
+    }}
+    {user: mallory, password: x, permissions: {
+      publish: {allow: ["pbscast.v1.*"]}, subscribe: {allow: ["_INBOX.>"]}
+    }}
+  ]
+}
+"""
+    monkeypatch.setattr(pulling, "SILENCE", 0.5)
+    site = SiteLog("sitea")
+    with NatsServer(durable=False, config=config) as server:
+
+        def url(user: str) -> str:
+            return server.url.replace("nats://", f"nats://{user}:x@")
+
+        async with (
+            publishing(url("tier")) as publisher,
+            serving_openings(url("tier")),
+            pbscast.connect(url("alice")) as client,
+            pbscast.connect(url("mallory")) as confined,
+        ):
+            lost, *found = site.life("1.sitea")
+            await publisher.publish(lost, *found[:1], site.mark(), *found[1:])
+            async with client.watch("1.sitea", start=pbscast.after({"sitea": 1})) as watch:
+                assert await take_bodies(watch, 4) == bodies(*found)
+            with pytest.raises(pbscast.AccessDeniedError, match="refused the stream PBS"):
+                await take(confined.watch(), 1)
