@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from harness.audience import SITE, audience, load, pass_events
-from harness.clusters import free_ports
+from harness.clusters import free_ports, until_linked
 from harness.fanning import assert_published, client_of, draft, fanning, published_to, write
 from harness.proxy import CuttingProxy, cutting_proxy
 from harness.servers import Databases
@@ -141,7 +141,9 @@ async def gather_from(url: str, *sites: str) -> None:
         for source in config["sources"]
         if source["external"]["api"] in [f"$JS.{site}.API" for site in sites]
     ]
-    async with client_of(url) as client, asyncio.timeout(30):
+    async with client_of(url) as client, asyncio.timeout(60):
+        for site in sites:
+            await until_linked(client, site)
         answer = await client.request("$JS.API.STREAM.CREATE.PBS", json.dumps(config).encode())
         assert "error" not in json.loads(answer.data), answer.data
         jetstream = client.jetstream()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
+import nats.errors
 from nats.aio.client import Client
 
 from pbscast_deploy.embedded import NatsServer
@@ -41,6 +43,19 @@ async def leader_of(client: Client, stream: str) -> str:
     info = await client.jetstream().stream_info(stream)
     assert info.cluster is not None
     return str(info.cluster.leader)
+
+
+async def until_linked(client: Client, domain: str) -> None:
+    """Wait until the hub reaches the JetStream of a site.
+
+    A stream that is told to copy before that tries again only after seconds, then minutes.
+    """
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(nats.errors.NoRespondersError, nats.errors.TimeoutError):
+                await client.request(f"$JS.{domain}.API.INFO", timeout=2)
+                return
+            await asyncio.sleep(0.05)
 
 
 def free_ports(count: int) -> list[int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness.auth import Gate
-from harness.clusters import free_ports
+from harness.clusters import free_ports, until_linked
 from harness.fanning import draft, write
 from nats.aio.client import Client
 from nats.js.errors import Error as JetStreamError
@@ -202,13 +202,14 @@ async def test_the_hub_copies_the_stream_of_a_site_of_its_own(realm: Path, tmp_p
     )
     daemon = settings(realm, [site_at])
     with hub.started("nats-server.conf"), site.started("site.conf"):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await works(daemon)
             await told(realm, hub_at)
             async with (
                 Gate(realm, f"nats://{site_at}").enter("one", Role.SERVICE) as here,
                 Gate(realm, f"nats://{hub_at}").enter("two", Role.SERVICE) as there,
             ):
+                await until_linked(there, "sitea")
                 config = (SHIPPED / "hub-stream.json").read_bytes()
                 answer = await there.request("$JS.API.STREAM.CREATE.PBS", config)
                 assert "error" not in json.loads(answer.data), answer.data
