@@ -83,9 +83,11 @@ def _longer(asker: Asker) -> list[str]:
             for site in _sites(asker)
             for what in (own, *(f"{kind}.>" for kind in _OTHERS))
         ),
-        *(f"{ROOT}.{encode_token(site)}.job.>" for site in sorted(asker.open_sites)),
-        *(f"{ROOT}.{encode_token(site)}.*.>" for site in sorted(asker.open_sites)),
-        *(f"{ROOT}.{encode_token(site)}.>" for site in sorted(asker.open_sites)),
+        *(
+            f"{ROOT}.{encode_token(site)}.{what}"
+            for site in sorted(asker.open_sites)
+            for what in ("job.>", "*.>", ">")
+        ),
     ]
 
 
