@@ -138,11 +138,11 @@ class Connection:
             return UnavailableError(f"no answer for {what} from {self.place} in {self.timeout:g} s")
         return UnavailableError(f"lost the connection to {self.place}: {error}")
 
-    def note(self, error: Exception) -> None:
+    def note(self, client: NatsClient, error: Exception) -> None:
         """The driver says what went wrong."""
         if "permissions violation" in str(error).lower():
             self._denials += 1
-        if is_refusal(error):
+        if is_refusal(error) and self._is_ours(client):
             self._note_refusal()
 
     def _note_refusal(self) -> None:

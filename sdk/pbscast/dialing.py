@@ -31,8 +31,8 @@ _SECURE: Final = "tls"
 class Listener(Protocol):
     """Who is told what becomes of a connection."""
 
-    def note(self, error: Exception) -> None:
-        """Something went wrong."""
+    def note(self, client: NatsClient, error: Exception) -> None:
+        """Something went wrong on a connection, or while making one."""
 
     def lost(self, client: NatsClient) -> None:
         """The driver has lost it, and tries to have it back or gives up."""
@@ -112,7 +112,7 @@ class Dialer:
         async def note(error: Exception) -> None:
             nonlocal tries
             errors[:] = [error]
-            listener.note(error)
+            listener.note(client, error)
             # A server that refuses us closes with our PING unread: a reset may hide its words.
             tries -= 1 if isinstance(error, ConnectionResetError | BrokenPipeError) else _TRIES
             if not client.is_connected and (tries <= 0 or is_refusal(error)):
