@@ -48,7 +48,7 @@ DELIVERER_STATE: Final = Gauge(
 )
 ENDED: Final = Counter(
     "pbscast_subscriptions_ended",
-    "Subscriptions removed by this worker: asked for, or their lease ran out",
+    "Subscriptions removed by this worker: asked for, lease ran out, owner may see less",
     ["how"],
 )
 REGISTERED: Final = Counter(
