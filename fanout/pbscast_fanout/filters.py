@@ -57,8 +57,10 @@ def _within(asker: Asker, visible: Sequence[str], subject: str) -> list[str]:
 
 
 def _is_in_vain(part: str) -> bool:
+    """Whether it is of jobs, and as short as a subject of other objects."""
     tokens = part.split(".")
-    return tokens[3] == Kind.JOB and len(tokens) == len(f"{ROOT}.*.{_OBJECTS}".split("."))
+    is_short = len(tokens) == len(f"{ROOT}.*.{_OBJECTS}".split(".")) and tokens[-1] != ">"
+    return tokens[3] == Kind.JOB and is_short
 
 
 def _visible(asker: Asker) -> list[str]:
