@@ -18,6 +18,7 @@ from harness.openings import serving_openings
 from harness.servers import Databases, delete_streams, run_nats, run_postgres, stream_names
 from harness.standing_in import Deliverer, delivering
 from harness.stream import Publisher, publishing
+from hypothesis import settings
 
 from pbscast_deploy.embedded import NatsServer, PostgresServer, find_postgres
 from pbscast_deploy.simulator.datastore import create_datastore
@@ -38,6 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if not on_disk and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _MEMORY_NEEDED:
         os.environ["TMPDIR"] = str(_MEMORY)
         tempfile.tempdir = None
+    # A test that waited for a core has not failed.
+    settings.register_profile("pbscast", settings.default, deadline=None)
+    settings.load_profile("pbscast")
     # A shell starts what is in the background with SIGINT ignored, which children would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

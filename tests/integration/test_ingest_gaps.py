@@ -22,7 +22,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pbscast.events import Change, EventName, Finalize, Gap, Kind, Provenance, Reason, Resync
-from pbscast_ingest import resync
+from pbscast_ingest import resync, session
 from pbscast_ingest.capture import install, pause, resume, uninstall, upgrade
 from pbscast_ingest.condition import CHANGED
 from pbscast_ingest.worker import SiteWorker
@@ -296,6 +296,8 @@ async def test_a_gap_and_the_move_past_its_marker_are_one_append(
         return await append(self, drafts, cursor)
 
     monkeypatch.setattr(SiteWriter, "append", watched)
+    # The marker is looked for in the journal afterwards.
+    monkeypatch.setattr(session, "TRIM_SECONDS", 600)
     async with ingesting(log, as_reader(captured)):
         await wait_for(log, is_resynced)
         await asyncio.to_thread(pause, captured, "maintenance")
