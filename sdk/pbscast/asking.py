@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pbscast import errors
-from pbscast.errors import DecodeError, PbscastError, UnavailableError
+from pbscast.errors import DecodeError, PbscastError, UnavailableError, UnsupportedError
 from pbscast.requests import PageResponse
 from pbscast.subscriptions import ListResponse
 
@@ -30,6 +30,9 @@ _KNOWN: Final[dict[str, type[PbscastError]]] = {
     if isinstance(item, type) and issubclass(item, PbscastError)
 }
 
+
+AWAY: Final = (UnavailableError, UnsupportedError)
+"""What passes by itself where it once worked; JetStream that starts looks as if there were none."""
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
 _Page = TypeVar("_Page", bound=PageResponse | ListResponse)

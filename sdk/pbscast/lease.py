@@ -6,8 +6,8 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from pbscast.asking import ask
-from pbscast.errors import GoneError, NotFoundError, UnavailableError
+from pbscast.asking import AWAY, ask
+from pbscast.errors import GoneError, NotFoundError
 from pbscast.subscriptions import RENEW, RenewRequest, RenewResponse
 
 if TYPE_CHECKING:
@@ -70,5 +70,5 @@ async def _renew_soon(connection: Connection, key: str) -> int:
         await connection.wait_up()
         try:
             return (await renew(connection, key)).lease
-        except UnavailableError:
+        except AWAY:
             await asyncio.sleep(_RETRY)

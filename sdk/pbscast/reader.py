@@ -18,11 +18,11 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
-from pbscast.asking import ask
+from pbscast.asking import AWAY, ask
 from pbscast.connection import ConnectionState
 from pbscast.consumer import STREAM as PBS
 from pbscast.consumer import Consumer, give_back
-from pbscast.errors import ConflictError, NotFoundError, PbscastError, UnavailableError
+from pbscast.errors import AccessDeniedError, ConflictError, NotFoundError, PbscastError
 from pbscast.openings import (
     INACTIVE_THRESHOLD,
     STREAM,
@@ -129,7 +129,7 @@ class Reader:
         while not self._closed:
             try:
                 self._refilled = await self._is_emptied()
-            except (UnavailableError, NotFoundError):
+            except (*AWAY, NotFoundError):
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _RETRY_MOST)
             else:
@@ -215,7 +215,7 @@ class Reader:
             await self._connection.wait_up()
             try:
                 await self._resume()
-            except (UnavailableError, NotFoundError):
+            except (*AWAY, NotFoundError):
                 begun = clock()
             except ConflictError:
                 # What was ours may not be free yet: answers get lost, programs are killed.
@@ -236,7 +236,8 @@ class Reader:
 
     async def _give_back(self) -> None:
         if self._left is not None:
-            await give_back(self._connection, self._left)
+            with suppress(AccessDeniedError):  # it is not ours any more
+                await give_back(self._connection, self._left)
             self._left = None
 
     async def _resume(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import nats.errors
 
+from pbscast.asking import AWAY
 from pbscast.deliveries import ACK_WAIT, DELIVERIES
 from pbscast.errors import ConflictError, PbscastError, UnavailableError
 from pbscast.lease import renew, resume
@@ -189,7 +190,7 @@ class Kept(Source):
                 answer, is_repeated = await resume(self._connection, self._key)
                 self._consumer = answer.consumer or self._consumer
                 self._puller = await self._start()
-            except UnavailableError:
+            except AWAY:
                 is_doubtful = True
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _RETRY_MOST)
