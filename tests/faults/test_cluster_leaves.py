@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import random
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -45,7 +48,9 @@ async def joined(
             NatsServer(
                 durable=False,
                 jetstream="domain: hub",
-                config=f"server_name: hub\nleafnodes {{ listen: '127.0.0.1:{port}' }}",
+                config="server_name: hub\n"
+                # Or the leaf node learns the way that is not cut.
+                f"leafnodes {{ listen: '127.0.0.1:{port}', no_advertise: true }}",
             ).start
         )
         stack.callback(hub.close)
@@ -87,10 +92,36 @@ async def test_who_listens_at_a_leaf_node_loses_and_hears_twice_nothing(log: Log
                 await listening.reach(100)
                 async with cut(proxy):
                     await pass_events(log, 300)
-                    await published_to(worker, SITE, await log.position(SITE))
+                    published = await log.position(SITE)
+                    await published_to(worker, SITE, published)
+                    assert listening.watched[-1] < published
                 await pass_events(log, 100)
             last = await log.position(SITE)
             await listening.reach(last)
+            listening.check(2, last)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+async def test_a_link_that_is_cut_for_as_long_as_told(log: Log) -> None:
+    """Also for longer than the hub keeps the consumer of somebody who is silent."""
+    seed = int(os.environ.get("SOAK_SEED") or random.randrange(10_000))
+    print("SOAK_SEED", seed)  # noqa: T201
+    choose, end = random.Random(seed), monotonic() + 60 * float(os.environ["SOAK_MINUTES"])
+    await write(log, SITE, [draft()])
+    async with (
+        joined("enabled: false", RELAY) as (hub, leaf, proxy),
+        fanning(log, hub.url) as worker,
+    ):
+        await published_to(worker, SITE, 1)
+        async with audience(leaf.url) as listening:
+            async with load(log):
+                while monotonic() < end:
+                    async with cut(proxy):
+                        await asyncio.sleep(choose.choice([0, 5, 20, 100]))
+                    await asyncio.sleep(choose.uniform(0, 20))
+            last = await log.position(SITE)
+            await listening.reach(last, 120)
             listening.check(2, last)
 
 
@@ -118,7 +149,9 @@ async def test_the_hub_copies_what_a_site_published_while_the_link_was_cut(
                 await pass_events(log, 200)
                 async with cut(proxy):
                     await pass_events(log, 300)
-                    await published_to(worker, SITE, await log.position(SITE))
+                    published = await log.position(SITE)
+                    await published_to(worker, SITE, published)
+                    assert (await copied(hub.url)) < published
                 await pass_events(log, 100)
             last = await log.position(SITE)
             told: list[int] = []
@@ -131,6 +164,12 @@ async def test_the_hub_copies_what_a_site_published_while_the_link_was_cut(
         await published_to(worker, SITE, last)
         for url in (leaf.url, hub.url):
             await assert_published(url, log, SITE)
+
+
+async def copied(url: str) -> int:
+    """How many messages the hub's stream has."""
+    async with client_of(url) as client:
+        return (await client.jetstream().stream_info("PBS")).state.messages
 
 
 async def gather_from(url: str, *sites: str) -> None:
