@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import nats.errors
 from nats.aio.client import Client as NatsClient
+from nats.aio.transport import TcpTransport
 
 from pbscast import tls
 from pbscast.credentials import BrokerSource, FileSource
@@ -16,6 +17,8 @@ from pbscast.settings import checked_servers, listed
 
 if TYPE_CHECKING:
     import ssl
+
+    from nats.aio.client import Srv
 
     from pbscast.credentials import Credential, Source
     from pbscast.settings import Settings
@@ -196,6 +199,12 @@ class Driver(NatsClient):
                 self._transport.close()  # type: ignore[no-untyped-call]
             if do_cbs and self._disconnected_cb is not None:
                 await self._disconnected_cb()
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        """Let go of an attempt that failed first: the driver forgets its socket."""
+        if isinstance(self._transport, TcpTransport):
+            self._transport.close()  # type: ignore[no-untyped-call]
+        await super()._connect_to_server(s)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the driver's
         """Called before anything is sent to a server: insist on TLS where the URL says so.
