@@ -407,9 +407,11 @@ class Snapshot:
             try:
                 with answering(self._connection, self._where):
                     await cursor.close()
-            finally:
-                if self._connection.closed:
+            except BaseException:
+                # Then it is still open, for psycopg, until that is said once more.
+                with answering(self._connection, self._where):
                     await cursor.close()
+                raise
 
     async def present(self, kind: Kind, ids: Sequence[str]) -> set[str]:
         """Return those of these ids that a row of the PBS table has; the server's is empty."""
