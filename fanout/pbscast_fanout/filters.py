@@ -66,7 +66,7 @@ def _is_in_vain(part: str) -> bool:
 def _visible(asker: Asker) -> list[str]:
     """Return filters for all that he may see; a user's are as long as the subjects they mean."""
     if asker.role is not Role.USER:
-        return [f"{ROOT}.{site}.>" for site in _sites(asker)]
+        return [f"{ROOT}.{site}.>" for site in _sites(asker)] if asker.sites else [ALL]
     own = f"job.{encode_token(asker.name)}.*.*.*"
     return [
         *(f"{ROOT}.{site}.{what}" for site in _sites(asker) for what in (own, _OBJECTS, "mark")),

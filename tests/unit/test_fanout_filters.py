@@ -119,6 +119,15 @@ def test_what_is_others_is_refused(subject: str) -> None:
         narrowed(alice, ["pbs.v1.sitea.queue.>", subject])
 
 
+def test_who_may_see_all_of_some_sites_asks_for_one_owner_everywhere() -> None:
+    olga = Asker(Role.OPERATOR, "olga", frozenset({"sitea"}))
+    assert narrowed(olga, ["pbs.v1.*.job.bob.>"]) == ("pbs.v1.sitea.job.bob.>",)
+
+
+def test_who_may_see_everything_is_told_what_he_asks_for() -> None:
+    assert narrowed(Asker(Role.AUDITOR, "ada"), ["pbs.v1.>"]) == ("pbs.v1.>",)
+
+
 def test_a_refusal_says_what_may_be_seen() -> None:
     alice = Asker(Role.USER, "alice", frozenset({"sitea"}))
     with pytest.raises(AccessDeniedError) as refusal:
