@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 import nats.errors
 import structlog
-from nats.aio.client import Client, RawCredentials
+from nats.aio.client import RawCredentials
 
+from pbscast.driver import Driver
 from pbscast.errors import (
     AccessDeniedError,
     ConfigError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from nats.aio.client import Client
     from nats.aio.msg import Msg
 
     from pbscast_fanout.settings import NatsSettings
@@ -51,18 +53,18 @@ def where(settings: NatsSettings) -> str:
     return ", ".join(f"{part.hostname}:{part.port or 4222}" for part in parts)
 
 
-async def connect(settings: NatsSettings, *, name: str, lost: Callable[[], None]) -> Client:
+async def connect(settings: NatsSettings, *, name: str, lost: Callable[[], None]) -> Driver:
     """Return a connection that reconnects for ever; ``lost`` is called whenever it goes down.
 
     Raises UnavailableError, AccessDeniedError, UnsupportedError (server too old) or ConfigError.
     """
-    client = Client()
+    client = Driver()
     troubles = _Troubles(client, lost)
     try:
         async with asyncio.timeout(settings.timeout):
             await client.connect(**_options(settings, name), **troubles.callbacks())
     except (nats.errors.Error, OSError, TimeoutError) as error:
-        await _give_up(client)
+        await client.abandon()
         raise _explain(troubles.cause or error, settings) from error
     troubles.settled()
     try:
@@ -209,7 +211,7 @@ class Connection:
     def __init__(self, settings: NatsSettings, *, name: str) -> None:
         self._settings = settings
         self._name = name
-        self._client: Client | None = None
+        self._client: Driver | None = None
         self.upheld: dict[str, dict[str, Any]] = {}
         """Streams that were given our settings once, and what was found to differ since."""
         self._made = asyncio.Condition()
@@ -286,7 +288,7 @@ class Connection:
         finally:
             await self.close()
 
-    async def open(self) -> Client:
+    async def open(self) -> Driver:
         """Connect now. Raises what ``connect`` raises."""
         try:
             client = await connect(self._settings, name=self._name, lost=self._lost)
@@ -321,7 +323,7 @@ def _result(answer: asyncio.Future[Msg], subject: str) -> Msg:
         raise UnavailableError(f"NATS did not answer {subject}: connection lost") from error
 
 
-async def _gone(client: Client) -> None:
+async def _gone(client: Driver) -> None:
     """Return once the client is closed, by us if it gets nowhere."""
     # nats-py does not call closed_cb when a server's refusal ends a reconnect.
     up = monotonic()
@@ -330,16 +332,6 @@ async def _gone(client: Client) -> None:
             up = monotonic()
         elif monotonic() - up >= STUCK_SECONDS:
             _log.warning("nats_given_up", seconds=round(monotonic() - up))
-            await _give_up(client)
+            await client.abandon()
             return
         await asyncio.sleep(_RETRY_SECONDS)
-
-
-async def _give_up(client: Client) -> None:
-    """Close it, or leave it: where nats-py swallows a cancellation, it may close for ever."""
-    closing = asyncio.create_task(client.close())
-    done, _ = await asyncio.wait({closing}, timeout=_RETRY_SECONDS)
-    closing.cancel()
-    for task in done:
-        with suppress(nats.errors.Error, OSError):
-            task.result()

@@ -11,7 +11,7 @@ import nats.errors
 
 from pbscast import dialing
 from pbscast.credentials import wait_until
-from pbscast.dialing import Dialer, Driver, is_refusal
+from pbscast.dialing import Dialer, is_refusal
 from pbscast.errors import (
     AccessDeniedError,
     PbscastError,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nats.aio.client import Client as NatsClient
     from nats.aio.msg import Msg
 
+    from pbscast.driver import Driver
     from pbscast.settings import Settings
 
 STUCK: Final = 30.0
@@ -194,14 +195,9 @@ class Connection:
             # Refused, the driver would show what it has for ever.
             is_hopeless = self._refused is not None or clock() - lost > STUCK
             if is_hopeless and not self.nats.is_closed:
-                await self._give_up()
+                await self.nats.abandon()
             if self.nats.is_closed:
                 await self._replace()
-
-    async def _give_up(self) -> None:
-        with suppress(nats.errors.Error, OSError):
-            async with asyncio.timeout(dialing.RECONNECT_WAIT):
-                await self.nats.abandon()
 
     async def _replace(self) -> None:
         async with self._dialing:

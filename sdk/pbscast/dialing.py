@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import nats.errors
-from nats.aio.client import Client as NatsClient
-from nats.aio.transport import TcpTransport
 
 from pbscast import tls
 from pbscast.credentials import BrokerSource, FileSource
+from pbscast.driver import Driver
 from pbscast.errors import AccessDeniedError, PbscastError, UnavailableError
 from pbscast.settings import checked_servers, listed
 
 if TYPE_CHECKING:
     import ssl
 
-    from nats.aio.client import Srv
+    from nats.aio.client import Client as NatsClient
 
     from pbscast.credentials import Credential, Source
     from pbscast.settings import Settings
@@ -28,7 +27,6 @@ PING_INTERVAL: Final = 20
 _TRIES: Final = 3
 """How often a server is tried that cuts us off without a word."""
 _REFUSALS: Final = ("authorization violation", "authentication")
-_SECURE: Final = "tls"
 
 
 class Listener(Protocol):
@@ -177,45 +175,6 @@ class _Pen:
         """Of the credential that signed."""
         assert self._shown is not None  # noqa: S101 - sign was called
         return bytearray(self._shown.token.encode())
-
-
-class Driver(NatsClient):
-    """The driver, with a few changes."""
-
-    async def abandon(self) -> None:
-        """Close it; who is interrupted while closing it would leave the socket open."""
-        try:
-            await self.close()
-        finally:
-            if self._transport is not None:
-                self._transport.close()  # type: ignore[no-untyped-call]
-
-    async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002 - the driver's
-        """The driver stops in the middle, and tells nobody, where a server has cut us off."""
-        try:
-            await super()._close(status, do_cbs)
-        except (OSError, RuntimeError):
-            if self._transport is not None:
-                self._transport.close()  # type: ignore[no-untyped-call]
-            if do_cbs and self._disconnected_cb is not None:
-                await self._disconnected_cb()
-
-    async def _connect_to_server(self, s: Srv) -> None:
-        """Let go of an attempt that failed first: the driver forgets its socket."""
-        if isinstance(self._transport, TcpTransport):
-            self._transport.close()  # type: ignore[no-untyped-call]
-        await super()._connect_to_server(s)
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the driver's
-        """Called before anything is sent to a server: insist on TLS where the URL says so.
-
-        The driver leaves it to the server, or to whoever stands between us and the server.
-        """
-        server = self._current_server
-        is_secure = server is not None and server.uri.scheme == _SECURE
-        if initial_connection and is_secure and not info.get("tls_required"):
-            raise tls.PlainServerError
-        await super()._process_info(info, initial_connection)
 
 
 def is_refusal(error: Exception) -> bool:

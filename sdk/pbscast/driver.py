@@ -1,0 +1,66 @@
+"""nats-py's client with what it lacks for a connection that lasts for months."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
+
+from pbscast import tls
+
+if TYPE_CHECKING:
+    from nats.aio.client import Srv
+
+_CLOSING_SECONDS: Final = 1.0
+_SECURE: Final = "tls"
+
+
+class Driver(Client):
+    """The driver, with a few changes."""
+
+    async def abandon(self) -> None:
+        """Close it, within a moment, whatever stands in the way.
+
+        The driver swallows a cancellation where it waits while closing, and may then wait for ever.
+        """
+        closing = asyncio.create_task(self.close())
+        try:
+            await asyncio.wait({closing}, timeout=_CLOSING_SECONDS)
+        finally:
+            closing.cancel()
+            if self._transport is not None:
+                self._transport.close()  # type: ignore[no-untyped-call]
+        if closing.done():
+            with suppress(nats.errors.Error, OSError):
+                closing.result()
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002 - the driver's
+        """The driver stops in the middle, and tells nobody, where a server has cut us off."""
+        try:
+            await super()._close(status, do_cbs)
+        except (OSError, RuntimeError):
+            if self._transport is not None:
+                self._transport.close()  # type: ignore[no-untyped-call]
+            if do_cbs and self._disconnected_cb is not None:
+                await self._disconnected_cb()
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        """Let go of an attempt that failed first: the driver forgets its socket."""
+        if isinstance(self._transport, TcpTransport):
+            self._transport.close()  # type: ignore[no-untyped-call]
+        await super()._connect_to_server(s)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the driver's
+        """Called before anything is sent to a server: insist on TLS where the URL says so.
+
+        The driver leaves it to the server, or to whoever stands between us and the server.
+        """
+        server = self._current_server
+        is_secure = server is not None and server.uri.scheme == _SECURE
+        if initial_connection and is_secure and not info.get("tls_required"):
+            raise tls.PlainServerError
+        await super()._process_info(info, initial_connection)
