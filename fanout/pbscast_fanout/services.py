@@ -32,6 +32,7 @@ from pbscast.errors import (
 from pbscast.requests import SERVICE
 from pbscast.selection import first_fault
 from pbscast_fanout.askers import AS, Asker
+from pbscast_fanout.rates import Rates
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -59,6 +60,12 @@ _RETRY_SECONDS: Final = 1.0
 _LEAVE_SECONDS: Final = 2.0
 QUICKLY_PARSED: Final = 32 << 10
 """Bytes."""
+
+AT_ONCE: Final = 200
+"""Requests that one person may send to a worker in no time."""
+
+PER_SECOND: Final = 100
+"""And then each second, twice what somebody asks who reads pages one after the other."""
 
 _log = structlog.get_logger(__name__)
 
@@ -103,6 +110,7 @@ class Services:
         self._service: Service | None = None
         self._is_whole = False
         self._turns: set[Turns] = set()
+        self._rates = Rates[str](AT_ONCE, PER_SECOND)
 
     async def run(self) -> NoReturn:
         """Serve until cancelled, on each new connection again."""
@@ -159,6 +167,8 @@ class Services:
         async def handle(request: Request) -> None:
             if not request._msg.reply:  # noqa: SLF001 - the library does not tell otherwise
                 return  # nobody waits for an answer
+            if not self._is_in_time(request.subject):
+                return  # an answer would cost as much as what was asked
             asker = _asker(request)
             turns = endpoint.turns(request.data)
             self._turns.add(turns)
@@ -169,6 +179,12 @@ class Services:
                 raise _refusal(error) from error
 
         return handle
+
+    def _is_in_time(self, subject: str) -> bool:
+        """Whether who asks has not asked too often: what comes beyond is passed over unread."""
+        if not subject.startswith(f"{AS}."):
+            return True
+        return self._rates.take(subject.rpartition(".")[0])
 
     async def _stop(self, service: Service) -> None:
         """End a service, but answer the requests that have come; the library would drop them."""

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from harness.auth import Gate, reach, secured
 from harness.auth_attempts import ASKING, Attempt
-from harness.fanning import write
+from harness.fanning import until, write
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
@@ -32,6 +32,7 @@ from nats.js.manager import JetStreamManager
 from pbscast.events import ChangePayload, EventName, FinalizePayload, Kind, Provenance, Reason
 from pbscast_deploy.auth.realm import Realm
 from pbscast_fanout.askers import SLOTS, Role
+from pbscast_fanout.services import AT_ONCE, PER_SECOND
 from pbscast_fanout.settings import FanoutSettings, NatsSettings
 from pbscast_fanout.turns import ONES
 from pbscast_fanout.worker import Fanout
@@ -379,7 +380,7 @@ async def test_one_person_does_not_hold_up_the_others(
 
     monkeypatch.setattr(stage.log, "lives", slow_for_alice)
     async with stage.gate.enter("alice") as alice:
-        flood = [alice.request("pbscast.v1.jobs", b"{}", timeout=30) for _ in range(300)]
+        flood = [alice.request("pbscast.v1.jobs", b"{}", timeout=30) for _ in range(150)]
         answering = asyncio.gather(*flood)
         await asked.wait()
         for _ in range(5):
@@ -414,3 +415,25 @@ async def test_nobody_takes_up_readers_subscriptions_or_time(stage: Stage) -> No
             await ask(alice, "unsubscribe", id=one["id"])
     assert "consumer" in await ask(stage.bob, "open", subjects=["pbs.v1.>"])
     assert "consumer" in await ask(stage.bob, "subscribe", ids=["3.sitea"])
+
+
+async def test_who_asks_without_a_pause_is_passed_over(stage: Stage) -> None:
+    answers: list[bytes] = []
+
+    async def hear(message: Msg) -> None:
+        answers.append(message.data)
+
+    clock = asyncio.get_running_loop().time
+    async with stage.gate.enter("alice") as alice:
+        await alice.subscribe("_INBOX.flood", cb=hear)
+        await reach(alice)
+        begin = clock()
+        for _ in range(10 * AT_ONCE):
+            await alice.publish("pbscast.v1.status", b"{}", reply="_INBOX.flood")
+        await reach(alice)
+        assert (await ask(stage.bob, "status"))["sites"]
+        allowed = AT_ONCE + PER_SECOND * (clock() - begin)
+        await until(lambda: len(answers) >= AT_ONCE)
+        assert len(answers) <= allowed + 1
+        # And then he is answered again.
+        assert (await ask(alice, "status"))["sites"]

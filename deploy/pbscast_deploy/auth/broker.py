@@ -27,8 +27,8 @@ from pbscast_deploy.auth.issuing import sign
 from pbscast_deploy.auth.layout import Principal
 from pbscast_deploy.auth.listening import listening, peer
 from pbscast_deploy.auth.people import name_of
-from pbscast_deploy.auth.rates import Rates
 from pbscast_fanout.askers import Role
+from pbscast_fanout.rates import Rates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,7 @@ class Broker:
     def __init__(self, terms: Terms) -> None:
         """Raises ConfigError for certificates that are none."""
         self._terms = terms
-        self._rates = Rates(_BURST, _PER_SECOND)
+        self._rates = Rates[int](_BURST, _PER_SECOND)
         self._complaints = Rates(*_COMPLAINTS)
         self._busy = 0
         self._idle = asyncio.Event()

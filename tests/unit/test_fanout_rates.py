@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbscast_deploy.auth.rates import Rates
+from pbscast_fanout.rates import Rates
 
 
 class Clock:
@@ -19,7 +19,10 @@ def test_nobody_gets_more_than_his_allowance_and_nobody_takes_anothers(
     asked: list[tuple[int, float]],
 ) -> None:
     clock = Clock()
-    together, alone = Rates(3, 0.5, clock), {who: Rates(3, 0.5, clock) for who in range(4)}
+    together, alone = (
+        Rates[int](3, 0.5, clock),
+        {who: Rates[int](3, 0.5, clock) for who in range(4)},
+    )
     given_out: dict[int, int] = {}
     for who, pause in asked:
         clock.now += pause
@@ -32,7 +35,7 @@ def test_nobody_gets_more_than_his_allowance_and_nobody_takes_anothers(
 
 def test_who_waits_is_allowed_again_and_forgotten() -> None:
     clock = Clock()
-    rates = Rates(2, 1.0, clock)
+    rates = Rates[int](2, 1.0, clock)
     assert [rates.take(1) for _ in range(3)] == [True, True, False]
     clock.now += 1.1
     assert [rates.take(1) for _ in range(2)] == [True, False]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
+
+_Who = TypeVar("_Who", bound="Hashable")
 
 
 @dataclass(slots=True)
@@ -17,7 +19,7 @@ class _Allowance:
     since: float
 
 
-class Rates:
+class Rates(Generic[_Who]):
     """So many at once, then so many a second, for each who asks. Pure but for the clock."""
 
     def __init__(
@@ -26,13 +28,13 @@ class Rates:
         self._burst = burst
         self._per_second = per_second
         self._clock = clock
-        self._allowances: OrderedDict[int, _Allowance] = OrderedDict()
+        self._allowances: OrderedDict[_Who, _Allowance] = OrderedDict()
 
     def __len__(self) -> int:
         """How many are remembered: those who asked lately."""
         return len(self._allowances)
 
-    def take(self, who: int) -> bool:
+    def take(self, who: _Who) -> bool:
         """Whether he may ask now; if so it is counted."""
         now = self._clock()
         self._forget(now)
