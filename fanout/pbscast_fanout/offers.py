@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from pbscast import openings, requests, subscriptions
 from pbscast_fanout.services import QUICKLY_PARSED, Endpoint
+from pbscast_fanout.settling import SETTLE, SettleRequest
 from pbscast_fanout.turns import Turns
 
 if TYPE_CHECKING:
@@ -17,21 +18,30 @@ if TYPE_CHECKING:
     from pbscast_fanout.answers import Answers
     from pbscast_fanout.openings import Openings
     from pbscast_fanout.services import Answer
+    from pbscast_fanout.settling import Settling
     from pbscast_fanout.subscriptions.desk import Desk
 
 
 def of_readers(opened: Openings) -> list[Endpoint[Any]]:
-    """Return the services of those who read the stream."""
-    turns = _always(Turns())
+    """Return the services of those who read the stream.
+
+    A server that dies takes the consumers of many with it, and to give back one of these takes its
+    time: who opens need not wait.
+    """
+    turns, closing = _always(Turns()), _always(Turns())
     return [
         Endpoint(openings.OPEN, openings.OpenRequest, opened.open, turns),
-        Endpoint(openings.CLOSE, openings.CloseRequest, opened.close, turns),
+        Endpoint(openings.CLOSE, openings.CloseRequest, opened.close, closing),
         Endpoint(openings.STREAM, openings.StreamRequest, opened.stream, turns),
     ]
 
 
 def everything(
-    status: Answer[requests.StatusRequest], answers: Answers, desk: Desk, opened: Openings
+    status: Answer[requests.StatusRequest],
+    answers: Answers,
+    desk: Desk,
+    opened: Openings,
+    settling: Settling,
 ) -> list[Endpoint[Any]]:
     """Return all services of a worker."""
     of_the_log, quick = Turns(), Turns()
@@ -39,6 +49,8 @@ def everything(
         # It needs little time, and is asked for when the others are slow.
         Endpoint(requests.STATUS, requests.StatusRequest, status, _always(quick)),
         *of_readers(opened),
+        # Nobody may delay it by what he asks.
+        Endpoint(SETTLE, SettleRequest, settling.settle, _always(Turns())),
         *_of_subscribers(desk, quick, of_the_log),
         *_of_the_log(answers, of_the_log),
     ]

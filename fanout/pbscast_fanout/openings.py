@@ -6,6 +6,7 @@ else. Who has no such account, in a NATS open to all, is given a name of its own
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 from contextlib import suppress
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from pbscast_fanout.connection import Connection
 
 _NANO: Final = 1_000_000_000
+_DELETED: Final = 1.0
+"""Seconds for JetStream to say so."""
 _ANYBODYS: Final = "reader-"
 _NAME: Final = re.compile(rf"{_ANYBODYS}[0-9a-f]{{32}}", re.ASCII)
 
@@ -73,8 +76,7 @@ class Openings:
             else not _NAME.fullmatch(request.consumer)
         ):
             raise AccessDeniedError(f"consumer {request.consumer!r} is not one that was opened")
-        with suppress(NotFoundError):
-            await call(self._connection, f"CONSUMER.DELETE.{STREAM}.{request.consumer}")
+        await self._delete(request.consumer)
         return CloseResponse().model_dump_json().encode()
 
     async def stream(self, request: StreamRequest, asker: Asker | None) -> bytes:
@@ -92,6 +94,12 @@ class Openings:
             found = {"sequence": place.sequence, "next": place.first}
             answer = answer.model_copy(update=found)
         return answer.model_dump_json().encode()
+
+    async def _delete(self, name: str) -> None:
+        """Have it deleted. Where the server that has it has died that is done, but never said."""
+        with suppress(NotFoundError, TimeoutError):
+            async with asyncio.timeout(_DELETED):
+                await call(self._connection, f"CONSUMER.DELETE.{STREAM}.{name}")
 
     async def _make(self, asker: Asker | None, config: dict[str, Any]) -> dict[str, Any]:
         """Make it under the first name that is free.

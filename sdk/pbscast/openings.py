@@ -87,7 +87,7 @@ class CloseRequest(Request):
 
 
 class CloseResponse(Response):
-    """It is gone."""
+    """It is gone, or goes as soon as the server that has it is there again."""
 
 
 class StreamRequest(Request):

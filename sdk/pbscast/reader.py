@@ -241,7 +241,8 @@ class Reader:
             self._left = None
 
     async def _resume(self) -> None:
-        await self._give_back()
+        with suppress(*AWAY):  # what is not given back goes by itself
+            await self._give_back()
         if not self._trusted and await self._is_cut():
             self._signs.append(Sign.CUT)
         if not self._refilled and (self._last is None or not self._trusted):

@@ -15,7 +15,11 @@ from harness.stream import STREAM, Message, Publisher, SiteLog, publishing
 
 import pbscast
 from pbscast import ConnectionState, Item, Missed, Watch, dialing, wire
+from pbscast.errors import UnavailableError
+from pbscast.openings import CloseRequest
 from pbscast_deploy.embedded import NatsServer
+from pbscast_fanout.askers import Asker
+from pbscast_fanout.openings import Openings
 
 
 @pytest.fixture(autouse=True)
@@ -223,6 +227,28 @@ async def test_a_service_that_is_away_is_waited_for(nats_url: str) -> None:
                 await anext(watch)
         async with serving_openings(nats_url):
             assert await take(watch, 5) == events(rest)
+
+
+class Grasping(Openings):
+    """Takes nothing back."""
+
+    async def close(self, request: CloseRequest, asker: Asker | None) -> bytes:
+        raise UnavailableError("nobody says that it is gone")
+
+
+async def test_what_cannot_be_given_back_holds_no_reader_up(nats_url: str) -> None:
+    site = SiteLog("sitea")
+    async with (
+        publishing(nats_url) as publisher,
+        serving_openings(nats_url, opening=Grasping),
+        pbscast.connect(nats_url, connect_timeout=2) as client,
+        client.watch() as watch,
+    ):
+        [reader] = await publisher.consumers()
+        await publisher.jetstream.delete_consumer(STREAM, reader)
+        await publisher.publish(*(messages := lives(site, 1)))
+        async with asyncio.timeout(5):
+            assert await take(watch, 5) == events(messages)
 
 
 async def test_who_is_impatient_does_not_use_up_the_readers_one_may_have(nats_url: str) -> None:

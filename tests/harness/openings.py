@@ -18,10 +18,12 @@ from pbscast_fanout.settings import NatsSettings
 
 
 @asynccontextmanager
-async def serving_openings(url: str) -> AsyncIterator[None]:
+async def serving_openings(
+    url: str, connecting: type[Connection] = Connection, opening: type[Openings] = Openings
+) -> AsyncIterator[None]:
     """Have `open`, `close` and `stream` answered, as a worker does, through losses of NATS."""
-    connection = Connection(NatsSettings(servers=(url,), timeout=2), name="openings")
-    services = Services(connection, of_readers(Openings(connection)))
+    connection = connecting(NatsSettings(servers=(url,), timeout=2), name="openings")
+    services = Services(connection, of_readers(opening(connection)))
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(work) for work in (connection.keep(), services.run())]
         try:

@@ -12,12 +12,15 @@ from harness.fanning import client_of
 from harness.openings import serving_openings
 from harness.stream import Publisher, SiteLog, publishing
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 
 from pbscast.openings import CLOSE, OPEN, STREAM, OpenResponse, StreamResponse
 from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout.askers import SLOTS, Asker, Role
+from pbscast_fanout.connection import Connection
+from pbscast_fanout.turns import ABREAST
 
 ALICE = Asker(Role.USER, "alice", open_sites=frozenset({"siteb"}))
 EVERY = ("pbs.v1.>",)
@@ -140,8 +143,8 @@ async def test_a_person_has_so_many_and_no_two_are_the_same(publisher: Publisher
     assert made == {ALICE.slot(number) for number in range(1, SLOTS + 1)}
     [refusal] = [answer for answer in answers if isinstance(answer, str)]
     assert refusal.startswith("ConflictError: alice has 16 readers of the stream already")
-    assert await ask(publisher.client, CLOSE, ALICE, consumer="user-alice-7") == {}
-    assert (await opened(publisher, ALICE, subjects=EVERY)).consumer == "user-alice-7"
+    assert await ask(publisher.client, CLOSE, ALICE, consumer=ALICE.slot(7)) == {}
+    assert (await opened(publisher, ALICE, subjects=EVERY)).consumer == ALICE.slot(7)
     # Nobody's slots are another's.
     bob = Asker(Role.AUDITOR, "alice")
     assert (await opened(publisher, bob, subjects=EVERY)).consumer.startswith("auditor-alice-")
@@ -157,6 +160,35 @@ async def test_one_gives_back_what_is_ones_own(publisher: Publisher) -> None:
     assert await ask(publisher.client, CLOSE, consumer=anybodys) == {}
     assert await ask(publisher.client, CLOSE, consumer=anybodys) == {}
     assert sorted(await publisher.consumers()) == sorted([bobs, "others"])
+
+
+class Bereft(Connection):
+    """A connection by which JetStream never says that it has deleted a consumer.
+
+    So it is where the server that has it has died: then it is deleted all the same.
+    """
+
+    async def request(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None = None
+    ) -> Msg:
+        answer = await super().request(subject, payload, headers)
+        if "CONSUMER.DELETE" in subject:
+            await asyncio.Event().wait()
+        return answer
+
+
+async def test_who_opens_does_not_wait_for_those_who_close(nats_url: str) -> None:
+    async with publishing(nats_url) as publisher, serving_openings(nats_url, Bereft):
+        given = [(await opened(publisher, subjects=EVERY)).consumer for _ in range(ABREAST)]
+        client = publisher.client
+        deleted = await client.subscribe("$JS.EVENT.ADVISORY.CONSUMER.DELETED.PBS.>")
+        closing = [asyncio.create_task(ask(client, CLOSE, consumer=name)) for name in given]
+        for _ in given:
+            await deleted.next_msg(timeout=5)
+        await opened(publisher, subjects=EVERY)
+        assert not any(task.done() for task in closing)
+        async with asyncio.timeout(1.5):
+            assert await asyncio.gather(*closing) == [{}] * len(given)
 
 
 async def test_what_the_stream_is(publisher: Publisher) -> None:
