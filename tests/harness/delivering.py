@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -143,6 +144,14 @@ class PlainDeliverer:
 
 async def delivered(client: Client, site: str) -> list[dict[str, Any]]:
     """What the stream holds for a site's subscriptions, without marks."""
+    async with asyncio.timeout(60):
+        while True:
+            # Of a cluster that is just choosing a leader.
+            with suppress(NatsTimeout):
+                return await _delivered(client, site)
+
+
+async def _delivered(client: Client, site: str) -> list[dict[str, Any]]:
     config = ConsumerConfig(ack_policy=AckPolicy.NONE)
     part = part_of(site)
     stream = client.jetstream(timeout=10)

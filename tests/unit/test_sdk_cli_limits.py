@@ -11,7 +11,7 @@ import pytest
 from pbscast.cli import history, moments
 from pbscast.client import Client
 from pbscast.errors import NotFoundError, UsageError
-from pbscast.events import Kind, Position, Site
+from pbscast.events import Change, Kind, Position, Site
 from pbscast.history import Recorded
 from pbscast.lives import Life, Standing
 
@@ -39,6 +39,12 @@ def standing(job_id: str) -> Standing:
     )
 
 
+def event(number: int) -> Change:
+    fields: dict[str, Any] = {"site": "sitea", "position": number, "time": BEGAN, "kind": "job"}
+    fields |= {"id": "1.sitea", "incarnation": 1, "revision": number, "provenance": "journal"}
+    return Change.model_validate({**fields, "event": "modify", "state": "R", "changed": {}})
+
+
 class Known:
     """A client of a log that knows some jobs."""
 
@@ -51,8 +57,8 @@ class Known:
             yield life(job_id)
 
     async def history_with_bodies(self, *_: Any, **__: Any) -> AsyncIterator[Recorded]:
-        for _number in range(self._events):
-            yield cast("Recorded", None)
+        for number in range(1, self._events + 1):
+            yield Recorded(event(number), b"")
 
 
 async def told(*jobs: str) -> AsyncIterator[Standing]:
