@@ -9,9 +9,11 @@ person's own account imports the subjects that name him, so that they can be rel
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Self
+from hashlib import sha256
+from typing import Final, NamedTuple, Self
 
 from pbscast.subjects import NONE, decode_token, encode_token
 
@@ -23,6 +25,7 @@ SLOTS: Final = 16
 """How many consumers a person may have at a time on each stream."""
 
 _OPEN: Final = "+"
+_RIGHTS_DIGITS: Final = 8
 
 
 class Role(StrEnum):
@@ -56,13 +59,27 @@ class Asker:
 
     @property
     def owner(self) -> str:
-        """What his consumers and subscriptions carry: ``<role>-<name>``, one token of a subject."""
+        """What his subscriptions carry: ``<role>-<name>``, one token of a subject."""
         # No role has a dash in it: nobody else is called so.
         return f"{self.role}-{encode_token(self.name)}"
 
+    @property
+    def rights(self) -> str:
+        """A digest of what he may see."""
+        return sha256(f"{self.role}.{self._sites}".encode()).hexdigest()[:_RIGHTS_DIGITS]
+
+    @property
+    def pass_name(self) -> str:
+        """``<owner>-<rights>``: what is made for him to read carries it, one token of a subject.
+
+        His account imports nothing that carries other rights than he has: once they have changed
+        nats-server lets him at nothing that was made for those before.
+        """
+        return f"{self.owner}-{self.rights}"
+
     def slot(self, number: int) -> str:
         """Return the name of one of his consumers, counted from 1."""
-        return f"{self.owner}-{number}"
+        return f"{self.pass_name}-{number}"
 
     @property
     def _sites(self) -> str:
@@ -89,3 +106,22 @@ class Asker:
             return None  # without a name one would have the jobs of nobody
         sites = frozenset() if NONE in restricted else restricted
         return cls(Role(role), decoded, sites, is_open)
+
+
+class Named(NamedTuple):
+    """What the name of a person's consumer says."""
+
+    owner: str
+    """``Asker.owner``."""
+    rights: str
+    number: int
+
+
+_PEOPLE: Final = "|".join(role for role in Role if role is not Role.SERVICE)
+_SLOT: Final = re.compile(rf"((?:{_PEOPLE})-.+)-([0-9a-f]{{{_RIGHTS_DIGITS}}})-([0-9]+)", re.ASCII)
+
+
+def named_in(consumer: str) -> Named | None:
+    """Undo ``Asker.slot``; None for the name of any other consumer."""
+    found = _SLOT.fullmatch(consumer)
+    return None if found is None else Named(found[1], found[2], int(found[3]))

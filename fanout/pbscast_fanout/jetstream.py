@@ -56,6 +56,17 @@ async def call(
     return await ask(connection, f"$JS.API.{verb}", payload)
 
 
+async def consumers_on(connection: Connection, stream: str) -> list[str]:
+    """Return the names of a stream's consumers. Raises as ``call``."""
+    names: list[str] = []
+    while True:
+        answer = await call(connection, f"CONSUMER.NAMES.{stream}", {"offset": len(names)})
+        page = answer.get("consumers") or []
+        names += page
+        if not page or len(names) >= answer["total"]:
+            return names
+
+
 async def ask(
     connection: Connection, subject: str, payload: bytes, headers: dict[str, str] | None = None
 ) -> dict[str, Any]:

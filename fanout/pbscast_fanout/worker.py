@@ -19,6 +19,7 @@ from pbscast_fanout.openings import Openings
 from pbscast_fanout.publisher import SitePublisher
 from pbscast_fanout.rights import visible_status
 from pbscast_fanout.services import Services
+from pbscast_fanout.settling import Settling
 from pbscast_fanout.streams import ensure_stream
 from pbscast_fanout.subscriptions.deliverers import Deliverers
 from pbscast_fanout.subscriptions.desk import Desk
@@ -61,13 +62,15 @@ class Fanout:
 
     async def run(self) -> None:
         """Run until cancelled, then finish the connection's pending work."""
+        desk = Desk(self._log, self._holdings)
         services = Services(
             self._connection,
             everything(
                 self._answer_status,
                 Answers(self._log, lambda: self._connection.client.max_payload),
-                Desk(self._log, self._holdings),
+                desk,
                 Openings(self._connection),
+                Settling(self._connection, desk),
             ),
             lambda: self._log_error is None,
         )

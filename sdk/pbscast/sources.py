@@ -179,9 +179,7 @@ class Kept(Source):
         if reason == SILENT and self._connection.denials > self._denials:
             raise self._connection.explain(TimeoutError(), DELIVERIES, self._denials)
         if is_deleted and not self._shared and not self._is_doubtful:
-            with suppress(UnavailableError):
-                await renew(self._connection, self._key)
-            raise _taken_over(self._key)
+            await self._check_taken_over()
         is_doubtful, delay = False, _RETRY_FIRST
         while self._puller is None and not self._closed:
             await self._connection.wait_up()
@@ -197,6 +195,17 @@ class Kept(Source):
             else:
                 # Of two rivals each gives the other the benefit of the doubt once.
                 self._is_doubtful = not is_deleted and (is_doubtful or is_repeated)
+
+    async def _check_taken_over(self) -> None:
+        """Raise ConflictError where another reads now; with other rights we have another consumer.
+
+        Raises AccessDeniedError where these are not enough.
+        """
+        with suppress(UnavailableError):
+            answer = await renew(self._connection, self._key)
+            if answer.consumer is not None and answer.consumer != self._consumer:
+                return
+        raise _taken_over(self._key)
 
     async def _keep_ours(self) -> None:
         """Say that we are at work on what we hold, so that no other process gets it."""

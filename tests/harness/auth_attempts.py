@@ -1,9 +1,10 @@
 """What somebody may try who wants to see, or to say, more than he is allowed to.
 
-``{me}`` is the attacker, ``{victim}`` somebody else, both of role user. In ASKING, which is asked
-of real services, ``{job}``, ``{array}``, ``{subjob}``, ``{name}``, ``{queue}``, ``{position}`` and
-``{subscription}`` are the victim's, or of nobody at all: there must be no telling which;
-``{fresh}`` is what is left of a new id of a subscription.
+``{me}`` is the attacker, ``{victim}`` somebody else, both users of all sites (that is what
+``8adf3844`` stands for). In ASKING, which is asked of real services, ``{job}``, ``{array}``,
+``{subjob}``, ``{name}``, ``{queue}``, ``{position}`` and ``{subscription}`` are the victim's, or of
+nobody at all: there must be no telling which; ``{fresh}`` is what is left of a new id of a
+subscription.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ def _redirected(reply: str) -> tuple[Send, ...]:
     """Everything that answers, with the answer sent elsewhere."""
     return (
         Send("pbscast.v1.list", "{}", reply),
-        Send("$JS.API.CONSUMER.MSG.NEXT.PBS.user-{me}-1", PULL, reply),
-        Send("$JS.API.CONSUMER.MSG.NEXT.PBS_DELIVERIES.user-{me}-1", PULL, reply),
-        Send("$JS.ACK.PBS_DELIVERIES.user-{me}-1.1.1.1.1.0", "+NXT", reply),
+        Send("$JS.API.CONSUMER.MSG.NEXT.PBS.user-{me}-8adf3844-1", PULL, reply),
+        Send("$JS.API.CONSUMER.MSG.NEXT.PBS_DELIVERIES.user-{me}-8adf3844-1", PULL, reply),
+        Send("$JS.ACK.PBS_DELIVERIES.user-{me}-8adf3844-1.1.1.1.1.0", "+NXT", reply),
         _create("CREATE.PBS.mine", name="mine", deliver_subject=reply),
     )
 
@@ -76,13 +77,13 @@ SEEING: Final = (
         "by a consumer whose request names another filter than its subject",
         (
             _create(
-                "CREATE.PBS.user-{me}-2.pbs.v1.*.job.{me}.>",
-                name="user-{me}-2",
+                "CREATE.PBS.user-{me}-8adf3844-2.pbs.v1.*.job.{me}.>",
+                name="user-{me}-8adf3844-2",
                 filter_subject=VICTIMS_JOBS,
             ),
             _create(
-                "CREATE.PBS.user-{me}-2.pbs.v1.*.job.{me}.>",
-                name="user-{me}-2",
+                "CREATE.PBS.user-{me}-8adf3844-2.pbs.v1.*.job.{me}.>",
+                name="user-{me}-8adf3844-2",
                 filter_subject="pbs.v1.*.job.{me}.>",
             ),
         ),
@@ -111,21 +112,21 @@ SEEING: Final = (
         "by changing one's own consumer",
         (
             _create(
-                f"CREATE.PBS.user-{{me}}-1.{VICTIMS_JOBS}",
-                durable_name="user-{me}-1",
+                f"CREATE.PBS.user-{{me}}-8adf3844-1.{VICTIMS_JOBS}",
+                durable_name="user-{me}-8adf3844-1",
                 filter_subject=VICTIMS_JOBS,
             ),
-            _ask("CONSUMER.DELETE.PBS.user-{me}-1"),
-            _ask("CONSUMER.RESET.PBS.user-{me}-1"),
-            Send("$JS.API.CONSUMER.MSG.NEXT.PBS.user-{me}-1", PULL),
+            _ask("CONSUMER.DELETE.PBS.user-{me}-8adf3844-1"),
+            _ask("CONSUMER.RESET.PBS.user-{me}-8adf3844-1"),
+            Send("$JS.API.CONSUMER.MSG.NEXT.PBS.user-{me}-8adf3844-1", PULL),
         ),
     ),
     Attempt(
         "by another's consumer",
         (
-            Send("$JS.API.CONSUMER.MSG.NEXT.PBS.user-{victim}-1", PULL),
-            Send("$JS.API.CONSUMER.MSG.NEXT.PBS_DELIVERIES.user-{victim}-1", PULL),
-            Send("$JS.API.CONSUMER.MSG.NEXT.PBS_DELIVERIES.auditor-{victim}-1", PULL),
+            Send("$JS.API.CONSUMER.MSG.NEXT.PBS.user-{victim}-8adf3844-1", PULL),
+            Send("$JS.API.CONSUMER.MSG.NEXT.PBS_DELIVERIES.user-{victim}-8adf3844-1", PULL),
+            Send("$JS.API.CONSUMER.MSG.NEXT.PBS_DELIVERIES.auditor-{victim}-10faaab7-1", PULL),
         ),
     ),
     Attempt(
@@ -133,8 +134,8 @@ SEEING: Final = (
         (
             _ask("CONSUMER.NAMES.PBS"),
             _ask("CONSUMER.LIST.PBS_DELIVERIES"),
-            _ask("CONSUMER.INFO.PBS.user-{victim}-1"),
-            _ask("CONSUMER.INFO.PBS.user-{me}-1"),
+            _ask("CONSUMER.INFO.PBS.user-{victim}-8adf3844-1"),
+            _ask("CONSUMER.INFO.PBS.user-{me}-8adf3844-1"),
         ),
     ),
     Attempt(
@@ -161,7 +162,7 @@ SEEING: Final = (
     Attempt(
         "by all that, by the name of the JetStream domain",
         (
-            Send("$JS.hub.API.CONSUMER.MSG.NEXT.PBS.user-{victim}-1", PULL),
+            Send("$JS.hub.API.CONSUMER.MSG.NEXT.PBS.user-{victim}-8adf3844-1", PULL),
             Send("$JS.hub.API.STREAM.INFO.PBS"),
             Send("$JS.hub.API.DIRECT.GET.PBS", '{"seq":1}'),
             Send("$JS.hub.API.CONSUMER.NAMES.PBS"),
@@ -189,7 +190,7 @@ SEEING: Final = (
         "what another's subscription is told",
         listens=(
             "pbscast.live.v1.>",
-            "pbscast.live.v1.*.user-{victim}.*",
+            "pbscast.live.v1.*.user-{victim}-8adf3844.*",
             "pbscast.live.v1.*.*.*",
             "pbscast.deliver.v1.>",
         ),
@@ -217,7 +218,7 @@ SAYING: Final = (
             Send("pbscast.deliver.v1.sitea.two", "forged"),
             Send("pbscast.deliver.v1.sitea.mark", "forged"),
             Send("pbscast.live.v1.sitea.two", "forged"),
-            Send("pbscast.live.v1.sitea.user-{victim}.two", "forged"),
+            Send("pbscast.live.v1.sitea.user-{victim}-8adf3844.two", "forged"),
         ),
     ),
     Attempt("forging an answer", (Send(VICTIMS_INBOX, "forged"), Send("_R_.x.y", "forged"))),
@@ -241,9 +242,9 @@ SAYING: Final = (
     Attempt(
         "acknowledging for another",
         (
-            Send("$JS.ACK.PBS_DELIVERIES.user-{victim}-1.1.1.1.1.0", "+ACK"),
-            Send("$JS.ACK.PBS_DELIVERIES.user-{victim}-1.1.1.1.1.0", "+TERM"),
-            Send("$JS.ACK.PBS.user-{victim}-1.1.1.1.1.0", "+ACK"),
+            Send("$JS.ACK.PBS_DELIVERIES.user-{victim}-8adf3844-1.1.1.1.1.0", "+ACK"),
+            Send("$JS.ACK.PBS_DELIVERIES.user-{victim}-8adf3844-1.1.1.1.1.0", "+TERM"),
+            Send("$JS.ACK.PBS.user-{victim}-8adf3844-1.1.1.1.1.0", "+ACK"),
         ),
     ),
     Attempt(
@@ -253,7 +254,7 @@ SAYING: Final = (
             _ask("STREAM.MSG.DELETE.PBS", seq=1),
             _ask("STREAM.DELETE.PBS_DELIVERIES"),
             _ask("STREAM.UPDATE.PBS", name="PBS", subjects=["other"]),
-            _ask("CONSUMER.DELETE.PBS_DELIVERIES.user-{victim}-1"),
+            _ask("CONSUMER.DELETE.PBS_DELIVERIES.user-{victim}-8adf3844-1"),
         ),
     ),
     Attempt(
@@ -280,8 +281,10 @@ REDIRECTING: Final = tuple(
         "to JetStream by its domain": "$JS.hub.API.STREAM.DELETE.PBS",
         "to the services, as another": "pbscast.v1.as.user.-.{victim}.unsubscribe",
         "to JetStream": "$JS.API.STREAM.PURGE.PBS",
-        "to another's acknowledgements": "$JS.ACK.PBS_DELIVERIES.user-{victim}-1.1.1.1.1.0",
-        "to another's pulls": "$JS.API.CONSUMER.MSG.NEXT.PBS.user-{victim}-1",
+        "to another's acknowledgements": (
+            "$JS.ACK.PBS_DELIVERIES.user-{victim}-8adf3844-1.1.1.1.1.0"
+        ),
+        "to another's pulls": "$JS.API.CONSUMER.MSG.NEXT.PBS.user-{victim}-8adf3844-1",
         "to a bucket": "$KV.PBS_SUBSCRIPTIONS.one",
     }.items()
 )
@@ -345,7 +348,9 @@ ASKING: Final = (
         (
             _question("open", subjects=["pbs.v1.>"], deliver_subject=OUTLET),
             _question("open", subjects=["$KV.>", "pbscast.deliver.v1.>"]),
-            _question("open", subjects=["pbs.v1.*.job.{me}.>"], durable_name="user-{victim}-1"),
+            _question(
+                "open", subjects=["pbs.v1.*.job.{me}.>"], durable_name="user-{victim}-8adf3844-1"
+            ),
         ),
     ),
     Attempt(

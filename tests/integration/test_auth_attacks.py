@@ -37,8 +37,8 @@ STREAMS = {
 PEOPLE = ("alice", "eve", "bob")
 PULL_FROM = "$JS.API.CONSUMER.MSG.NEXT"
 HONEST_LIVE = (
-    ("pbscast.live.v1.sitea.user-bob.two", b"of bob"),
-    ("pbscast.live.v1.sitea.user-alice.one", b"of alice"),
+    ("pbscast.live.v1.sitea.user-bob-8adf3844.two", b"of bob"),
+    ("pbscast.live.v1.sitea.user-alice-8adf3844.one", b"of alice"),
     ("pbs.v1.siteb.job.bob.1/sitea.-.state", b"of bob"),
 )
 BOBS = (b"of bob", b"of all")
@@ -109,7 +109,7 @@ class Stage:
             await self._slot("PBS", person, f"pbs.v1.*.job.{person}.>")
             await self._slot("PBS_DELIVERIES", person, f"pbscast.deliver.v1.*.{told}")
         # Something of bob's is delivered, so that it could be acknowledged.
-        bobs = f"{PULL_FROM}.PBS_DELIVERIES.user-bob-1"
+        bobs = f"{PULL_FROM}.PBS_DELIVERIES.user-bob-8adf3844-1"
         await self.service.request(bobs, b"1", timeout=5, old_style=True)
         await self.settle()
         self.before = await self.state()
@@ -124,7 +124,7 @@ class Stage:
     async def _slot(self, stream: str, person: str, subject: str) -> None:
         await self.service.jetstream().add_consumer(
             stream,
-            durable_name=f"user-{person}-1",
+            durable_name=f"user-{person}-8adf3844-1",
             filter_subject=subject,
             ack_policy=AckPolicy.EXPLICIT,
         )
@@ -148,7 +148,7 @@ class Stage:
             state[name] = (stream["config"], stream["state"]["messages"])
             for consumer in (await self._api(f"CONSUMER.LIST.{name}"))["consumers"] or ():
                 progress = [consumer[key] for key in ("delivered", "ack_floor", "num_ack_pending")]
-                is_bobs = consumer["name"] == "user-bob-1"
+                is_bobs = consumer["name"] == "user-bob-8adf3844-1"
                 # What somebody pulls from his own is no breach.
                 state[f"{name} {consumer['name']}"] = (
                     consumer["config"],
@@ -179,11 +179,11 @@ def is_usual(me: str, message: Msg) -> bool:
         f"pbscast.v1.as.user.-.{me}.",
         "pbscast.v1.as.user.-.bob.honest",
         *(
-            f"{pull}.{stream}.user-{me}-"
+            f"{pull}.{stream}.user-{me}-8adf3844-"
             for pull in (PULL_FROM, PULL_FROM.replace("JS", "JS.hub"))
             for stream in ("PBS", "PBS_DELIVERIES")
         ),
-        f"$JS.ACK.PBS_DELIVERIES.user-{me}-",
+        f"$JS.ACK.PBS_DELIVERIES.user-{me}-8adf3844-",
     )
     if message.subject == VICTIMS_INBOX.replace("{victim}", "bob"):
         return False

@@ -303,6 +303,6 @@ async def test_a_new_release_gives_every_account_what_is_its_own(
     await tell(gate.realm, [gate.url], now)
     claims = {decode(token)["name"]: decode(token)["nats"] for token in now}
     assert "NEXT.PBS_DELIVERIES.*" in str(claims["PBS"]["exports"])
-    assert "NEXT.PBS_DELIVERIES.user-alice-16" in str(claims["alice"]["imports"])
+    assert "NEXT.PBS_DELIVERIES.user-alice-8adf3844-16" in str(claims["alice"]["imports"])
     assert gate.realm.refresh() == now
     assert not await is_let_in(gate, content)

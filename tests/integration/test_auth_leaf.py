@@ -101,7 +101,7 @@ async def test_at_a_site_all_is_as_at_the_hub(places: tuple[Gate, Gate]) -> None
             for name in ("alice", "bob"):
                 await jetstream.add_consumer(
                     "PBS_DELIVERIES",
-                    durable_name=f"user-{name}-1",
+                    durable_name=f"user-{name}-8adf3844-1",
                     filter_subject=f"pbscast.deliver.v1.*.{name}",
                     ack_policy=AckPolicy.EXPLICIT,
                 )
@@ -117,7 +117,7 @@ async def test_at_a_site_all_is_as_at_the_hub(places: tuple[Gate, Gate]) -> None
 
             await client.subscribe("_INBOX.alice.*", cb=heard.put)
             for name in ("bob", "alice"):
-                pull = f"$JS.API.CONSUMER.MSG.NEXT.PBS_DELIVERIES.user-{name}-1"
+                pull = f"$JS.API.CONSUMER.MSG.NEXT.PBS_DELIVERIES.user-{name}-8adf3844-1"
                 body = json.dumps({"batch": 1, "expires": 5_000_000_000}).encode()
                 await client.publish(pull, body, reply=f"_INBOX.alice.{name}")
             refused, mine = await heard.get(), await heard.get()
@@ -127,7 +127,7 @@ async def test_at_a_site_all_is_as_at_the_hub(places: tuple[Gate, Gate]) -> None
             )
             assert mine.data == b"alice"
             await client.request(mine.reply, b"+ACK", timeout=5)
-            info = await jetstream.consumer_info("PBS_DELIVERIES", "user-alice-1")
+            info = await jetstream.consumer_info("PBS_DELIVERIES", "user-alice-8adf3844-1")
             assert info.num_ack_pending == 0
 
             await client.subscribe("pbs.v1.>", cb=heard.put)

@@ -16,7 +16,7 @@ from nats.js.api import AckPolicy, StorageType
 from nats.js.errors import NotFoundError
 
 from pbscast_deploy.auth import layout
-from pbscast_deploy.auth.layout import Principal
+from pbscast_deploy.auth.layout import Policy, Principal
 from pbscast_deploy.auth.realm import Realm
 from pbscast_fanout.askers import SLOTS, Role
 
@@ -81,7 +81,7 @@ async def seen_live(service: Client, client: Client, principal: Principal) -> se
     await reach(client)
     for subject in EVENTS:
         await service.publish(subject, b"event")
-    await service.publish(f"pbscast.live.v1.-.{principal.role}-{principal.name}.end", b"")
+    await service.publish(f"pbscast.live.v1.-.{principal.asker(Policy()).pass_name}.end", b"")
     async with asyncio.timeout(5):
         await done.wait()
     return heard - {"pbscast.live.v1.-.end"}

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbscast.subjects import decode_token, encode_token
-from pbscast_fanout.askers import Asker, Role
+from pbscast_fanout.askers import Asker, Role, named_in
 
 SITES = st.frozensets(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,5}", fullmatch=True), max_size=3)
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
@@ -30,6 +30,23 @@ def test_owners_are_told_apart(one: Asker, other: Asker) -> None:
     same = (one.role, one.name) == (other.role, other.name)
     assert (one.owner == other.owner) is same
     assert "." not in one.owner
+
+
+@given(ASKERS, ASKERS)
+def test_what_is_made_for_one_is_of_no_use_with_other_rights(one: Asker, other: Asker) -> None:
+    parsed = [Asker.parse(f"{asker.subject}.history") for asker in (one, other)]
+    assert [asker and asker.pass_name for asker in parsed] == [one.pass_name, other.pass_name]
+    assert (one.pass_name == other.pass_name) is (one.subject == other.subject)
+
+
+@given(ASKERS, st.integers(1, 99))
+def test_a_consumers_name_says_whose_it_is(asker: Asker, number: int) -> None:
+    assert named_in(asker.slot(number)) == (asker.owner, asker.rights, number)
+
+
+@pytest.mark.parametrize("name", ["user-alice-1", "a" * 32, "service-alice-8adf3844-1", "reader-1"])
+def test_other_consumers_are_nobodys(name: str) -> None:
+    assert named_in(name) is None
 
 
 @pytest.mark.parametrize(

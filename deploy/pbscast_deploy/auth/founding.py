@@ -68,7 +68,7 @@ def _make_authority(directory: Path) -> None:
     claims = {"sub": operator.public, "name": "pbscast", "iat": now}
     nats = {"type": "operator", "system_account": system.public}
     accounts = {
-        system.public: ("SYS", layout.system_account()),
+        system.public: ("SYS", layout.system_account(pbs.public)),
         pbs.public: (PBS_NAME, layout.pbs_account(keys[Role.SERVICE].public)),
     }
     preload = {

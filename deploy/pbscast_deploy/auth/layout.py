@@ -23,6 +23,7 @@ from pbscast.events import Kind
 from pbscast.subjects import ALL, ROOT, encode_token
 from pbscast_deploy.auth.keys import keyless_account
 from pbscast_fanout.askers import AS, SERVICES, SLOTS, Asker, Role
+from pbscast_fanout.settling import SETTLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,15 +103,19 @@ class Principal:
         return Asker(self.role, self.name, sites, policy.open_sites & sites)
 
 
-def system_account() -> Json:
-    """Return what the system account is; it may replace accounts, and see how servers are."""
-    return _account(imports=[], exports=[], keys=[], limits={})
+def system_account(pbs: str) -> Json:
+    """Return what the system account is; it may replace accounts, and see how servers are.
+
+    And have the workers end what was made for somebody by rights that he has no more.
+    """
+    return _account(imports=[_service(pbs, SETTLE)], exports=[], keys=[], limits={})
 
 
 def pbs_account(signer: str) -> Json:
     """Return what the account PBS is, and what others may import from it."""
     exports = [
         _export(f"{AS}.>", "service"),
+        _export(SETTLE, "service"),
         *(_export(f"{_HUB_PULL}.{stream}.*", "service", **_MANY_ANSWERS) for stream in _STREAMS),
         _export(f"{_ACK}.>", "service"),
         _export(ALL, "stream"),
@@ -130,7 +135,7 @@ def personal_account(principal: Principal, policy: Policy, pbs: str, signer: str
     imports = [
         _service(pbs, f"{asker.subject}.*", local=f"{SERVICES}.*"),
         *(_stream(pbs, subject) for subject in _readable(asker)),
-        _stream(pbs, f"{LIVE}.*.{asker.owner}.*", local=f"{LIVE}.$1.$2"),
+        _stream(pbs, f"{LIVE}.*.{asker.pass_name}.*", local=f"{LIVE}.$1.$2"),
         *(
             _service(pbs, f"{_HUB_PULL}.{stream}.{slot}", local=f"{_PULL}.{stream}.{slot}")
             for stream in _STREAMS
@@ -142,6 +147,12 @@ def personal_account(principal: Principal, policy: Policy, pbs: str, signer: str
     return _account(
         imports=imports, exports=[], keys=[_scope(principal.role, signer)], limits=limits
     )
+
+
+def asker_in(account: Json) -> Asker | None:
+    """Return who asks by an account's imports; None for the accounts of nobody, and closed ones."""
+    found = (Asker.parse(item["subject"]) for item in account["nats"].get("imports") or ())
+    return next((asker for asker in found if asker is not None), None)
 
 
 def closed_account() -> Json:

@@ -13,15 +13,19 @@ from nats.aio.client import Client, RawCredentials
 
 from pbscast.errors import AccessDeniedError, ConfigError, PbscastError, UnavailableError
 from pbscast.settings import redacted
+from pbscast_deploy.auth.layout import asker_in
+from pbscast_deploy.auth.tokens import decode
+from pbscast_fanout.settling import SETTLE, SettleRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from pbscast_deploy.auth.realm import Realm
 
 _UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
 _AT_A_TIME: Final = 16
 _SECONDS: Final = 5.0
+_RETRY_SECONDS: Final = 0.2
 _ANSWER_SECONDS: Final = 5.0
 """One server's; the others of a cluster have the account from it, at the latest in two minutes."""
 
@@ -29,14 +33,16 @@ _ANSWER_SECONDS: Final = 5.0
 async def tell(realm: Realm, servers: Sequence[str], accounts: Sequence[str]) -> None:
     """Give the tokens of accounts to each of these servers, and through it to its cluster.
 
-    Raises UnavailableError, AccessDeniedError, or ConfigError if a server does not keep accounts,
-    of the first such server and after the others were told.
+    Then what was made for somebody by rights that he has no more ends; where no worker runs, not
+    what he had asked of it before. Raises UnavailableError, AccessDeniedError, or ConfigError if a
+    server does not keep accounts, of the first such server and after the others were told.
     """
     troubles: list[PbscastError] = []
     for server in servers:
         try:
             async with _connected(realm, server) as (client, place):
-                await _update_all(client, accounts, place)
+                await _each(accounts, lambda token: _update(client, token, place))
+                await _each(accounts, lambda token: _settle(client, token, place))
         except PbscastError as error:
             troubles.append(error)
     if troubles:
@@ -54,18 +60,18 @@ async def _connected(realm: Realm, server: str) -> AsyncIterator[tuple[Client, s
         await client.close()
 
 
-async def _update_all(client: Client, accounts: Iterable[str], place: str) -> None:
+async def _each(accounts: Iterable[str], do: Callable[[str], Awaitable[None]]) -> None:
     """Several at a time: each is on the server's disk before it answers."""
     waiting = iter(accounts)
 
-    async def update() -> None:
+    async def work() -> None:
         for token in waiting:
-            await _update(client, token, place)
+            await do(token)
 
     try:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(_AT_A_TIME):
-                tasks.create_task(update())
+                tasks.create_task(work())
     except* PbscastError as group:
         raise group.exceptions[0] from None
 
@@ -116,3 +122,31 @@ async def _update(client: Client, token: str, place: str) -> None:
     if "error" in content:
         refusal = content["error"].get("description", "no reason given")
         raise AccessDeniedError(f"{place} refuses an account: {refusal}")
+
+
+async def _settle(client: Client, token: str, place: str) -> None:
+    """Have a worker let his rights hold for all that somebody has."""
+    asker = asker_in(decode(token))
+    if asker is None:
+        return
+    request = SettleRequest(asker=asker.subject).model_dump_json().encode()
+    refusal: str | None = "no answer"
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            while refusal := await _refused(client, request):  # noqa: ASYNC110 - nothing tells it
+                await asyncio.sleep(_RETRY_SECONDS)
+    except nats.errors.NoRespondersError:
+        return  # nor is anything published
+    except TimeoutError as error:
+        raise UnavailableError(
+            f"{place}: what {asker.name} has opened may go on telling him what he may no longer"
+            f" see: {refusal}: later: pbscastd auth push"
+        ) from error
+    except (OSError, nats.errors.Error) as error:
+        raise _explain(error, place) from error
+
+
+async def _refused(client: Client, request: bytes) -> str | None:
+    """Return why a worker could not do it: it may be just starting."""
+    answer = await client.request(SETTLE, request, timeout=_ANSWER_SECONDS)
+    return (answer.headers or {}).get("Nats-Service-Error")

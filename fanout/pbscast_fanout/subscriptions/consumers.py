@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pbscast.deliveries import (
@@ -13,16 +12,15 @@ from pbscast.deliveries import (
 )
 from pbscast.errors import ConflictError, NotFoundError, UnavailableError
 from pbscast_fanout import fences
-from pbscast_fanout.askers import Role
-from pbscast_fanout.jetstream import call
+from pbscast_fanout.askers import named_in
+from pbscast_fanout.jetstream import call, consumers_on
 from pbscast_fanout.subscriptions.definitions import is_id
+from pbscast_fanout.subscriptions.slots import Slot
 
 if TYPE_CHECKING:
     from pbscast_fanout.connection import Connection
 
 _NANO: Final = 1_000_000_000
-_PEOPLE: Final = "|".join(role for role in Role if role is not Role.SERVICE)
-_IN_SLOT: Final = re.compile(rf"({_PEOPLE})-.+-[0-9]+")
 _NO_STREAM: Final = f"stream {DELIVERIES} is not there yet: try again"
 
 
@@ -55,7 +53,14 @@ class Consumers:
             await self._make(key, name, 1)
         elif not shared:
             await self._delete(name or key)
-            await self._make(key, name, info["ack_floor"]["stream_seq"] + 1)
+            await self._make(key, name, _behind(info))
+
+    async def move(self, key: str, before: str, after: str) -> None:
+        """Make one of another name that delivers what was not acknowledged; the other stays."""
+        info = await self._find(key, before)
+        # In this order: who has moved it in the meantime has taken the one before away.
+        if await self._find(key, after) is None:
+            await self._make(key, after, 1 if info is None else _behind(info))
 
     async def unhandled(self, key: str, name: str | None = None) -> int:
         """Return how many messages nobody has acknowledged, those that are being handled too."""
@@ -84,18 +89,16 @@ class Consumers:
         """Return the subscriptions that have a consumer of their name."""
         return set(filter(is_id, await self._names()))
 
-    async def in_slots(self) -> set[str]:
-        """Return the names of those that are in somebody's slot."""
-        return {name for name in await self._names() if _IN_SLOT.fullmatch(name)}
+    async def in_slots(self) -> dict[str, Slot]:
+        """Return the names of those that are in somebody's slot, and which."""
+        found = {name: named_in(name) for name in await self._names()}
+        return {name: Slot(one.owner, one.number) for name, one in found.items() if one}
 
     async def _names(self) -> list[str]:
-        names: list[str] = []
-        while True:
-            answer = await self._call(f"CONSUMER.NAMES.{DELIVERIES}", {"offset": len(names)})
-            page = answer.get("consumers") or []
-            names += page
-            if not page or len(names) >= answer["total"]:
-                return names
+        try:
+            return await consumers_on(self._connection, DELIVERIES)
+        except NotFoundError as error:
+            raise UnavailableError(_NO_STREAM) from error
 
     async def _find(self, key: str, name: str | None) -> dict[str, Any] | None:
         """Return a subscription's consumer; what is in its place goes.
@@ -145,6 +148,11 @@ class Consumers:
             return await call(self._connection, verb, body)
         except NotFoundError as error:
             raise UnavailableError(_NO_STREAM) from error
+
+
+def _behind(info: dict[str, Any]) -> int:
+    """Return the sequence of what comes behind all that was acknowledged."""
+    return int(info["ack_floor"]["stream_seq"]) + 1
 
 
 def _is_of(key: str, info: dict[str, Any] | None) -> bool:

@@ -91,7 +91,7 @@ class Definition:
 
         A person's account has them come to him without himself in it, and to nobody else at all.
         """
-        return self.id if self.owner is None else f"{self.owner.token}.{self.id}"
+        return self.id if self.owner is None else f"{self.owner.pass_name}.{self.id}"
 
 
 class Head(BaseModel):

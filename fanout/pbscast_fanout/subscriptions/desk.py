@@ -24,7 +24,7 @@ from pbscast_fanout import metrics
 from pbscast_fanout.expressions import compile_expression
 from pbscast_fanout.subscriptions.acknowledged import read_acknowledged
 from pbscast_fanout.subscriptions.completing import pending
-from pbscast_fanout.subscriptions.definitions import unknown
+from pbscast_fanout.subscriptions.definitions import consumer_of, unknown
 from pbscast_fanout.subscriptions.owners import Owner
 from pbscast_fanout.subscriptions.quotas import LONGEST_LEASE_OWNED, check_ids
 from pbscast_fanout.subscriptions.registering import Registering
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from pbscast.events import Site
     from pbscast.subscriptions import (
         ListRequest,
         ModifyRequest,
@@ -84,7 +83,8 @@ class Desk:
             await asyncio.to_thread(compile_expression, request.where)
         definition = await self._registering.register(request, owner)
         if owner is not None and definition.owner is not None:
-            await self._confirm(definition.id, definition.owner, owner, request.sites)
+            await self._confirm(definition.id, definition, owner)
+            definition = replace(definition, owner=owner)
         metrics.REGISTERED.inc()
         whose = {} if owner is None else {"owner": owner.token}
         _log.info(
@@ -157,9 +157,9 @@ class Desk:
             await self._holdings.remove(request.id)
             metrics.ENDED.labels("unsubscribed").inc()
             _log.info("subscription_unsubscribed", subscription=request.id)
-        elif asker is not None and request.id in await self._holdings.slots.of(asker.owner):
-            # Somebody was interrupted here: the slot shall not wait for the janitor.
-            await self._holdings.remove(request.id)
+        elif asker is not None:
+            # Who was interrupted here shall not wait for the janitor with his slot.
+            await self._holdings.vacate(request.id, asker.owner)
         return _dump(UnsubscribeResponse(was_there=was_there))
 
     async def _has(self, key: str, asker: Asker | None) -> bool:
@@ -220,9 +220,8 @@ class Desk:
             return await self._registry.head(key)
         owner = Owner.of(asker)
         head = await self._owned(key, owner)
-        if head.owner is not None:
-            await self._confirm(key, head.owner, owner, head.request.sites)
-        return head
+        await self._confirm(key, head, owner)
+        return head.model_copy(update={"owner": owner})
 
     async def _owned(self, key: str, owner: Owner) -> Head:
         """Raise NotFoundError for another's, in the words for one that there is not."""
@@ -234,16 +233,25 @@ class Desk:
             raise unknown(key)
         return head
 
-    async def _confirm(self, key: str, before: Owner, now: Owner, sites: tuple[Site, ...]) -> None:
+    async def settle(self, owner: Owner) -> None:
+        """Have a person's subscriptions go on by his rights of now, where these are enough.
+
+        Of the others he is told when he asks next.
+        """
+        for key in await self._holdings.slots.of(owner.token):
+            with suppress(NotFoundError, DecodeError):  # it has ended; it is of a newer release
+                head = await self._owned(key, owner)
+                if _is_enough(owner, head):
+                    await self._hand_over(key, head, owner)
+
+    async def _confirm(self, key: str, held: Definition | Head, now: Owner) -> None:
         """Note the rights of a subscription's owner.
 
         If he has lost some that it was registered with it ends, and what is stored for it cannot be
         read any more: it may tell what he must not see.
         """
-        if now == before:
-            return
-        if before.is_within(now, sites):
-            await self._registry.hand_over(key, now)
+        if _is_enough(now, held):
+            await self._hand_over(key, held, now)
             return
         await self._holdings.remove(key)
         metrics.ENDED.labels("rights").inc()
@@ -252,6 +260,27 @@ class Desk:
             f"subscription {key!r} has ended: {now.name} may no longer see all that it was"
             " registered for: subscribe anew"
         )
+
+    async def _hand_over(self, key: str, held: Definition | Head, now: Owner) -> None:
+        """Note his rights of now, with which he reaches another consumer than before."""
+        if held.owner == now:
+            return
+        before, after = _consumer(key, held, held.owner), _consumer(key, held, now)
+        if before is None or after is None or before == after:
+            await self._registry.hand_over(key, now)
+            return
+        await self._consumers.move(key, before, after)
+        await self._registry.hand_over(key, now)
+        await self._consumers.drop(key, before)
+
+
+def _is_enough(owner: Owner, held: Definition | Head) -> bool:
+    """Whether he may see all that a subscription of his was registered for."""
+    return held.owner is None or held.owner.is_within(owner, held.request.sites)
+
+
+def _consumer(key: str, held: Definition | Head, owner: Owner | None) -> str | None:
+    return consumer_of(key, held.request.delivery, owner, held.slot)
 
 
 def _bounded(lease: int, owner: Owner | None) -> int:

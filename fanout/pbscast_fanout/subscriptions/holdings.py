@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -15,6 +16,7 @@ from pbscast_fanout.subscriptions.stream import ensure_deliveries
 if TYPE_CHECKING:
     from pbscast_fanout.connection import Connection
     from pbscast_fanout.settings import FanoutSettings
+    from pbscast_fanout.subscriptions.definitions import Head
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +56,40 @@ class Holdings:
 
         But what was stored for it goes by age.
         """
-        slot = await self._slot(key)
+        head = await self._head(key)
         # First what the deliverers see, so that they stop to write for it.
         await self.registry.remove(key)
         await self.joined.drop(key)
-        if slot is None:
+        if head is None:
+            await self.consumers.drop(key)
+            await self.vacate(key)
+        elif head.owner is None or head.slot is None:
             await self.consumers.drop(key)
         else:
-            await self.consumers.drop(key, slot.consumer)
+            await self.consumers.drop(key, head.owner.slot(head.slot))
             # Last: who takes the slot next finds nobody's messages in it.
+            await self.slots.release(Slot(head.owner.token, head.slot), key)
+
+    async def vacate(self, key: str, owner: str = "*") -> None:
+        """Give back the slots, of a person or of all, that a subscription without definition has.
+
+        With its consumers there. All else that there may be of it is left, as it may be another's.
+        """
+        taken = await self.slots.taken(owner)
+        held = {slot for slot, holder in taken.items() if holder == key}
+        if not held:
+            return
+        for name, slot in (await self.consumers.in_slots()).items():
+            if slot in held:
+                await self.consumers.drop(key, name)
+        for slot in held:
             await self.slots.release(slot, key)
 
-    async def _slot(self, key: str) -> Slot | None:
-        """Return the one that a subscription has, be there a definition of it or not."""
+    async def _head(self, key: str) -> Head | None:
         try:
-            head = await self.registry.head(key)
-        except (NotFoundError, DecodeError):
-            taken = await self.slots.taken()
-            return next((slot for slot, holder in taken.items() if holder == key), None)
-        if head.owner is None or head.slot is None:
+            return await self.registry.head(key)
+        except (NotFoundError, DecodeError):  # there is none, or it is of a newer release
             return None
-        return Slot(head.owner.token, head.slot)
 
     async def traces(self) -> set[str]:
         """Return the subscriptions of which there is something beside the definition."""
@@ -83,6 +98,18 @@ class Holdings:
         return leased | joined | await self.consumers.keys() | set(taken.values())
 
     async def loose_consumers(self) -> set[str]:
-        """Return the names of consumers in slots that nobody has."""
+        """Return the names of consumers in slots that nobody has, or beside the slot's own."""
         found = await self.consumers.in_slots()
-        return found - {slot.consumer for slot in await self.slots.taken()}
+        taken = await self.slots.taken()
+        count = Counter(found.values())
+        loose: set[str] = set()
+        for name, slot in found.items():
+            key = taken.get(slot)
+            if key is None or (count[slot] > 1 and await self._is_left_behind(key, name)):
+                loose.add(name)
+        return loose
+
+    async def _is_left_behind(self, key: str, name: str) -> bool:
+        """Whether a subscription has another consumer than this one in its slot by now."""
+        head = await self._head(key)
+        return head is not None and head.consumer(key) != name

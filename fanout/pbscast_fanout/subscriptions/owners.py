@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import cached_property
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
 from pbscast.errors import AccessDeniedError
-from pbscast.subjects import encode_token
 from pbscast_fanout.askers import Asker, Role
 
 
@@ -27,22 +27,30 @@ class Owner(BaseModel):
     @classmethod
     def of(cls, asker: Asker) -> Self:
         """Return him as he asks."""
-        opened = asker.open_sites if asker.role is Role.USER else ()
         return cls(
             role=asker.role,
             name=asker.name,
             sites=tuple(sorted(asker.sites)),
-            open_sites=tuple(sorted(opened)),
+            open_sites=tuple(sorted(asker.open_sites)),
         )
 
     @property
     def token(self) -> str:
         """``Asker.owner``: what tells him from anybody else."""
-        return f"{self.role}-{encode_token(self.name)}"
+        return self._asker.owner
+
+    @cached_property
+    def pass_name(self) -> str:
+        """``Asker.pass_name``: what is for him with these rights."""
+        return self._asker.pass_name
 
     def slot(self, number: int) -> str:
         """``Asker.slot``."""
-        return f"{self.token}-{number}"
+        return self._asker.slot(number)
+
+    @cached_property
+    def _asker(self) -> Asker:
+        return Asker(self.role, self.name, frozenset(self.sites), frozenset(self.open_sites))
 
     def covers(self, site: str) -> bool:
         """Whether he may see anything of a site."""

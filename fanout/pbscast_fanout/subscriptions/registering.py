@@ -31,6 +31,7 @@ class Registering:
         before, or if there are too many: of this owner, or of all.
         """
         if request.id is not None:
+            await self._check_ours(request.id, owner)
             await self._check_unused(request.id)
         if owner is None:
             definition = await self._holdings.registry.register(request)
@@ -39,6 +40,12 @@ class Registering:
         if definition.consumer is not None:
             await self._make_consumer(definition, is_known=request.id is not None)
         return definition
+
+    async def _check_ours(self, key: str, owner: Owner | None) -> None:
+        """Raise ConflictError, before anything is taken for it, if the id is another's."""
+        with suppress(NotFoundError):
+            if not (await self._holdings.registry.head(key)).is_of(owner):
+                raise used(key)
 
     async def _check_unused(self, key: str) -> None:
         """Raise ConflictError if one that has ended left messages: a new reader would get them."""

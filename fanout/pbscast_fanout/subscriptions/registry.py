@@ -202,6 +202,8 @@ class Registry:
         """Note what its owner may see by now. Raises NotFoundError."""
         for _ in range(_ATTEMPTS):
             entry, head = await self._read(key)
+            if head.owner == owner:
+                return
             body = head.model_copy(update={"owner": owner}).encode()
             with suppress(ConflictError):
                 await self._definitions.put(key, body, last=entry.revision)

@@ -2,7 +2,7 @@
 
 A person's account reaches consumers of certain names alone, so that two subscriptions may not have
 the same one at a time. Who has written into a slot has it; the consumer itself says little, as it
-is deleted and made anew while it is somebody's.
+is deleted and made anew while it is somebody's, and has another name after his rights have changed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,6 @@ class Slot(NamedTuple):
     owner: str
     """``Owner.token``."""
     number: int
-
-    @property
-    def consumer(self) -> str:
-        """As `Asker.slot`."""
-        return f"{self.owner}-{self.number}"
 
 
 class Slots:
@@ -86,11 +81,11 @@ class Slots:
 
     async def of(self, owner: str) -> set[str]:
         """Return the subscriptions of a person, and some that ended of late."""
-        return set((await self._load(f"{owner}.*")).values())
+        return set((await self.taken(owner)).values())
 
-    async def taken(self) -> dict[Slot, str]:
-        """Return all that are taken, and by which subscription."""
-        return await self._load("*.*")
+    async def taken(self, owner: str = "*") -> dict[Slot, str]:
+        """Return all that are taken, of one person or of all, and by which subscription."""
+        return await self._load(f"{owner}.*")
 
     async def _load(self, keys: str) -> dict[Slot, str]:
         entries = await self._bucket.load(keys)
