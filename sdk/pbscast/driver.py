@@ -54,6 +54,12 @@ class Driver(Client):
             self._transport.close()  # type: ignore[no-untyped-call]
         await super()._connect_to_server(s)
 
+    async def _process_pong(self) -> None:
+        """Whoever waited for it may have given up: the driver would stop reading for good."""
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
+
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the driver's
         """Called before anything is sent to a server: insist on TLS where the URL says so.
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pbscast.connection import Connection
 
 _MOST: Final = 10_000
+_RETRY: Final = 0.5
 _DRAIN: Final = 2.0
 """Seconds for what an old connection still has."""
 
@@ -38,12 +39,13 @@ class Live(Source):
         self._queue: deque[Delivered | Sign] = deque()
         self._bytes = 0
         self._news = asyncio.Event()
-        self._changed: asyncio.Task[None] | None = None
+        self._moving: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Listen; what is sent after this returns will be received."""
-        self._connection.listen(self._on_connection)
         await self._listen()
+        self._connection.listen(self._on_connection)
+        self._on_connection()
 
     async def receive(self) -> Delivered | Sign:
         """Wait for the next; it tells where the connection was lost or we were too slow."""
@@ -64,8 +66,9 @@ class Live(Source):
         """See Source."""
         self._closed = True
         self._connection.unlisten(self._on_connection)
-        if self._changed is not None:
-            self._changed.cancel()
+        if self._moving is not None:
+            self._moving.cancel()
+            await asyncio.gather(self._moving, return_exceptions=True)
         if self._ear is not None:
             await self._ear.close()
         self.wake()
@@ -78,18 +81,28 @@ class Live(Source):
         """Listen on the connection of now; on the one before until it has told all it has."""
         before, ear = self._ear, _Ear(self._connection.nats, self._put)
         heard = set() if before is None else before.remember()
+        try:
+            await self._open(ear)
+        except BaseException:
+            await ear.close()
+            raise
+        self._ear = ear
+        if before is not None:
+            if not before.client.is_connected:
+                self._note_loss()
+            await before.drain()
+        ear.tell(without=heard)
+
+    async def _open(self, ear: _Ear) -> None:
         subject = delivery_filter(self._key, LIVE)
         denials = self._connection.denials
         try:
-            await ear.open(subject)
+            async with asyncio.timeout(self._connection.timeout):
+                await ear.open(subject)
         except (nats.errors.Error, OSError) as error:
             raise self._connection.explain(error, subject, denials) from error
         if self._connection.denials > denials:
             raise self._connection.explain(nats.errors.Error(), subject, denials)
-        self._ear = ear
-        if before is not None:
-            await before.drain()
-        ear.tell(without=heard)
 
     def _put(self, body: bytes) -> None:
         if len(self._queue) >= _MOST or self._bytes + len(body) > BATCH_BYTES:
@@ -107,14 +120,24 @@ class Live(Source):
     def _on_connection(self) -> None:
         if self._connection.state is ConnectionState.RECONNECTING:
             self._note_loss()
-        elif self._ear is None or self._connection.nats is not self._ear.client:
-            self._changed = asyncio.create_task(self._listen_again())
+        if self._is_left_behind and (self._moving is None or self._moving.done()):
+            self._moving = asyncio.create_task(self._move())
 
-    async def _listen_again(self) -> None:
+    @property
+    def _is_left_behind(self) -> bool:
+        """Whether the connection that we listen on is not the one of now."""
+        is_current = self._ear is not None and self._ear.client is self._connection.nats
+        return not is_current and self._connection.state is not ConnectionState.CLOSED
+
+    async def _move(self) -> None:
+        """Listen on the connection of now, whichever that comes to be meanwhile."""
         try:
-            await self._listen()
-        except UnavailableError:
-            return  # lost again: the next connection tells
+            while self._is_left_behind:
+                await self._connection.wait_up()
+                try:
+                    await self._listen()
+                except UnavailableError:
+                    await asyncio.sleep(_RETRY)
         except PbscastError as error:
             self.fail(error)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from datetime import datetime
 
@@ -355,6 +357,28 @@ async def test_at_most_once_tells_where_something_may_be_missing(
         proxy.cut()
         assert await take(subscription, 1) == [Missed("sitea", 1, None)]
         await subscription.modify(attributes="comment")
+        await tier.events(subscription.id, log, 1)
+        assert positions(await take(subscription, 1)) == [2]
+
+
+async def test_at_most_once_goes_on_after_a_stall_while_the_connection_is_changed(
+    own_nats: NatsServer,
+) -> None:
+    log = SiteLog("sitea")
+    async with (
+        delivering(own_nats.url) as tier,
+        pbscast.connect(own_nats.url, connect_timeout=1) as client,
+        client.subscribe(owners="alice", delivery="at-most-once") as subscription,
+    ):
+        await tier.events(subscription.id, log, 1)
+        await take(subscription, 1)
+        connection = client._connection
+        await connection._move()  # as new credentials have it done
+        assert own_nats.pid is not None
+        os.kill(own_nats.pid, signal.SIGSTOP)
+        await asyncio.sleep(1.5 * connection.timeout)
+        os.kill(own_nats.pid, signal.SIGCONT)
+        assert await take(subscription, 1) == [Missed("sitea", 1, None)]
         await tier.events(subscription.id, log, 1)
         assert positions(await take(subscription, 1)) == [2]
 
