@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import cast
 
 import pytest
-from harness.delivering import BEFORE, FrailConnection
+from harness.delivering import AFTER, BEFORE, FrailConnection
 from harness.holding import connected, holdings_at, wanting
 from nats.js.manager import JetStreamManager
 
 from pbscast.deliveries import DELIVERIES, delivery_subject
 from pbscast.errors import ConflictError, UnavailableError
-from pbscast.subscriptions import UnsubscribeRequest, UnsubscribeResponse
+from pbscast.subscriptions import (
+    RenewRequest,
+    RenewResponse,
+    UnsubscribeRequest,
+    UnsubscribeResponse,
+)
 from pbscast_fanout.askers import SLOTS, Asker, Role
 from pbscast_fanout.connection import Connection
 from pbscast_fanout.settings import FanoutSettings
@@ -28,6 +34,9 @@ from pbscast_store.log import Log
 
 ALICE = Owner(role=Role.USER, name="alice")
 ALL = range(1, SLOTS + 1)
+LESS = Asker(Role.OPERATOR, "ann", frozenset({"sitea"}))
+MORE = Asker(Role.OPERATOR, "ann", frozenset({"sitea", "siteb"}))
+MOST = Asker(Role.OPERATOR, "ann", frozenset({"sitea", "siteb", "sitec"}))
 
 
 def key(number: int) -> str:
@@ -120,6 +129,85 @@ async def test_nothing_is_left_of_what_was_refused(holdings: Holdings) -> None:
     with pytest.raises(ConflictError, match="there is another subscription"):
         await registering.register(wanting("2.sitea", id=key(2)), ALICE)
     assert await holdings.slots.of(ALICE.token) == {key(2)}
+
+
+@pytest.mark.parametrize("how", [BEFORE, AFTER])
+@pytest.mark.parametrize("left", range(12))
+async def test_a_move_that_is_interrupted_holds_or_leaves_nothing(
+    nats_url: str, left: int, how: str
+) -> None:
+    """His rights have changed: it goes on behind what he acknowledged, by another name."""
+    connection = FrailConnection(nats_url)
+    await connection.open()
+    holdings = Holdings.of(connection, FanoutSettings())
+    await holdings.ensure()
+    await Registering(holdings).register(wanting("1.sitea", id=key(1)), Owner.of(LESS))
+    pull = f"$JS.API.CONSUMER.MSG.NEXT.{DELIVERIES}."
+    for body in (b"one", b"two"):
+        await connection.client.publish(delivery_subject("sitea", key(1)), body)
+    first = await connection.client.request(
+        f"{pull}{LESS.slot(1)}", b"1", timeout=5, old_style=True
+    )
+    await connection.client.request(first.reply, b"+ACK", timeout=5)
+    desk = Desk(cast("Log", None), holdings)
+    connection.fail(left, how)
+    try:
+        await desk.renew(RenewRequest(id=key(1)), MORE)
+    except UnavailableError:
+        connection.fail(-1, "")
+        await desk.renew(RenewRequest(id=key(1)), MORE)
+    connection.fail(-1, "")
+    janitor = Janitor(holdings, Membership(connection, "test"))
+    for _ in range(2):
+        await janitor.sweep()
+    assert await consumers(holdings) == {MORE.slot(1): of(1)}
+    assert await holdings.slots.taken() == {Slot(MORE.owner, 1): key(1)}
+    second = await connection.client.request(
+        f"{pull}{MORE.slot(1)}", b"1", timeout=5, old_style=True
+    )
+    assert second.data == b"two"
+    # Once more, but that nobody asks again until it has ended.
+    connection.fail(left, how)
+    with suppress(UnavailableError):
+        await desk.renew(RenewRequest(id=key(1)), MOST)
+    connection.fail(-1, "")
+    await holdings.remove(key(1))
+    for _ in range(2):
+        await janitor.sweep()
+    assert (await consumers(holdings), await holdings.slots.taken()) == ({}, {})
+    assert await holdings.traces() == set()
+    await connection.close()
+
+
+async def test_who_asks_at_once_moves_it_once(holdings: Holdings) -> None:
+    await Registering(holdings).register(wanting("1.sitea", id=key(1)), Owner.of(LESS))
+    desk = Desk(cast("Log", None), holdings)
+    asked = [desk.renew(RenewRequest(id=key(1)), MORE) for _ in range(5)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(answer, bytes | UnavailableError) for answer in answers)
+    answer = RenewResponse.model_validate_json(await desk.renew(RenewRequest(id=key(1)), MORE))
+    assert answer.consumer == MORE.slot(1)
+    assert await consumers(holdings) == {MORE.slot(1): of(1)}
+
+
+async def test_who_knows_anothers_id_cannot_end_it(holdings: Holdings) -> None:
+    """Not even where he asks for it and gives it up at once."""
+    bob, alice = Asker(Role.USER, "bob"), Asker(Role.USER, "alice")
+    desk = Desk(cast("Log", None), holdings)
+    await desk.subscribe(wanting("1.sitea", id=key(1)), bob)
+    await holdings.slots.claim(alice.owner, ALL, key(1))  # as who was faster than the check
+    was = await consumers(holdings), await holdings.registry.leased()
+    ended = await desk.unsubscribe(UnsubscribeRequest(id=key(1)), alice)
+    assert not UnsubscribeResponse.model_validate_json(ended).was_there
+    assert await holdings.slots.taken() == {Slot(bob.owner, 1): key(1)}
+    for _ in range(20):
+        given_up = (desk.unsubscribe(UnsubscribeRequest(id=key(1)), alice) for _ in range(6))
+        taken = (desk.subscribe(wanting("1.sitea", id=key(1)), alice) for _ in range(2))
+        answers = await asyncio.gather(*taken, *given_up, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [ConflictError] * 2 + [bytes] * 6
+    assert (await consumers(holdings), await holdings.registry.leased()) == was
+    assert await holdings.registry.has(key(1))
+    assert await holdings.slots.taken() == {Slot(bob.owner, 1): key(1)}
 
 
 @pytest.mark.parametrize("left", range(12))
