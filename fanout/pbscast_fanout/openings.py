@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from pbscast_fanout.connection import Connection
 
 _NANO: Final = 1_000_000_000
-_DELETED: Final = 1.0
-"""Seconds for JetStream to say so."""
+_OPENING: Final = "pbscast_opening"
+"""In a consumer's metadata: no two are made alike."""
+_ANSWERED: Final = 0.5
+"""Seconds for the server that has a consumer to answer, if it lives."""
 _ANYBODYS: Final = "reader-"
 _NAME: Final = re.compile(rf"{_ANYBODYS}[0-9a-f]{{32}}", re.ASCII)
 
@@ -65,6 +67,7 @@ class Openings:
             created=info["created"],
             stored=info["num_pending"],
             after=info["delivered"]["stream_seq"],
+            opening=_opening(info),
         )
         return answer.model_dump_json().encode()
 
@@ -76,7 +79,9 @@ class Openings:
             else not _NAME.fullmatch(request.consumer)
         ):
             raise AccessDeniedError(f"consumer {request.consumer!r} is not one that was opened")
-        await self._delete(request.consumer)
+        with suppress(NotFoundError):
+            if await self._is_meant(request):
+                await self._delete(request.consumer)
         return CloseResponse().model_dump_json().encode()
 
     async def stream(self, request: StreamRequest, asker: Asker | None) -> bytes:
@@ -95,10 +100,20 @@ class Openings:
             answer = answer.model_copy(update=found)
         return answer.model_dump_json().encode()
 
+    async def _is_meant(self, request: CloseRequest) -> bool:
+        """Whether it is not another's by now. Of one whose server has died nobody has anything."""
+        if request.opening is None:
+            return True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWERED):
+                info = await call(self._connection, f"CONSUMER.INFO.{STREAM}.{request.consumer}")
+                return _opening(info) == request.opening
+        return True
+
     async def _delete(self, name: str) -> None:
         """Have it deleted. Where the server that has it has died that is done, but never said."""
-        with suppress(NotFoundError, TimeoutError):
-            async with asyncio.timeout(_DELETED):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWERED):
                 await call(self._connection, f"CONSUMER.DELETE.{STREAM}.{name}")
 
     async def _make(self, asker: Asker | None, config: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +126,7 @@ class Openings:
             request = {
                 "stream_name": STREAM,
                 "action": "create",
-                "config": {**config, "name": name, "metadata": {"pbscast_opening": token_hex(16)}},
+                "config": {**config, "name": name, "metadata": {_OPENING: token_hex(16)}},
             }
             try:
                 return await call(self._connection, f"CONSUMER.CREATE.{STREAM}.{name}", request)
@@ -134,6 +149,10 @@ def _names(asker: Asker | None) -> Iterable[str]:
 
 def _slots(asker: Asker) -> list[str]:
     return [asker.slot(number) for number in range(1, SLOTS + 1)]
+
+
+def _opening(info: dict[str, Any]) -> str:
+    return str(info["config"].get("metadata", {}).get(_OPENING))
 
 
 def _config(request: OpenRequest, subjects: tuple[str, ...]) -> dict[str, Any]:

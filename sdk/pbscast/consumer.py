@@ -75,13 +75,14 @@ class Consumer(Puller):
         return asyncio.get_running_loop().time() - self._pull_ended > INACTIVE_THRESHOLD / 2
 
 
-async def give_back(connection: Connection, name: str) -> None:
+async def give_back(connection: Connection, made: OpenResponse) -> None:
     """Let go of a consumer, so that another can be had at once.
 
     Raises UnavailableError, and what the service answers.
     """
+    request = CloseRequest(consumer=made.consumer, opening=made.opening)
     try:
         async with asyncio.timeout(_GIVE_BACK):
-            await ask_once(connection, CLOSE, CloseRequest(consumer=name), CloseResponse)
+            await ask_once(connection, CLOSE, request, CloseResponse)
     except TimeoutError as error:
         raise UnavailableError(f"no answer for {CLOSE} from {connection.place}") from error

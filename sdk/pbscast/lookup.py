@@ -66,7 +66,7 @@ async def _stored(
     finally:
         await consumer.close()
         with suppress(PbscastError):
-            await give_back(connection, consumer.name)
+            await give_back(connection, consumer.made)
 
 
 def _position(message: Delivered) -> int | None:

@@ -78,12 +78,16 @@ class OpenResponse(Response):
     """How many messages were there for it when it was made."""
     after: int
     """The stream's last sequence before those that are to come."""
+    opening: str
+    """Says that this one is meant, and no later one of the same name: give it to ``close``."""
 
 
 class CloseRequest(Request):
     """Give a consumer back; if it has gone already, that is no error."""
 
     consumer: Text
+    opening: Text | None = None
+    """What the OpenResponse said: another reader's consumer, which has the name by now, stays."""
 
 
 class CloseResponse(Response):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pbscast.connection import Connection
+    from pbscast.openings import OpenResponse
 
 REWIND: Final = timedelta(minutes=1)
 FORGOTTEN: Final = 3 * INACTIVE_THRESHOLD
@@ -77,7 +78,7 @@ class Reader:
         self._subjects = tuple(subjects)
         self._origin = origin
         self._consumer: Consumer | None = None
-        self._left: str | None = None
+        self._left: OpenResponse | None = None
         """The consumer before, if it has not been given back."""
         self._restarting: asyncio.Task[None] | None = None
         self._denials = 0
@@ -231,7 +232,7 @@ class Reader:
         """Listen to the consumer no more; it is still there."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            self._left = consumer.name
+            self._left = consumer.made
             await consumer.close()
 
     async def _give_back(self) -> None:

@@ -113,8 +113,9 @@ async def _read(client: Client, subject: str, begin: str = '"begin": "all"') -> 
             assert message.metadata.sequence.consumer == number
             event = wire.decode(message.data)
             ids.append(f"{event.site}:{event.position}")
-    check("CloseRequest", {"consumer": opened["consumer"]})
-    await _ask(client, "pbscast.v1.close", {"consumer": opened["consumer"]})
+    given = {name: opened[name] for name in ("consumer", "opening")}
+    check("CloseRequest", given)
+    await _ask(client, "pbscast.v1.close", given)
     return ids
 
 

@@ -65,7 +65,7 @@ NOBODYS = {
     "subscription": "9" * 32,
 }
 POSITION = re.compile(r'"position":[0-9]+,?|"positions": {"sitea": [0-9]+}')
-VOLATILE = re.compile(r'"(consumer|created|expires)": ?("[^"]*"|[0-9]+),?')
+VOLATILE = re.compile(r'"(consumer|created|expires|opening)": ?("[^"]*"|[0-9]+),?')
 _ROUNDS = count(1)
 
 

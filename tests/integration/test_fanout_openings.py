@@ -162,8 +162,20 @@ async def test_one_gives_back_what_is_ones_own(publisher: Publisher) -> None:
     assert sorted(await publisher.consumers()) == sorted([bobs, "others"])
 
 
+async def test_what_was_forgotten_and_is_anothers_now_stays(publisher: Publisher) -> None:
+    mine = [await opened(publisher, ALICE, subjects=EVERY) for _ in range(SLOTS)]
+    await publisher.jetstream.delete_consumer("PBS", mine[3].consumer)  # as after long silence
+    other = await opened(publisher, ALICE, subjects=EVERY)
+    assert other.consumer == mine[3].consumer
+    for left in (mine[3], mine[4]):
+        asked = {"consumer": left.consumer, "opening": left.opening}
+        assert await ask(publisher.client, CLOSE, ALICE, **asked) == {}
+    stays = {one.consumer for one in mine} - {mine[4].consumer}
+    assert set(await publisher.consumers()) == stays
+
+
 class Bereft(Connection):
-    """A connection by which JetStream never says that it has deleted a consumer.
+    """A connection by which JetStream says nothing of a consumer, nor that it has deleted it.
 
     So it is where the server that has it has died: then it is deleted all the same.
     """
@@ -172,17 +184,20 @@ class Bereft(Connection):
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None
     ) -> Msg:
         answer = await super().request(subject, payload, headers)
-        if "CONSUMER.DELETE" in subject:
+        if "CONSUMER.DELETE" in subject or "CONSUMER.INFO" in subject:
             await asyncio.Event().wait()
         return answer
 
 
 async def test_who_opens_does_not_wait_for_those_who_close(nats_url: str) -> None:
     async with publishing(nats_url) as publisher, serving_openings(nats_url, Bereft):
-        given = [(await opened(publisher, subjects=EVERY)).consumer for _ in range(ABREAST)]
+        given = [
+            (await opened(publisher, subjects=EVERY)).model_dump(include={"consumer", "opening"})
+            for _ in range(ABREAST)
+        ]
         client = publisher.client
         deleted = await client.subscribe("$JS.EVENT.ADVISORY.CONSUMER.DELETED.PBS.>")
-        closing = [asyncio.create_task(ask(client, CLOSE, consumer=name)) for name in given]
+        closing = [asyncio.create_task(ask(client, CLOSE, **one)) for one in given]
         for _ in given:
             await deleted.next_msg(timeout=5)
         await opened(publisher, subjects=EVERY)
