@@ -45,6 +45,7 @@ from pbscast_fanout.settings import NatsSettings
 from pbscast_fanout.subscriptions import session, standings
 from pbscast_fanout.subscriptions.checkpoints import Checkpoint, Checkpoints
 from pbscast_fanout.subscriptions.joining import Join
+from pbscast_fanout.subscriptions.recovery import LARGEST
 from pbscast_fanout.subscriptions.session import Session
 from pbscast_fanout.subscriptions.stream import Place
 from pbscast_fanout.subscriptions.writer import DeliveryWriter
@@ -106,6 +107,21 @@ async def test_how_everything_stands_then_what_happens(log: Log, nats_url: str) 
         messages = await until_told(client, key, told_up_to("sitea", 6))
     assert briefs(messages)[3:] == [("stayed", 4), ("joined", 5), ("ended", 6)]
     assert_numbered(messages)
+
+
+async def test_a_large_value_takes_no_more_than_its_share_of_what_is_kept(
+    log: Log, nats_url: str
+) -> None:
+    large = "x" * LARGEST
+    await write(log, "sitea", [begin("1.sitea", comment=large)])
+    async with fanning(log, nats_url), client_of(nats_url) as client:
+        key = await subscribe(client, queues=["workq"])
+        await until_told(client, key, joined("sitea"))
+        await write(log, "sitea", [change("1.sitea", Variable_List=large, comment="small")])
+        messages = await until_told(client, key, told_up_to("sitea", 2))
+    [stood], [event] = only(ObjectMessage, messages), only(EventMessage, messages)
+    assert stood.object.omitted == ("comment",)
+    assert (event.event.omitted, event.event.changed) == (("Variable_List",), {"comment": "small"})
 
 
 async def test_who_joins_late_is_told_how_it_stands(log: Log, nats_url: str) -> None:

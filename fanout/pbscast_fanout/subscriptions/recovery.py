@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from pbscast_store.records import Record
 
 _PAGE: Final = 250
+LARGEST: Final = 64 << 10
+"""Bytes of a message: or one person's large values, told to all his subscriptions, would push what
+the stream keeps for others out of it."""
 _ENVELOPE: Final = 512
 """Bytes of a message around what it tells."""
 
@@ -141,7 +144,8 @@ def _matching(
 async def _with_all(
     site: Site, means: Means, definitions: Iterable[Definition], resumed: Mapping[str, Joined]
 ) -> SiteDeliveries:
-    limit = means.connection.client.max_payload - HEADROOM - _ENVELOPE
+    room = means.connection.client.max_payload - HEADROOM
+    limit = min(room, LARGEST) - _ENVELOPE
     core = SiteDeliveries(site, limit, means.room)
     for number, definition in enumerate(definitions, 1):
         if number % _PAGE == 0:
