@@ -50,7 +50,7 @@ def everything(
         Endpoint(requests.STATUS, requests.StatusRequest, status, _always(quick)),
         *of_readers(opened),
         # Nobody may delay it by what he asks.
-        Endpoint(SETTLE, SettleRequest, settling.settle, _always(Turns())),
+        Endpoint(SETTLE, SettleRequest, settling.settle, _always(Turns()), is_for_persons=False),
         *_of_subscribers(desk, quick, of_the_log),
         *_of_the_log(answers, of_the_log),
     ]

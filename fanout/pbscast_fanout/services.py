@@ -2,7 +2,8 @@
 
 Each is served under two subjects: ``pbscast.v1.<service>``, where nobody says who asks (in a NATS
 open to all; in a secured one only the account of the services can send there), and
-``pbscast.v1.as.<role>.<sites>.<name>.<service>``, where nats-server says it (askers).
+``pbscast.v1.as.<role>.<sites>.<name>.<service>``, where nats-server says it (askers); what is not
+for persons under the first alone.
 """
 
 from __future__ import annotations
@@ -81,15 +82,17 @@ class Endpoint(Generic[R]):
     turns: Callable[[bytes], Turns]
     """In which turns a request of these bytes is dealt with."""
     needs_log: bool = False
+    is_for_persons: bool = True
 
     @property
     def name(self) -> str:
         return self.subject.rpartition(".")[2]
 
     @property
-    def subjects(self) -> tuple[str, str]:
+    def subjects(self) -> tuple[str, ...]:
         """Where it listens."""
-        return self.subject, f"{AS}.*.*.*.{self.name}"
+        asked_by_name = f"{AS}.*.*.*.{self.name}"
+        return (self.subject, asked_by_name) if self.is_for_persons else (self.subject,)
 
 
 class Services:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from pbscast.deliveries import DELIVERIES
-from pbscast.errors import AccessDeniedError, NotFoundError, UsageError
+from pbscast.errors import NotFoundError, UsageError
 from pbscast.messages import Request, Response
 from pbscast_fanout.askers import SERVICES, Asker, named_in
 from pbscast_fanout.jetstream import STREAM, call, consumers_on
@@ -41,10 +41,8 @@ class Settling:
         self._connection = connection
         self._desk = desk
 
-    async def settle(self, request: SettleRequest, asker: Asker | None) -> bytes:
-        """Raises UsageError for a subject that is nobody's, AccessDeniedError to persons."""
-        if asker is not None:
-            raise AccessDeniedError("only who may change rights says what they are")
+    async def settle(self, request: SettleRequest, _: Asker | None) -> bytes:
+        """Raises UsageError for a subject that is nobody's."""
         person = Asker.parse(f"{request.asker}.settle")
         if person is None:
             raise UsageError(f"asker: {request.asker!r} is nobody: see Asker.subject")

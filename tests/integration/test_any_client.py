@@ -28,6 +28,7 @@ from pbscast.events import (
     Reason,
 )
 from pbscast_fanout.contract.messages import ENDPOINTS
+from pbscast_fanout.settling import SETTLE
 from pbscast_store.drafts import Draft
 from pbscast_store.log import Log
 
@@ -177,6 +178,7 @@ async def test_the_services_are_those_of_the_document(client: Client) -> None:
     assert served == {
         *(f"pbscast.v1.{name}" for name in names),
         *(f"pbscast.v1.as.*.*.*.{name}" for name in names),  # where nats-server says who asks
+        SETTLE,  # for administrators alone
     }
 
 

@@ -27,6 +27,7 @@ from pbscast.requests import (
 )
 from pbscast.subscriptions import LIST, MODIFY, RENEW, SUBSCRIBE, UNSUBSCRIBE
 from pbscast_deploy.embedded import NatsServer
+from pbscast_fanout.settling import SETTLE
 from pbscast_fanout.worker import Fanout
 from pbscast_store.confines import Confined
 from pbscast_store.log import Log
@@ -185,7 +186,7 @@ async def test_the_service_can_be_discovered(client: Client) -> None:
         *(OPEN, CLOSE, STREAM),
     }
     named = {service.replace("pbscast.v1.", "pbscast.v1.as.*.*.*.") for service in services}
-    assert endpoints == services | named
+    assert endpoints == {*services, *named, SETTLE}
 
 
 async def test_history_decodes(log: Log, client: Client) -> None:

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from pbscast.errors import UsageError
 from pbscast.subjects import event_subject
 from pbscast_deploy.auth.keys import Key, Kind
-from pbscast_deploy.auth.layout import Policy, Principal, pbs_account, personal_account
+from pbscast_deploy.auth.layout import (
+    Policy,
+    Principal,
+    asker_in,
+    pbs_account,
+    personal_account,
+)
 from pbscast_fanout.askers import Role
 
 PBS, SIGNER = Key.make(Kind.ACCOUNT).public, Key.make(Kind.ACCOUNT).public
@@ -138,3 +144,25 @@ def test_what_a_user_sees_comes_once_and_is_what_the_services_are_told(
             is_seen = is_within and (owner == name or site in asker.open_sites)
             assert sum(overlap(stream, subject) for stream in streams) == is_seen
             assert (site in asker.open_sites) <= decided.get(site, False)
+
+
+@given(principals(), *[st.dictionaries(st.sampled_from(("sitea", "siteb")), st.booleans())] * 2)
+@settings(max_examples=25, deadline=None)
+def test_with_other_rights_one_reaches_nothing_that_was_made_before(
+    principal: Principal, before: dict[str, bool], after: dict[str, bool]
+) -> None:
+    policies = Policy(before), Policy(after)
+    askers = [principal.asker(policy) for policy in policies]
+    reached = [
+        {
+            item["subject"]
+            for item in personal_account(principal, policy, PBS, SIGNER)["imports"]
+            if item["subject"].startswith(("$JS.", "pbscast.live."))
+        }
+        for policy in policies
+    ]
+    if askers[0] == askers[1]:
+        assert reached[0] == reached[1]
+    else:
+        assert not reached[0] & reached[1]
+    assert [asker_in({"nats": {"imports": imports(principal)}})] == [principal.asker(Policy())]
