@@ -223,14 +223,19 @@ class Connection:
         return self._refused is not None and clock() - self._refused > REFUSED
 
     async def _stay_admitted(self) -> None:
-        """Look for new credentials before ours run out, and move to a connection with them."""
+        """Look for new credentials before ours run out, and move to a connection with them.
+
+        Ours are those of the connection in use: while it has not been left, it is tried again.
+        """
         source = self._dialer.source
-        while source is not None and source.newest is not None and source.newest.due is not None:
-            await wait_until(source.newest.due)
+        while source is not None and (ours := self.nats.shown) is not None and ours.due is not None:
+            await wait_until(ours.due)
             with suppress(PbscastError):
-                if await source.renew():
+                if source.newest == self.nats.shown == ours:
+                    await source.renew()
+                if source.newest != self.nats.shown:
                     await self._move()
-            await asyncio.sleep(source.newest.patience)
+            await asyncio.sleep(ours.patience)
 
     async def _move(self) -> None:
         """Go over to a new connection; what is under way on the old one may end there."""

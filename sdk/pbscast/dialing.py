@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from nats.aio.client import Client as NatsClient
 
-    from pbscast.credentials import Credential, Source
+    from pbscast.credentials import Source
     from pbscast.settings import Settings
 
 RECONNECT_WAIT: Final = 1.0
@@ -103,7 +103,7 @@ class Dialer:
 
     async def _connect(
         self,
-        client: NatsClient,
+        client: Driver,
         listener: Listener,
         errors: list[Exception],
         limit: asyncio.Timeout,
@@ -127,7 +127,7 @@ class Dialer:
         async def back() -> None:
             listener.back(client)
 
-        pen = None if self.source is None else _Pen(self.source)
+        pen = None if self.source is None else _Pen(self.source, client)
         await client.connect(
             servers=list(self._servers),
             signature_cb=None if pen is None else pen.sign,
@@ -162,19 +162,19 @@ class Dialer:
 class _Pen:
     """Shows the server a credential and signs with the same, whatever comes to be meanwhile."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, client: Driver) -> None:
         self._source = source
-        self._shown: Credential | None = None
+        self._client = client
 
     def sign(self, nonce: str) -> bytes:
         """The driver asks for this first."""
-        self._shown = self._source.show()
-        return self._shown.sign(nonce)
+        self._client.shown = self._source.show()
+        return self._client.shown.sign(nonce)
 
     def token(self) -> bytearray:
         """Of the credential that signed."""
-        assert self._shown is not None  # noqa: S101 - sign was called
-        return bytearray(self._shown.token.encode())
+        assert self._client.shown is not None  # noqa: S101 - sign was called
+        return bytearray(self._client.shown.token.encode())
 
 
 def is_refusal(error: Exception) -> bool:

@@ -15,12 +15,17 @@ from pbscast import tls
 if TYPE_CHECKING:
     from nats.aio.client import Srv
 
+    from pbscast.credentials import Credential
+
 _CLOSING_SECONDS: Final = 1.0
 _SECURE: Final = "tls"
 
 
 class Driver(Client):
     """The driver, with a few changes."""
+
+    shown: Credential | None = None
+    """Which credential the server was shown last."""
 
     async def abandon(self) -> None:
         """Close it, within a moment, whatever stands in the way.

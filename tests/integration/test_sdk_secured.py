@@ -20,7 +20,8 @@ from harness.proxy import cutting_proxy
 from harness.secured import Town, handing_out, town
 
 import pbscast
-from pbscast import Boundary, ConnectionState, Matched, Missed, connection, dialing
+from pbscast import Boundary, ConnectionState, Matched, Missed, connection, credentials, dialing
+from pbscast.driver import Driver
 from pbscast_deploy.auth.realm import Realm
 from pbscast_deploy.auth.telling import tell
 from pbscast_deploy.embedded import NatsServer
@@ -219,6 +220,28 @@ async def test_a_new_file_is_used_and_an_old_one_ends_it_in_one_line(place: Town
             await anext(watch)
         assert str(creds) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+async def test_a_move_to_new_credentials_that_fails_is_tried_again(
+    place: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "_RENEWED", 0.1)
+    states, moved = list[ConnectionState](), asyncio.Event()
+    creds = await place.creds("alice", timedelta(seconds=6))
+    async with place.enter("alice", creds=creds, on_state=states.append) as client:
+        dialer = client._connection._dialer
+        dial = dialer.dial
+
+        async def fail(listener: dialing.Listener) -> Driver:
+            monkeypatch.setattr(dialer, "dial", dial)
+            raise pbscast.UnavailableError("the server is busy")
+
+        monkeypatch.setattr(dialer, "dial", fail)
+        client._connection.listen(moved.set)
+        await place.creds("alice")
+        async with asyncio.timeout(5):
+            await moved.wait()
+        assert states == [ConnectionState.CONNECTED]
 
 
 async def test_credentials_that_have_expired_and_none_at_all(place: Town) -> None:
