@@ -53,7 +53,7 @@ def broker(gate: Gate) -> Iterator[RunningBroker]:
 
 async def enrol(gate: Gate, *names: str) -> None:
     gate.realm.enrol(names)
-    await tell(gate.realm, [gate.url], gate.realm.untold())
+    await tell(gate.realm, [gate.url])
 
 
 @as_root

@@ -46,7 +46,7 @@ def of(owner: str, job: str) -> Draft:
 async def decide(place: Town, *, is_open: bool) -> None:
     """Open or close sitea, and tell the server."""
     place.realm.decide(Policy({"sitea": is_open}))
-    await tell(place.realm, [place.gate.url], place.realm.untold())
+    await tell(place.realm, [place.gate.url])
 
 
 async def lessen(place: Town, name: str) -> None:

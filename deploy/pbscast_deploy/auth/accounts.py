@@ -155,18 +155,6 @@ class Accounts:
         revoked = {**revocations(claims), **dict.fromkeys(keys, now)}
         return self._sign(account, {**claims, "nats": {**claims["nats"], "revocations": revoked}})
 
-    def untold(self) -> dict[str, str]:
-        """Return the tokens, by id, of accounts changed since a server was told of them."""
-        paths = sorted((self._directory / "untold").glob("A*"))
-        return {path.name: read(self._path(path.name)) for path in paths}
-
-    def note_told(self, tokens: Iterable[str]) -> None:
-        """Remember that a server knows these tokens of accounts."""
-        told = set(tokens)
-        for account, token in self.untold().items():
-            if token in told:
-                self._untold(account).unlink(missing_ok=True)
-
     def _uphold(self, account: str, name: str, wanted: Claims) -> str:
         """Return an account's token, made or changed if it is not as wanted but for revocations."""
         path = self._path(account)
@@ -194,12 +182,6 @@ class Accounts:
         """Sign an account and keep it. Servers take it only if it is newer than what they have."""
         issued = max(int(time()), claims.get("iat", 0) + 1)
         token = encode({**claims, "iat": issued}, self._operator)
-        mark = self._untold(account)
-        try:
-            mark.parent.mkdir(PRIVATE | 0o100, exist_ok=True)
-            mark.touch(PRIVATE)
-        except OSError as error:
-            raise ConfigError(f"{mark}: cannot be made: {error.strerror}") from error
         replace(self._path(account), token.encode())
         return token
 
@@ -219,9 +201,6 @@ class Accounts:
 
     def _path(self, account: str) -> Path:
         return self._directory / "accounts" / f"{account}.jwt"
-
-    def _untold(self, account: str) -> Path:
-        return self._directory / "untold" / account
 
 
 def why_closed(claims: Claims) -> Closed | None:

@@ -28,7 +28,7 @@ _KEYS: Final = {
     OPERATOR: Kind.OPERATOR,
     **dict.fromkeys((_SYSTEM, PBS, *Role), Kind.ACCOUNT),
 }
-_PARTS: Final = ("keys", "accounts", "issued", "untold", "server", "server/tls")
+_PARTS: Final = ("keys", "accounts", "issued", "servers", "server", "server/tls")
 
 
 def found(directory: Path, hosts: Sequence[str]) -> None:

@@ -6,7 +6,7 @@
     keys/ca.key          signs server certificates
     accounts/<id>.jwt    an account, revocations included
     issued/<key>.jwt     a credential that was issued, without its secret
-    untold/<id>          an account was changed, and no server has been told
+    servers/<host>.json  a nats-server, and which accounts it has been told
     sites.json           where users see everybody's jobs
     server/              what nats-server needs: copy it there
 
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from pbscast.errors import ConfigError, NotFoundError, UsageError
 from pbscast.newfile import create
+from pbscast.settings import redacted
 from pbscast_deploy.auth import enrolment
 from pbscast_deploy.auth.accounts import Accounts, Closed, decoded, replace, why_closed
 from pbscast_deploy.auth.certificates import Certificates
@@ -34,6 +35,7 @@ from pbscast_deploy.auth.issuing import (
 )
 from pbscast_deploy.auth.keys import PRIVATE
 from pbscast_deploy.auth.layout import Policy, Principal, is_name
+from pbscast_deploy.auth.servers import Servers
 from pbscast_deploy.auth.tokens import decode
 from pbscast_fanout.askers import Role
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
     from pbscast_deploy.auth.accounts import Claims
     from pbscast_deploy.auth.enrolment import Enrolment
+    from pbscast_deploy.auth.servers import Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class Realm:
             raise ConfigError(f"{directory}: holds no authority: pbscastd auth init {directory}")
         self.directory = directory
         self._accounts = Accounts(directory)
+        self._servers = Servers(directory / "servers")
 
     @classmethod
     def init(cls, directory: Path, hosts: Sequence[str]) -> Realm:
@@ -104,14 +108,28 @@ class Realm:
         """Return the token of every account, by its id."""
         return self._accounts.tokens()
 
-    def untold(self) -> list[str]:
-        """Return the tokens of accounts that no server was told of since they were changed."""
-        return list(self._accounts.untold().values())
+    def servers(self) -> list[Server]:
+        """Return the nats-servers that have been told something, by name."""
+        return self._servers.all()
 
-    def note_told(self, tokens: Iterable[str]) -> None:
+    def lacking(self, server: Server) -> dict[str, str]:
+        """Return the tokens, by account, that a server has not been told."""
+        return server.lacks(self.accounts())
+
+    def server(self, url: str) -> Server:
+        """Return the server of a URL, known or not."""
+        return self._servers.get(url)
+
+    def note_told(self, server: str, tokens: Iterable[str]) -> None:
         """Remember that a server knows these tokens of accounts."""
         with self._accounts.locked():
-            self._accounts.note_told(tokens)
+            self._servers.note(server, tokens, self.accounts().values())
+
+    def forget(self, server: str) -> None:
+        """Tell a server nothing any more. Raises NotFoundError if it is not known."""
+        with self._accounts.locked():
+            if not self._servers.forget(server):
+                raise NotFoundError(f"{redacted(server)} is not known: see pbscastd auth list")
 
     def issue(self, principal: Principal, ttl: timedelta) -> Issued:
         """Make a credential that expires after ``ttl``, and the account if it is new.

@@ -18,7 +18,7 @@ from pbscast_deploy.auth.tokens import decode
 from pbscast_fanout.settling import SETTLE, SettleRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from pbscast_deploy.auth.realm import Realm
 
@@ -30,24 +30,26 @@ _ANSWER_SECONDS: Final = 5.0
 """One server's; the others of a cluster have the account from it, at the latest in two minutes."""
 
 
-async def tell(realm: Realm, servers: Sequence[str], accounts: Sequence[str]) -> None:
-    """Give the tokens of accounts to each of these servers, and through it to its cluster.
+async def tell(realm: Realm, servers: Iterable[str], accounts: Iterable[str] = ()) -> None:
+    """Give each of these servers, and by it its cluster, what it lacks, and these tokens.
 
     Then what was made for somebody by rights that he has no more ends; where no worker runs, not
     what he had asked of it before. Raises UnavailableError, AccessDeniedError, or ConfigError if a
-    server does not keep accounts, of the first such server and after the others were told.
+    server does not keep accounts, of all such servers and after the others were told.
     """
     troubles: list[PbscastError] = []
     for server in servers:
+        tokens = {*accounts, *realm.lacking(realm.server(server)).values()}
         try:
             async with _connected(realm, server) as (client, place):
-                await _each(accounts, lambda token: _update(client, token, place))
-                await _each(accounts, lambda token: _settle(client, token, place))
+                await _each(tokens, lambda token: _update(client, token, place))
+                await _each(tokens, lambda token: _settle(client, token, place))
         except PbscastError as error:
             troubles.append(error)
+        else:
+            realm.note_told(server, tokens)
     if troubles:
-        raise troubles[0]
-    realm.note_told(accounts)
+        raise type(troubles[0])("; ".join(map(str, troubles)))
 
 
 @asynccontextmanager

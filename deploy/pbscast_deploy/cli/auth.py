@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pbscast.errors import ConfigError, UsageError
 from pbscast.newfile import create
+from pbscast.settings import checked_servers
 from pbscast_deploy.auth.certificates import end_of, hosts_of, make_certificates, renewed
 from pbscast_deploy.auth.keys import PRIVATE, is_public
 from pbscast_deploy.auth.layout import Policy, Principal
@@ -23,6 +24,7 @@ from pbscast_deploy.cli.authority import (
     announce,
     lasting,
     listed_sites,
+    report_servers,
     warn_of_ends,
 )
 from pbscast_deploy.cli.enrolling import bar, broker, enrol
@@ -97,7 +99,7 @@ def revoke(
 
 @app.command("list")
 def list_(directory: Directory) -> None:
-    """Show what has been issued."""
+    """Show what has been issued, and which servers have not been told what."""
     table = Table("name", "role", "sites", "state", "issued", "expires", "key", box=None)
     realm = Realm(directory)
     for one in realm.issued():
@@ -109,19 +111,31 @@ def list_(directory: Directory) -> None:
     Console(width=None if Console().is_terminal else 200).print(table)
     if barred := realm.barred():
         typer.echo(f"barred: {', '.join(barred)}")
+    report_servers(realm)
     warn_of_ends(realm)
 
 
 @app.command()
 def push(directory: Directory, server: Servers = None) -> None:
-    """Tell the servers all accounts: new servers, or ones that could not be reached before."""
-    if not server:
-        raise UsageError("--server: name the nats-server to tell")
+    """Tell all servers that are known all accounts, also what they were told before."""
     realm = Realm(directory)
+    if not server and not realm.servers():
+        raise UsageError("--server: name the nats-server to tell")
     accounts = realm.refresh()
     announce(realm, server, accounts)
     typer.echo(f"{len(accounts)} accounts told")
+    report_servers(realm)
     warn_of_ends(realm)
+
+
+@app.command()
+def forget(
+    server: Annotated[str, typer.Argument(help="A nats-server that is no more, by its URL.")],
+    directory: Directory,
+) -> None:
+    """Tell a server nothing any more."""
+    (url,) = checked_servers([server])
+    Realm(directory).forget(url)
 
 
 @app.command()
@@ -165,7 +179,7 @@ def sites(
             raise UsageError(f"{', '.join(sorted(both))}: open and closed at once")
         decided = {**dict.fromkeys(is_open, True), **dict.fromkeys(is_closed, False)}
         realm.decide(Policy(decided))
-        announce(realm, server, [])
+        announce(realm, server)
     for site, is_site_open in sorted(realm.policy.sites.items()) or [("every site", False)]:
         typer.echo(f"{site}: users see {'all jobs' if is_site_open else 'their own jobs'}")
 

@@ -10,18 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from pbscast.errors import ConfigError, UsageError
+from pbscast.settings import checked_servers
 from pbscast.times import parse_duration
 from pbscast_deploy.auth.certificates import end_of
+from pbscast_deploy.auth.servers import address
 from pbscast_deploy.auth.telling import tell
+from pbscast_deploy.auth.tokens import decode
 from pbscast_deploy.config import check_site_name
 from pbscast_deploy.logs import hush_tls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from pbscast_deploy.auth.realm import Realm
 
 _SOON: Final = timedelta(days=45)
+_NAMES_SHOWN: Final = 10
 
 Directory = Annotated[
     Path,
@@ -31,20 +35,39 @@ Servers = Annotated[
     list[str] | None,
     typer.Option(
         "--server",
-        help="Tell this nats-server (tls://host:4222) at once: one of each cluster; repeatable.",
+        help="A nats-server (tls://host:4222) to tell from now on; one of each cluster.",
     ),
 ]
 
 
-def announce(realm: Realm, servers: Sequence[str] | None, accounts: Iterable[str]) -> None:
-    """Tell servers these accounts, and what they were not told before; warn where none is named."""
+def announce(realm: Realm, named: Sequence[str] | None, accounts: Sequence[str] = ()) -> None:
+    """Tell each server that is named or known what it lacks, and these tokens of accounts.
+
+    Warns where there is no server. Raises UnavailableError, AccessDeniedError or ConfigError, which
+    names those that could not be told.
+    """
+    known = realm.servers()
+    servers = {one.address: one.url for one in known if accounts or realm.lacking(one)}
+    servers.update((address(url), url) for url in checked_servers(named or ()))
     if servers:
         hush_tls()
-        untold = {*accounts, *realm.untold()}
-        if untold:
-            asyncio.run(tell(realm, servers, list(untold)))
-    else:
+        asyncio.run(tell(realm, servers.values(), accounts))
+    elif not known:
         typer.echo("no --server was told: pbscastd auth push --server URL", err=True)
+
+
+def report_servers(realm: Realm) -> None:
+    """Say of each server that is known whether it has been told everything."""
+    for one in realm.servers():
+        names = sorted({decode(token)["name"] for token in realm.lacking(one).values()})
+        words = f"has not been told of {shortened(names)}: pbscastd auth push" if names else "told"
+        typer.echo(f"{one.place}: {words}")
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Return the first of these names, and how many more there are."""
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def warn_of_ends(realm: Realm) -> None:

@@ -22,12 +22,12 @@ from pbscast_deploy.cli.authority import (
     announce,
     lasting,
     read_text,
+    shortened,
     warn_of_ends,
 )
 from pbscast_deploy.logs import configure_logs
 
 _WEEK: Final = 7 * 86_400
-_NAMES_SHOWN: Final = 10
 
 
 def enrol(
@@ -58,7 +58,7 @@ def enrol(
         found.update(members(one, lowest))
     strange = sorted(one for one in found if not is_name(one))
     if strange:
-        typer.echo(f"no names that PBS knows, left out: {_listed(strange)}", err=True)
+        typer.echo(f"no names that PBS knows, left out: {shortened(strange)}", err=True)
     names = [*_typed(name or []), *sorted(found.difference(strange))]
     if not names:
         raise UsageError("nobody to enrol: NAME, -, --passwd or --group")
@@ -66,9 +66,9 @@ def enrol(
     done = realm.enrol(names, prune=prune)
     for what, who in (("made", done.made), ("left", done.left), ("barred", done.barred)):
         if who:
-            typer.echo(f"{what}: {_listed(who)}")
+            typer.echo(f"{what}: {shortened(who)}")
     typer.echo(f"{len(done.made) + len(done.kept)} users enrolled")
-    announce(realm, server, [])
+    announce(realm, server)
     warn_of_ends(realm)
 
 
@@ -128,8 +128,3 @@ def broker(
 def _typed(names: list[str]) -> list[str]:
     read = [word for name in names if name == "-" for word in sys.stdin.read().split()]
     return [*(name for name in names if name != "-"), *read]
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,100 @@
+"""Which nats-servers know what an administrator has said, and how he learns which do not."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+
+import nats.errors
+import pytest
+from harness.auth import Gate, secured
+from typer.testing import CliRunner, Result
+
+from pbscast.errors import NotFoundError, UnavailableError
+from pbscast_deploy.auth.layout import Principal
+from pbscast_deploy.auth.realm import Realm
+from pbscast_deploy.cli import app
+from pbscast_deploy.embedded import NatsServer
+from pbscast_fanout.askers import Role
+
+
+class Authority:
+    """A realm, and two servers that know nothing of one another."""
+
+    def __init__(self, directory: Path, servers: list[NatsServer]) -> None:
+        self.realm = Realm(directory)
+        self.hub, self.site = servers
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(app, ["auth", *arguments, "--dir", str(self.realm.directory)])
+
+    async def types(self, *arguments: str) -> str:
+        result = await asyncio.to_thread(self.run, *arguments)
+        assert result.exception is None, result.exception
+        return result.output
+
+    async def is_let_in(self, server: NatsServer, content: str) -> bool:
+        try:
+            client = await Gate(self.realm.directory, server.url).connect(content)
+        except (nats.errors.Error, OSError):
+            return False
+        await client.close()
+        return True
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Iterator[Authority]:
+    Realm.init(tmp_path / "realm", ["127.0.0.1"])
+    shutil.copytree(tmp_path / "realm", tmp_path / "site")
+    with ExitStack() as stack:
+        servers = [stack.enter_context(secured(tmp_path / name)) for name in ("realm", "site")]
+        yield Authority(tmp_path / "realm", servers)
+
+
+async def test_every_server_is_told_by_whatever_command(authority: Authority) -> None:
+    hub, site = authority.hub, authority.site
+    frank = authority.realm.issue(Principal("frank", Role.USER), timedelta(hours=1)).content
+    await authority.types("push", "--server", hub.url)
+    await authority.types("enrol", "gina", "--server", site.url.replace("nats://", "tls://"))
+    assert [await authority.is_let_in(one, frank) for one in (hub, site)] == [True, True]
+    await asyncio.to_thread(site.stop)
+    result = await asyncio.to_thread(authority.run, "bar", "frank")
+    assert isinstance(result.exception, UnavailableError)
+    assert f":{site.port}: " in str(result.exception)
+    assert f":{hub.port}: " not in str(result.exception)
+    assert not await authority.is_let_in(hub, frank)
+    shown = (await authority.types("list")).splitlines()
+    assert f"{hub.url}: told" in shown
+    assert f"tls://127.0.0.1:{site.port}: has not been told of frank: pbscastd auth push" in shown
+    await asyncio.to_thread(site.start)
+    assert await authority.is_let_in(site, frank)
+    # A command that has nothing to do with him, and names the other server.
+    await authority.types("enrol", "hugo", "--server", hub.url)
+    assert not await authority.is_let_in(site, frank)
+    pushed = (await authority.types("push")).splitlines()
+    told = [f"{hub.url}: told", f"tls://127.0.0.1:{site.port}: told"]
+    assert sorted(pushed) == sorted(["5 accounts told", *told])
+
+
+async def test_all_that_cannot_be_told_are_named_and_what_is_no_more_is_forgotten(
+    authority: Authority,
+) -> None:
+    for server in (authority.hub, authority.site):
+        await authority.types("push", "--server", server.url)
+    for server in (authority.hub, authority.site):
+        await asyncio.to_thread(server.stop)
+    result = await asyncio.to_thread(authority.run, "enrol", "alice")
+    for server in (authority.hub, authority.site):
+        assert f"127.0.0.1:{server.port}: " in str(result.exception)
+    await asyncio.to_thread(authority.hub.start)
+    await authority.types("forget", authority.site.url)
+    await authority.types("enrol", "bob")
+    assert isinstance(authority.run("forget", authority.site.url).exception, NotFoundError)
+    # One that was never reached is not known.
+    unknown = await asyncio.to_thread(authority.run, "enrol", "--server", authority.site.url, "x")
+    assert isinstance(unknown.exception, UnavailableError)
+    await authority.types("enrol", "carol")
