@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
 import nats.errors
@@ -14,12 +15,15 @@ import pytest
 from harness.auth import Gate, secured
 from typer.testing import CliRunner, Result
 
-from pbscast.errors import NotFoundError, UnavailableError
+from pbscast.errors import ConfigError, NotFoundError, UnavailableError
 from pbscast_deploy.auth.layout import Principal
 from pbscast_deploy.auth.realm import Realm
+from pbscast_deploy.auth.tokens import decode
 from pbscast_deploy.cli import app
 from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout.askers import Role
+
+_NUMBERS = count()
 
 
 class Authority:
@@ -98,3 +102,51 @@ async def test_all_that_cannot_be_told_are_named_and_what_is_no_more_is_forgotte
     unknown = await asyncio.to_thread(authority.run, "enrol", "--server", authority.site.url, "x")
     assert isinstance(unknown.exception, UnavailableError)
     await authority.types("enrol", "carol")
+
+
+async def test_a_server_with_an_empty_store_trusts_nothing_that_is_void(
+    authority: Authority,
+) -> None:
+    gate = Gate(authority.realm.directory, authority.hub.url)
+    old, other = await gate.creds("old", Role.SERVICE), await gate.creds("other", Role.SERVICE)
+    copy = f"copy {authority.realm.configuration} to each"
+    assert copy not in await authority.types("enrol", "alice")
+    assert copy in await authority.types("revoke", "old")
+    with fresh(authority) as server:
+        assert await authority.is_let_in(server, other)
+        assert not await authority.is_let_in(server, old)
+    assert copy in await authority.types("rekey", "service")
+    with fresh(authority) as server:
+        assert not await authority.is_let_in(server, other)
+        new = authority.realm.issue(Principal("new", Role.SERVICE), timedelta(hours=1)).content
+        assert await authority.is_let_in(server, new)
+
+
+@contextmanager
+def fresh(authority: Authority) -> Iterator[NatsServer]:
+    """Another server, with what is in ``server/`` now and nothing in its store."""
+    place = authority.realm.directory.parent / f"fresh{next(_NUMBERS)}"
+    shutil.copytree(authority.realm.directory, place)
+    with secured(place) as server:
+        yield server
+
+
+def test_the_configuration_is_changed_where_it_has_to_be(authority: Authority) -> None:
+    path = authority.realm.configuration
+    path.write_text(path.read_text().replace('"2m"', '"3m"'))
+    before = path.read_text().splitlines()
+    assert not authority.realm.renew_configuration()
+    authority.realm.issue(Principal("d", Role.SERVICE), timedelta(hours=1))
+    authority.realm.revoke("d")
+    assert authority.realm.renew_configuration()
+    after = path.read_text().splitlines()
+    changed = [new for new, old in zip(after, before, strict=True) if new != old]
+    assert [line.split(":")[0].strip() for line in changed] == [pbs_of(authority.realm)]
+    path.write_text("operator: x")
+    with pytest.raises(ConfigError, match=r"auth\.conf: no line of resolver_preload"):
+        authority.realm.renew_configuration()
+
+
+def pbs_of(realm: Realm) -> str:
+    [account] = [one for one, token in realm.accounts().items() if decode(token)["name"] == "PBS"]
+    return account

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pbscast.errors import ConfigError, DecodeError
 from pbscast.newfile import replacing
 from pbscast_deploy.auth import layout
-from pbscast_deploy.auth.founding import OPERATOR, PBS, PBS_NAME
+from pbscast_deploy.auth.founding import OPERATOR, PBS, PBS_NAME, SYSTEM, SYSTEM_NAME
 from pbscast_deploy.auth.issuing import EVERYBODY, principal_of, revocations, tags_of
 from pbscast_deploy.auth.keys import PRIVATE, Key, Kind
 from pbscast_deploy.auth.layout import Policy, Principal
@@ -67,6 +67,11 @@ class Accounts:
         """The id of the account PBS."""
         return self._key(PBS).public
 
+    @cached_property
+    def system(self) -> str:
+        """The id of the system account."""
+        return self._key(SYSTEM).public
+
     @property
     def policy(self) -> Policy:
         """Where users see others' jobs."""
@@ -89,6 +94,10 @@ class Accounts:
         """Return the token of every account, by its id."""
         paths = sorted((self._directory / "accounts").glob("*.jwt"))
         return {path.stem: read(path) for path in paths}
+
+    def preload(self) -> dict[str, str]:
+        """Return the tokens, by id, that a server has to know before it can be told any."""
+        return {account: read(self._path(account)) for account in (self.system, self.pbs)}
 
     def all(self) -> dict[str, Claims]:
         """Return what every account is, by its id."""
@@ -118,6 +127,7 @@ class Accounts:
         """Give every account what this release and the sites give its role."""
         pbs_account = layout.pbs_account(self.key(Role.SERVICE).public)
         self._uphold(self.pbs, PBS_NAME, pbs_account)
+        self._uphold(self.system, SYSTEM_NAME, layout.system_account(self.pbs))
         open_ones = (claims for claims in self.all().values() if why_closed(claims) is None)
         people = (principal_of(claims) for claims in open_ones)
         for _ in self.provide(person for person in people if person is not None):
@@ -226,11 +236,11 @@ def read(path: Path) -> str:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Write a file for its owner alone, at once. Raises ConfigError."""
+def replace(path: Path, content: bytes, mode: int = PRIVATE) -> None:
+    """Write a file at once, by default for its owner alone. Raises ConfigError."""
     try:
         with replacing(path) as file:
-            os.fchmod(file.fileno(), PRIVATE)
+            os.fchmod(file.fileno(), mode)
             file.write(content)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from pbscast.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,3 +131,16 @@ def auth_conf(operator: str, system: str, preload: Mapping[str, str], store: Pat
     """Return the part that says whom the server trusts, given tokens by account."""
     lines = "\n".join(f"  {account}: {token}" for account, token in preload.items())
     return _AUTH.format(operator=operator, system=system, store=store, preload=lines)
+
+
+def with_preload(configuration: str, preload: Mapping[str, str]) -> str:
+    """Return it with these tokens by account, and all else as somebody may have changed it.
+
+    Raises ConfigError where it has no place for one.
+    """
+    for account, token in preload.items():
+        line = re.compile(rf"^(\s*{account}\s*[:=]?\s*)\S+[ \t]*$", re.MULTILINE)
+        configuration, found = line.subn(rf"\g<1>{token}", configuration)
+        if not found:
+            raise ConfigError(f"no line of resolver_preload is for {account}: put it in")
+    return configuration

@@ -23,10 +23,11 @@ OPERATOR: Final = "root"
 PBS: Final = "pbs"
 PBS_NAME: Final = "PBS"
 
-_SYSTEM: Final = "system"
+SYSTEM: Final = "system"
+SYSTEM_NAME: Final = "SYS"
 _KEYS: Final = {
     OPERATOR: Kind.OPERATOR,
-    **dict.fromkeys((_SYSTEM, PBS, *Role), Kind.ACCOUNT),
+    **dict.fromkeys((SYSTEM, PBS, *Role), Kind.ACCOUNT),
 }
 _PARTS: Final = ("keys", "accounts", "issued", "servers", "server", "server/tls")
 
@@ -63,12 +64,12 @@ def _make_authority(directory: Path) -> None:
     keys = {name: Key.make(kind) for name, kind in _KEYS.items()}
     for name, key in keys.items():
         key.save(directory / "keys" / f"{name}.nk")
-    operator, system, pbs = keys[OPERATOR], keys[_SYSTEM], keys[PBS]
+    operator, system, pbs = keys[OPERATOR], keys[SYSTEM], keys[PBS]
     now = int(time())
     claims = {"sub": operator.public, "name": "pbscast", "iat": now}
     nats = {"type": "operator", "system_account": system.public}
     accounts = {
-        system.public: ("SYS", layout.system_account(pbs.public)),
+        system.public: (SYSTEM_NAME, layout.system_account(pbs.public)),
         pbs.public: (PBS_NAME, layout.pbs_account(keys[Role.SERVICE].public)),
     }
     preload = {
@@ -88,5 +89,5 @@ def _make_authority(directory: Path) -> None:
 def _system_credentials(system: Key) -> str:
     key = Key.make(Kind.USER)
     unlimited = {"type": "user", "subs": -1, "data": -1, "payload": -1}
-    claims = {"sub": key.public, "name": _SYSTEM, "iat": int(time()), "nats": unlimited}
+    claims = {"sub": key.public, "name": SYSTEM, "iat": int(time()), "nats": unlimited}
     return credentials(encode(claims, system), key, "the system account")

@@ -23,8 +23,9 @@ from pbscast.errors import ConfigError, NotFoundError, UsageError
 from pbscast.newfile import create
 from pbscast.settings import redacted
 from pbscast_deploy.auth import enrolment
-from pbscast_deploy.auth.accounts import Accounts, Closed, decoded, replace, why_closed
+from pbscast_deploy.auth.accounts import Accounts, Closed, decoded, read, replace, why_closed
 from pbscast_deploy.auth.certificates import Certificates
+from pbscast_deploy.auth.configuration import with_preload
 from pbscast_deploy.auth.founding import OPERATOR, found
 from pbscast_deploy.auth.issuing import (
     EVERYBODY,
@@ -107,6 +108,23 @@ class Realm:
     def accounts(self) -> dict[str, str]:
         """Return the token of every account, by its id."""
         return self._accounts.tokens()
+
+    @property
+    def configuration(self) -> Path:
+        """What the servers are told in a file: whom they trust, and the first accounts."""
+        return self.directory / "server" / "auth.conf"
+
+    def renew_configuration(self) -> bool:
+        """Put the first accounts into it as they are now; whether they were others."""
+        with self._accounts.locked():
+            before = read(self.configuration)
+            try:
+                after = with_preload(before, self._accounts.preload())
+            except ConfigError as error:
+                raise ConfigError(f"{self.configuration}: {error}") from error
+            if after != before:
+                replace(self.configuration, after.encode() + b"\n")
+        return after != before
 
     def servers(self) -> list[Server]:
         """Return the nats-servers that have been told something, by name."""
