@@ -13,6 +13,7 @@ import nats.errors
 import structlog
 from nats.aio.client import RawCredentials
 
+from pbscast.dialing import is_refusal
 from pbscast.driver import Driver
 from pbscast.errors import (
     AccessDeniedError,
@@ -156,7 +157,7 @@ class _Troubles:
         self._connected = True
 
     async def _error(self, error: Exception) -> None:
-        if self.cause is None or not _is_refusal(self.cause):
+        if self.cause is None or not is_refusal(self.cause):
             self.cause = error
         if self._connected:
             self._errors.warn(str(error) or type(error).__name__)
@@ -173,7 +174,7 @@ class _Troubles:
 
 def _explain(error: Exception, settings: NatsSettings) -> PbscastError:
     text = str(error) or type(error).__name__
-    if _is_refusal(error):
+    if is_refusal(error):
         return AccessDeniedError(
             f"NATS at {where(settings)} refuses the credentials: {text}: {_advice(settings)}"
         )
@@ -189,11 +190,6 @@ def _advice(settings: NatsSettings) -> str:
     if settings.user or settings.token:
         return "are [nats] user, password and token right?"
     return "set [nats] credentials to a file of pbscastd auth issue"
-
-
-def _is_refusal(error: Exception) -> bool:
-    text = str(error).lower()
-    return "authorization" in text or "authentication" in text
 
 
 def _check_version(client: Client, settings: NatsSettings) -> None:

@@ -190,14 +190,15 @@ class Connection:
         """
         clock = asyncio.get_running_loop().time
         lost = clock()
+        await asyncio.sleep(dialing.RECONNECT_WAIT)
         while self._state is ConnectionState.RECONNECTING and self._failure is None:
-            await asyncio.sleep(dialing.RECONNECT_WAIT)
             # Refused, the driver would show what it has for ever.
             is_hopeless = self._refused is not None or clock() - lost > STUCK
             if is_hopeless and not self.nats.is_closed:
                 await self.nats.abandon()
             if self.nats.is_closed:
                 await self._replace()
+            await asyncio.sleep(dialing.RECONNECT_WAIT)
 
     async def _replace(self) -> None:
         async with self._dialing:
@@ -213,7 +214,7 @@ class Connection:
                 self._up.set()
                 self._tell_listeners()
             except PbscastError:
-                return
+                self._refused = None  # whoever does not answer has not refused us again
             else:
                 self._enter(ConnectionState.CONNECTED)
 
@@ -266,5 +267,7 @@ class Connection:
         tasks = [*self._aside, *([self._restoring] if self._restoring is not None else [])]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self.nats.abandon()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            await self.nats.abandon()

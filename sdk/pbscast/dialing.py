@@ -27,6 +27,8 @@ PING_INTERVAL: Final = 20
 _TRIES: Final = 3
 """How often a server is tried that cuts us off without a word."""
 _REFUSALS: Final = ("authorization violation", "authentication")
+_LATE: Final = "timeout"
+"""The server has not waited until we had shown who we are."""
 
 
 class Listener(Protocol):
@@ -93,7 +95,7 @@ class Dialer:
         try:
             async with asyncio.timeout(self._settings.connect_timeout) as limit:
                 await self._connect(client, listener, errors, limit)
-        except (OSError, nats.errors.Error, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - the driver's own mistakes too
             cause = errors[-1] if errors else error
             raise self._explain(cause) from cause
         finally:
@@ -181,11 +183,13 @@ def is_refusal(error: Exception) -> bool:
     """Whether a server has said that it does not let us in."""
     text = str(error).lower()
     return isinstance(error, nats.errors.AuthorizationError) or any(
-        phrase in text for phrase in _REFUSALS
+        phrase in text and _LATE not in text for phrase in _REFUSALS
     )
 
 
 def _reason(cause: Exception) -> str:
     if isinstance(cause, ConnectionRefusedError):
         return "connection refused"
-    return "no answer" if isinstance(cause, TimeoutError) else str(cause).strip()
+    if isinstance(cause, TimeoutError):
+        return "no answer"
+    return str(cause).strip() or type(cause).__name__

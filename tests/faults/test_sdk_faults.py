@@ -14,7 +14,8 @@ from harness.proxy import CuttingProxy, cutting_proxy
 from harness.stream import STREAM, Message, Publisher, SiteLog, publishing
 
 import pbscast
-from pbscast import ConnectionState, Item, Missed, Watch, dialing, wire
+from pbscast import ConnectionState, Item, Missed, Watch, connection, dialing, wire
+from pbscast.driver import Driver
 from pbscast.errors import UnavailableError
 from pbscast.openings import CloseRequest
 from pbscast_deploy.embedded import NatsServer
@@ -208,6 +209,50 @@ async def test_retention_while_away_is_said(proxy: CuttingProxy, publisher: Publ
         proxy.refusing = False
         assert await take(everything, 6) == [Missed("sitea", 10, 36), *events(rest)]
         assert await take(hers, 6) == [Missed("sitea", 10, None), *events(rest)]
+
+
+async def test_a_connection_that_has_come_back_is_not_given_up(
+    proxy: CuttingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = asyncio.Event()
+
+    def note(state: ConnectionState) -> None:
+        if state is ConnectionState.CONNECTED:
+            back.set()
+
+    monkeypatch.setattr(connection, "STUCK", 0.0)
+    async with pbscast.connect(f"nats://127.0.0.1:{proxy.port}", on_state=note) as client:
+        monkeypatch.setattr(dialing, "RECONNECT_WAIT", 0.7)  # ours, no more the driver's
+        driver = client._connection.nats
+        back.clear()
+        proxy.cut()
+        await back.wait()
+        assert client._connection._restoring is not None
+        await client._connection._restoring
+        assert client._connection.nats is driver
+        assert driver.is_connected
+
+
+async def test_a_mistake_of_the_driver_is_no_end(
+    proxy: CuttingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "STUCK", 0.0)
+    back = asyncio.Event()
+    async with pbscast.connect(f"nats://127.0.0.1:{proxy.port}") as client:
+        connect, state = Driver.connect, client._connection
+
+        async def fail(*_: object, **__: object) -> None:
+            monkeypatch.setattr(Driver, "connect", connect)
+            proxy.refusing = False
+            back.set()
+            raise AttributeError("'NoneType' object has no attribute 'write'")
+
+        monkeypatch.setattr(Driver, "connect", fail)
+        proxy.refusing = True
+        proxy.cut()
+        await back.wait()
+        async with asyncio.timeout(5):
+            await state.wait_up()
 
 
 async def test_a_service_that_is_away_is_waited_for(nats_url: str) -> None:

@@ -6,9 +6,11 @@ import base64
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import nats.errors
 import pytest
 
 from pbscast.credentials import Credential, FileSource
+from pbscast.dialing import is_refusal
 from pbscast.errors import ConfigError
 from pbscast.settings import Settings
 from pbscast_deploy.auth.keys import Key, Kind
@@ -60,6 +62,12 @@ def test_what_is_no_credential_is_said_without_showing_it() -> None:
         with pytest.raises(ConfigError, match="here holds") as caught:
             Credential.parse(text, "here")
         assert len(str(caught.value)) < 50
+
+
+def test_a_server_that_was_too_slow_has_not_refused_us() -> None:
+    told = {"Authorization Violation": True, "User Authentication Expired": True}
+    for words, refused in {**told, "Authentication Timeout": False}.items():
+        assert is_refusal(nats.errors.Error(f"nats: '{words}'")) is refused
 
 
 async def test_a_file_may_be_replaced_and_be_away_for_a_while(tmp_path: Path) -> None:
