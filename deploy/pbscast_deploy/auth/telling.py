@@ -26,6 +26,8 @@ _UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
 _AT_A_TIME: Final = 16
 _SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 0.2
+_SETTLING_SECONDS: Final = 15.0
+"""For a worker that is just starting, or leaving."""
 _ANSWER_SECONDS: Final = 5.0
 """One server's; the others of a cluster have the account from it, at the latest in two minutes."""
 
@@ -132,9 +134,9 @@ async def _settle(client: Client, token: str, place: str) -> None:
     if asker is None:
         return
     request = SettleRequest(asker=asker.subject).model_dump_json().encode()
-    refusal: str | None = "no answer"
+    refusal: str | None = None
     try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(_SETTLING_SECONDS):
             while refusal := await _refused(client, request):  # noqa: ASYNC110 - nothing tells it
                 await asyncio.sleep(_RETRY_SECONDS)
     except nats.errors.NoRespondersError:
@@ -149,6 +151,9 @@ async def _settle(client: Client, token: str, place: str) -> None:
 
 
 async def _refused(client: Client, request: bytes) -> str | None:
-    """Return why a worker could not do it: it may be just starting."""
-    answer = await client.request(SETTLE, request, timeout=_ANSWER_SECONDS)
+    """Return why a worker could not do it."""
+    try:
+        answer = await client.request(SETTLE, request, timeout=_ANSWER_SECONDS)
+    except nats.errors.TimeoutError:
+        return "no answer"
     return (answer.headers or {}).get("Nats-Service-Error")
