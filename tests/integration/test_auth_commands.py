@@ -7,6 +7,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import nats
@@ -273,6 +274,44 @@ def test_other_refusals(realm: Path, tmp_path: Path) -> None:
     result = pbscastd(*issue[:-1], tmp_path / "new")
     assert isinstance(result.exception, ConfigError)
     assert "chmod 600" in str(result.exception)
+
+
+def test_what_cannot_be_written_is_not_issued(realm: Path, tmp_path: Path) -> None:
+    issue = ("issue", "alice", "--role", "user", "--dir", realm, "--out")
+    result = pbscastd(*issue, tmp_path / "no" / "alice.creds")
+    assert isinstance(result.exception, ConfigError)
+    assert "no/alice.creds: cannot be written: No such file" in str(result.exception)
+    done("bar", "alice", "--dir", realm)
+    assert isinstance(pbscastd(*issue, tmp_path / "alice.creds").exception, UsageError)
+    assert not (tmp_path / "alice.creds").exists()
+    assert Realm(realm).issued() == []
+
+
+@pytest.mark.parametrize(
+    ("role", "first", "more"),
+    [("user", "sitea", "all"), ("auditor", "sitea", "all"), ("operator", "sitea", "sitea,siteb")],
+)
+def test_who_has_certain_sites_keeps_them_until_others_are_named(
+    realm: Path, role: str, first: str, more: str
+) -> None:
+    numbers = count()
+
+    def issue(*sites: str) -> str:
+        out = realm.parent / f"{next(numbers)}.creds"
+        words = ("issue", "erin", "--role", role, *sites)
+        return done(*words, "--dir", realm, "--out", out)
+
+    def shown() -> list[str]:
+        lines = done("list", "--dir", realm).splitlines()
+        return [line.split()[2] for line in lines if line.startswith("erin")]
+
+    assert "before:" not in issue("--sites", first) + issue()
+    assert shown() == [first] * 2
+    assert f"sites {more}, before: {first}" in issue("--sites", more)
+    assert shown() == [more] * 3
+    assert "before:" not in issue()
+    assert f"sites {first}, before: {more}" in issue("--sites", first)
+    assert shown() == [first] * 5
 
 
 def test_other_sites_change_the_account(realm: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -87,10 +87,11 @@ def principal_of(claims: dict[str, Any]) -> Principal | None:
 
 
 def credential_of(claims: dict[str, Any], account: dict[str, Any]) -> Credential:
-    """Return what a credential's token says, and its account's of it. Raises ConfigError."""
-    principal = principal_of(claims)
+    """Return what a credential is worth now: it has its account's sites. Raises ConfigError."""
+    principal = principal_of(account) or principal_of(claims)
     if principal is None:
         raise ConfigError(f"the credential {claims['sub']} was not issued by pbscastd")
+    principal = replace(principal, name=claims["name"])
     revoked = revocations(account)
     until = max(revoked.get(claims["sub"], 0), revoked.get(EVERYBODY, 0))
     return Credential(

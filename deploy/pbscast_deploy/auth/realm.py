@@ -170,6 +170,11 @@ class Realm:
             self._record(signed.key, signed.token)
         return Issued(signed.content, token, credential_of(decode(signed.token), claims))
 
+    def sites_of(self, name: str, role: Role) -> tuple[str, ...] | None:
+        """Return the sites that were given to somebody, none for all; None if he has no account."""
+        people = enrolment.called(self._accounts, name)
+        return next((one.sites for one in people if one.role is role), None)
+
     def revoke(self, who: str) -> list[str]:
         """Revoke a credential by its public key, or all of a name; return the changed accounts.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+from contextlib import contextmanager
 from datetime import UTC
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.table import Table
 from pbscast.errors import ConfigError, UsageError
 from pbscast.newfile import create
 from pbscast.settings import checked_servers
+from pbscast_deploy.auth.accounts import replace
 from pbscast_deploy.auth.certificates import end_of, hosts_of, make_certificates, renewed
 from pbscast_deploy.auth.keys import PRIVATE, is_public
 from pbscast_deploy.auth.layout import Policy, Principal
@@ -30,7 +32,11 @@ from pbscast_deploy.cli.authority import (
 from pbscast_deploy.cli.enrolling import bar, broker, enrol
 from pbscast_fanout.askers import Role
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _LOCAL: Final = ("localhost", "127.0.0.1")
+_ALL: Final = "all"
 _LONGEST: Final = 3650 * 86_400
 
 app = typer.Typer(
@@ -63,23 +69,47 @@ def issue(
     out: Annotated[Path, typer.Option(help="The credentials file; never replaced.")],
     ttl: Annotated[str, typer.Option(help="How long it is valid: 12h, 30d.")] = "30d",
     sites: Annotated[
-        str | None, typer.Option(help="These sites alone, separated by commas.")
+        str | None,
+        typer.Option(
+            help="These sites alone, separated by commas, or all; by default those that he has."
+        ),
     ] = None,
     server: Servers = None,
 ) -> None:
-    """Make a credentials file for somebody, who then passes it to pbscast (PBSCAST_CREDS)."""
-    principal = Principal(name, role, listed_sites(sites, "--sites"))
+    """Make a credentials file for somebody, who then passes it to pbscast (PBSCAST_CREDS).
+
+    Other sites hold for all that was issued to him in this role.
+    """
+    realm = Realm(directory)
+    before = realm.sites_of(name, role)
+    wanted = listed_sites(None if sites == _ALL else sites, "--sites")
+    principal = Principal(name, role, wanted if sites else before or ())
     duration = lasting(ttl, _LONGEST, "ten years")
-    if out.exists():
-        raise ConfigError(f"{out}: exists: credentials are never overwritten")
-    issued = Realm(directory).issue(principal, duration)
-    try:
-        create(out, issued.content.encode(), PRIVATE)
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot be written: {error.strerror}") from error
+    with _reserved(out):
+        issued = realm.issue(principal, duration)
+        replace(out, issued.content.encode())
     until = f"{issued.credential.expires:%Y-%m-%d %H:%M}Z"
     typer.echo(f"{out}: {name} as {role}, {issued.credential.key}, until {until}")
-    announce(Realm(directory), server, [issued.account])
+    if before not in (None, principal.sites):
+        now, then = (",".join(some or ()) or _ALL for some in (principal.sites, before))
+        typer.echo(f"{name} as {role}, by whatever credential: sites {now}, before: {then}")
+    announce(realm, server, [issued.account])
+
+
+@contextmanager
+def _reserved(out: Path) -> Iterator[None]:
+    """Make an empty file first: nothing is issued that cannot be written."""
+    try:
+        create(out, b"", PRIVATE)
+    except FileExistsError as error:
+        raise ConfigError(f"{out}: exists: credentials are never overwritten") from error
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be written: {error.strerror}") from error
+    try:
+        yield
+    except BaseException:
+        out.unlink(missing_ok=True)
+        raise
 
 
 @app.command()
@@ -106,7 +136,7 @@ def list_(directory: Directory) -> None:
         person = one.principal
         days = (f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}Z" for moment in (one.issued, one.expires))
         table.add_row(
-            person.name, person.role, ",".join(person.sites) or "all", one.state, *days, one.key
+            person.name, person.role, ",".join(person.sites) or _ALL, one.state, *days, one.key
         )
     Console(width=None if Console().is_terminal else 200).print(table)
     if barred := realm.barred():
