@@ -303,7 +303,7 @@ def test_who_has_certain_sites_keeps_them_until_others_are_named(
 
     def shown() -> list[str]:
         lines = done("list", "--dir", realm).splitlines()
-        return [line.split()[2] for line in lines if line.startswith("erin")]
+        return [line.split()[2] for line in lines if line.split()[0] == "erin"]
 
     assert "before:" not in issue("--sites", first) + issue()
     assert shown() == [first] * 2
