@@ -47,6 +47,9 @@ _TRIAL_SECONDS: Final = 4.0
 _READ_SECONDS: Final = 5.0
 _END_SECONDS: Final = 10.0
 _UNREAD: Final = 1024
+_IN_A_TURN: Final = 64
+"""Those who are being served go on in between."""
+_PAUSE_SECONDS: Final = 0.2
 
 _log = structlog.get_logger(__name__)
 
@@ -72,9 +75,8 @@ class Broker:
         """Raises ConfigError for certificates that are none."""
         self._terms = terms
         self._rates = Rates[int](_BURST, _PER_SECOND)
-        self._complaints = Rates(*_COMPLAINTS)
-        self._busy = 0
-        self._idle = asyncio.Event()
+        self._complaints = Rates[int](*_COMPLAINTS)
+        self._serving: set[asyncio.Task[None]] = set()
         self._tls = trust_text(terms.ca, "--ca") if terms.ca else ssl.create_default_context()
 
     async def serve(self, path: Path) -> None:
@@ -84,47 +86,75 @@ class Broker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
         with listening(path) as listener:
-            server = await asyncio.start_unix_server(self._serve, sock=listener, limit=_UNREAD)
-            async with server:
+            listener.settimeout(0)
+            loop.add_reader(listener, self._accept, listener)
+            try:
                 _log.info("listening", socket=str(path), servers=list(self._terms.servers))
                 await stopping.wait()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_END_SECONDS):
-                    while self._busy:
-                        self._idle.clear()
-                        await self._idle.wait()
+            finally:
+                loop.remove_reader(listener)
+            if self._serving:
+                await asyncio.wait(self._serving, timeout=_END_SECONDS)
         _log.info("stopped")
 
-    async def _serve(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._busy += 1
-        try:
-            answer = await self._answer(writer.get_extra_info("socket"))
-            writer.write(json.dumps(answer).encode() + b"\n")
-            async with asyncio.timeout(_READ_SECONDS):
-                await writer.drain()
-                writer.close()
-                await writer.wait_closed()
-        except (OSError, TimeoutError):
-            writer.transport.abort()  # he does not read, or is gone
-        finally:
-            writer.close()
-            self._busy -= 1
-            self._idle.set()
+    def _accept(self, listener: socket.socket) -> None:
+        """Take all who wait; whoever may not ask now costs no more than that."""
+        for _ in range(_IN_A_TURN):
+            try:
+                connection, _address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no descriptors: those who are served give theirs back
+                _log.warning("cannot_accept", error=str(error))
+                self._pause(listener)
+                return
+            connection.settimeout(0)
+            uid = peer(connection)
+            try:
+                self._admit(uid)
+            except UnavailableError as error:
+                with connection, suppress(OSError):
+                    connection.send(_line(self._refusal(uid, error)))
+                    _read(connection)
+            else:
+                task = asyncio.create_task(self._serve(connection, uid))
+                self._serving.add(task)
+                task.add_done_callback(self._serving.discard)
 
-    async def _answer(self, connection: socket.socket) -> dict[str, Any]:
-        uid = peer(connection)
+    def _pause(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+        loop.call_later(_PAUSE_SECONDS, self._resume, listener)
+
+    def _resume(self, listener: socket.socket) -> None:
+        if listener.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _admit(self, uid: int) -> None:
+        if not self._rates.take(uid):
+            raise UnavailableError(f"uid {uid} asks too often: try again in a moment")
+        if len(self._serving) >= _AT_A_TIME:
+            raise UnavailableError("the broker has too much to do: try again in a moment")
+
+    async def _serve(self, connection: socket.socket, uid: int) -> None:
+        with connection, suppress(OSError, TimeoutError):  # he does not read, or is gone
+            answer = _line(await self._answer(uid))
+            async with asyncio.timeout(_READ_SECONDS):
+                await asyncio.get_running_loop().sock_sendall(connection, answer)
+            _read(connection)
+
+    async def _answer(self, uid: int) -> dict[str, Any]:
         try:
             return await self._hand(uid)
         except PbscastError as error:
-            if self._complaints.take(uid):
-                _log.warning("credential_refused", uid=uid, error=str(error))
-            return {"error": str(error)}
+            return self._refusal(uid, error)
+
+    def _refusal(self, uid: int, error: PbscastError) -> dict[str, Any]:
+        if self._complaints.take(uid):
+            _log.warning("credential_refused", uid=uid, error=str(error))
+        return {"error": str(error)}
 
     async def _hand(self, uid: int) -> dict[str, Any]:
-        if self._busy > _AT_A_TIME:
-            raise UnavailableError("the broker has too much to do: try again in a moment")
-        if not self._rates.take(uid):
-            raise UnavailableError(f"uid {uid} asks too often: try again in a moment")
         name = await self._name(uid)
         signed, expires = self._sign(Principal(name, Role.USER))
         await self._try(signed, name)
@@ -185,3 +215,13 @@ class Broker:
         finally:
             with suppress(OSError, nats.errors.Error):
                 await client.close()
+
+
+def _line(answer: dict[str, Any]) -> bytes:
+    return json.dumps(answer).encode() + b"\n"
+
+
+def _read(connection: socket.socket) -> None:
+    """Drop what he said all the same: the kernel would take the answer from him otherwise."""
+    with suppress(BlockingIOError):
+        connection.recv(_UNREAD)

@@ -124,12 +124,20 @@ class Desk:
         )
 
     async def _resume(self, key: str, head: Head, name: str) -> None:
+        # Before: another's consumer would go. After: it may have ended meanwhile.
+        await self._check_slot(key, head)
         await self._consumers.resume(key, name, shared=head.request.shared)
+        try:
+            await self._check_slot(key, head)
+        except NotFoundError:
+            await self._consumers.drop(key, name)
+            raise
+
+    async def _check_slot(self, key: str, head: Head) -> None:
+        """Raise NotFoundError if it has ended, so that its slot may be another's by now."""
         if head.owner is None or head.slot is None:
             return
         if await self._holdings.slots.holder(Slot(head.owner.token, head.slot)) != key:
-            # It ended meanwhile, and its slot may be another's by now.
-            await self._consumers.drop(key, name)
             raise unknown(key)
 
     async def modify(self, request: ModifyRequest, asker: Asker | None) -> bytes:

@@ -91,13 +91,14 @@ class Janitor:
         registered = await holdings.registry.keys()
         for key in registered - await holdings.registry.leased():
             await self._try_expire(key)
+        # At once when they are seen: in a slot that is taken meanwhile would be another's.
+        consumers = await holdings.loose_consumers()
+        for name in consumers & self._suspects:
+            await holdings.consumers.drop_named(name)
         traces = await holdings.traces() - registered
         loose = await holdings.registry.loose_parts()
-        consumers = await holdings.loose_consumers()
         for part in loose & self._suspects:
             await holdings.registry.forget_part(part)
         for key in traces & self._suspects:
             await holdings.remove(key)
-        for name in consumers & self._suspects:
-            await holdings.consumers.drop_named(name)
         self._suspects = (traces | loose | consumers) - self._suspects
