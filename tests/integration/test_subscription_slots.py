@@ -13,7 +13,7 @@ from harness.holding import connected, holdings_at, wanting
 from nats.js.manager import JetStreamManager
 
 from pbscast.deliveries import DELIVERIES, delivery_subject
-from pbscast.errors import ConflictError, UnavailableError
+from pbscast.errors import ConflictError, NotFoundError, UnavailableError
 from pbscast.subscriptions import (
     RenewRequest,
     RenewResponse,
@@ -33,6 +33,7 @@ from pbscast_fanout.subscriptions.slots import Slot
 from pbscast_store.log import Log
 
 ALICE = Owner(role=Role.USER, name="alice")
+ALICE_ASKS = Asker(Role.USER, "alice")
 ALL = range(1, SLOTS + 1)
 LESS = Asker(Role.OPERATOR, "ann", frozenset({"sitea"}))
 MORE = Asker(Role.OPERATOR, "ann", frozenset({"sitea", "siteb"}))
@@ -103,6 +104,20 @@ async def test_whatever_is_left_in_a_slot_goes(holdings: Holdings) -> None:
     await holdings.consumers.resume(key(3), slot, shared=False)
     assert await consumers(holdings) == {slot: of(3)}
     assert await holdings.consumers.unhandled(key(3), slot) == 0
+
+
+async def test_who_has_ended_does_not_disturb_who_has_the_slot_now(
+    log: Log, holdings: Holdings
+) -> None:
+    definition = await Registering(holdings).register(wanting("1.sitea", id=key(1)), ALICE)
+    # It ended between two looks of a worker that is just resuming it.
+    await holdings.slots.release(Slot(ALICE.token, 1), key(1))
+    assert await holdings.slots.claim(ALICE.token, range(1, 2), key(2)) == (1, True)
+    await holdings.consumers.create(key(2), ALICE.slot(1))
+    made = (await holdings.consumers._info(ALICE.slot(1)) or {})["created"]
+    with pytest.raises(NotFoundError):
+        await Desk(log, holdings).renew(RenewRequest(id=definition.id, resume=True), ALICE_ASKS)
+    assert (await holdings.consumers._info(ALICE.slot(1)) or {})["created"] == made
 
 
 async def test_removing_gives_the_slot_back(holdings: Holdings) -> None:
