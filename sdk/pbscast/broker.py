@@ -6,6 +6,8 @@ Connect to its Unix socket, send nothing, read one JSON object until the end.
 from __future__ import annotations
 
 import asyncio
+import random
+import socket
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BROKER_VARIABLE: Final = "PBSCAST_BROKER"
+
+_PAUSES: Final = (0.02, 0.1)
+"""Seconds."""
 
 
 class Handed(Response):
@@ -44,11 +49,15 @@ async def ask_broker(path: Path, timeout: float) -> Handed:
     """
     if sys.platform == "win32":
         raise ConfigError(f"{BROKER_VARIABLE}: Windows has no broker: use a credentials file")
+    connection = None
     try:
         async with asyncio.timeout(timeout):
-            answer = await _read(path)
+            connection = await _connect(path)
+            answer = await _read(connection)
     except TimeoutError as error:
         message = f"no answer from the broker at {path} in {timeout:g} s: ask who runs this machine"
+        if connection is None:
+            message = f"the broker at {path} has too much to do: try again in a moment"
         raise UnavailableError(message) from error
     except OSError as error:
         raise UnavailableError(
@@ -57,8 +66,28 @@ async def ask_broker(path: Path, timeout: float) -> Handed:
     return _parse(answer, path)
 
 
-async def _read(path: Path) -> bytes:
-    reader, writer = await asyncio.open_unix_connection(path)
+async def _connect(path: Path) -> socket.socket:
+    """Connect as soon as the broker has a place for one who waits.
+
+    The kernel tells nobody when: a Unix socket that cannot be connected to at once never is.
+    """
+    while True:
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(0)
+            connection.connect(str(path))
+        except BlockingIOError:
+            connection.close()
+            await asyncio.sleep(random.uniform(*_PAUSES))  # noqa: S311 - no secret
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+
+
+async def _read(connection: socket.socket) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(sock=connection)
     try:
         return await reader.read()
     finally:

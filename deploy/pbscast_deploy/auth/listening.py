@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_BACKLOG: Final = 512
+_BACKLOG: Final = 65_535
+"""The kernel's `net.core.somaxconn` holds."""
 _EVERYBODY: Final = 0o666
 _OTHERS_WRITE: Final = 0o022
 _PROBE_SECONDS: Final = 1.0
