@@ -11,6 +11,7 @@ import nats.errors
 
 from pbscast import dialing
 from pbscast.credentials import wait_until
+from pbscast.denials import Denials
 from pbscast.dialing import Dialer, is_refusal
 from pbscast.errors import (
     AccessDeniedError,
@@ -59,7 +60,7 @@ class Connection:
         self._restoring: asyncio.Task[None] | None = None
         self._dialing = asyncio.Lock()
         self._aside: set[asyncio.Task[None]] = set()
-        self._denials = 0
+        self._denials = Denials()
         self._refused: float | None = None
         """Since when we are."""
         self._failure: PbscastError | None = None
@@ -115,7 +116,7 @@ class Connection:
 
         Raises UnavailableError if nobody answers in time, AccessDeniedError if we may not ask.
         """
-        denials = self._denials
+        denials = self.denials
         try:
             return await self.nats.request(subject, payload, timeout=self.timeout)
         except (nats.errors.Error, OSError) as error:
@@ -123,16 +124,22 @@ class Connection:
 
     @property
     def denials(self) -> int:
-        """How often the server has refused a subject so far; see explain."""
-        return self._denials
+        """How often the server has refused a subject so far; see ``refusal`` and ``explain``."""
+        return self._denials.count
+
+    def refusal(self, subject: str, denials: int, what: str = "") -> AccessDeniedError | None:
+        """Return our error if the subject was refused; ``denials``: the count from before that."""
+        if not self._denials.has(subject, denials):
+            return None
+        return AccessDeniedError(f"{self.place} refused {what or subject}: ask who runs pbscast")
 
     def explain(self, error: Exception, what: str, denials: int) -> PbscastError:
         """Return our error for a driver's; ``denials`` is the count from before the call.
 
         A refused subject is reported on its own, the call itself just gets no answer.
         """
-        if self._denials > denials:
-            return AccessDeniedError(f"{self.place} refused {what}: ask who runs pbscast")
+        if (refusal := self.refusal(what, denials)) is not None:
+            return refusal
         if isinstance(error, nats.errors.NoRespondersError):
             return UnavailableError(f"nobody serves {what} at {self.place}: is pbscastd running?")
         if isinstance(error, TimeoutError):
@@ -141,8 +148,7 @@ class Connection:
 
     def note(self, client: NatsClient, error: Exception) -> None:
         """The driver says what went wrong."""
-        if "permissions violation" in str(error).lower():
-            self._denials += 1
+        self._denials.note(str(error))
         if is_refusal(error) and self._is_ours(client):
             self._note_refusal()
 

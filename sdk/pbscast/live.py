@@ -101,8 +101,8 @@ class Live(Source):
                 await ear.open(subject)
         except (nats.errors.Error, OSError) as error:
             raise self._connection.explain(error, subject, denials) from error
-        if self._connection.denials > denials:
-            raise self._connection.explain(nats.errors.Error(), subject, denials)
+        if (refusal := self._connection.refusal(subject, denials)) is not None:
+            raise refusal
 
     def _put(self, body: bytes) -> None:
         if len(self._queue) >= _MOST or self._bytes + len(body) > BATCH_BYTES:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nats.aio.subscription import Subscription
 
     from pbscast.connection import Connection
+    from pbscast.errors import PbscastError
 
 BATCH: Final = 500
 """The most messages that wait in memory for the application."""
@@ -73,15 +74,28 @@ class Puller:
         self._credit = 0
         self._pull_ended = asyncio.get_running_loop().time()
         self._idle = False
+        self._denials = connection.denials
         self.broken: str | None = None
 
     async def start(self) -> None:
         """Listen for what will be pulled. Raises UnavailableError or AccessDeniedError."""
-        subject, denials = f"{self._inbox}.*", self._connection.denials
+        subject = f"{self._inbox}.*"
         try:
             self._subscription = await self._client.subscribe(subject, cb=self._on_message)
         except (nats.errors.Error, OSError) as error:
-            raise self._connection.explain(error, subject, denials) from error
+            raise self._connection.explain(error, subject, self._denials) from error
+
+    @property
+    def _subject(self) -> str:
+        return f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self.name}"
+
+    @property
+    def refusal(self) -> PbscastError | None:
+        """What to raise if the server is silent because it does not let us pull."""
+        if self.broken != SILENT:
+            return None
+        what = f"the stream {self._stream}"
+        return self._connection.refusal(self._subject, self._denials, what)
 
     @property
     def waiting(self) -> Iterable[Delivered]:
@@ -143,7 +157,7 @@ class Puller:
         }
         try:
             await self._client.publish(
-                f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self.name}",
+                self._subject,
                 json.dumps(request).encode(),
                 reply=f"{self._inbox}.{self._pulls}",
             )

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 
 from pbscast.asking import AWAY, ask
 from pbscast.connection import ConnectionState
-from pbscast.consumer import STREAM as PBS
 from pbscast.consumer import Consumer, give_back
 from pbscast.errors import AccessDeniedError, ConflictError, NotFoundError, PbscastError
 from pbscast.openings import (
@@ -31,7 +30,7 @@ from pbscast.openings import (
     StreamRequest,
     StreamResponse,
 )
-from pbscast.pulling import SILENT, Delivered
+from pbscast.pulling import Delivered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +80,6 @@ class Reader:
         self._left: OpenResponse | None = None
         """The consumer before, if it has not been given back."""
         self._restarting: asyncio.Task[None] | None = None
-        self._denials = 0
         self._began: datetime | None = None
         self._began_after = 0
         self._last: Delivered | None = None
@@ -99,7 +97,7 @@ class Reader:
         ConflictError if we have as many readers as we may.
         """
         self._connection.listen(self._on_connection)
-        self._consumer = await self._make(self._start())
+        self._consumer = await Consumer.open(self._connection, self._start())
         self._began = self._consumer.made.created
         self._began_after = self._consumer.made.after
 
@@ -206,10 +204,10 @@ class Reader:
                 self._restarting = None
 
     async def _begin_anew(self) -> None:
-        reason = None if self._consumer is None else self._consumer.broken
+        refusal = None if self._consumer is None else self._consumer.refusal
         await self._leave()
-        if reason == SILENT and self._connection.denials > self._denials:
-            raise self._connection.explain(TimeoutError(), f"the stream {PBS}", self._denials)
+        if refusal is not None:
+            raise refusal
         clock = asyncio.get_running_loop().time
         begun, delay = clock(), _RETRY_FIRST
         while not self._closed:
@@ -249,7 +247,7 @@ class Reader:
         if not self._refilled and (self._last is None or not self._trusted):
             self._refilled = await self._is_new()
         request, proving = self._go_on()
-        self._consumer = await self._make(request)
+        self._consumer = await Consumer.open(self._connection, request)
         self._trusted, self._proving = True, proving
         if proving and self._consumer.made.stored == 0:
             self._distrust()
@@ -274,10 +272,6 @@ class Reader:
         self, begin: Begin, *, sequence: int | None = None, time: datetime | None = None
     ) -> OpenRequest:
         return OpenRequest(subjects=self._subjects, begin=begin, sequence=sequence, time=time)
-
-    async def _make(self, request: OpenRequest) -> Consumer:
-        self._denials = self._connection.denials
-        return await Consumer.open(self._connection, request)
 
     async def _is_cut(self) -> bool:
         """Whether messages after the last one have been removed."""

@@ -14,7 +14,7 @@ from pbscast.asking import AWAY
 from pbscast.deliveries import ACK_WAIT, DELIVERIES
 from pbscast.errors import ConflictError, PbscastError, UnavailableError
 from pbscast.lease import renew, resume
-from pbscast.pulling import BATCH, CONSUMER_DELETED, SILENT, Delivered, Puller
+from pbscast.pulling import BATCH, CONSUMER_DELETED, Delivered, Puller
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,7 +110,6 @@ class Kept(Source):
         self._is_doubtful = is_doubtful
         """Whether what resumed it may still be done once more."""
         self._puller: _Deliveries | None = None
-        self._denials = connection.denials
         self._in_hand: Delivered | None = None
         self._working: asyncio.Task[None] | None = None
 
@@ -165,19 +164,18 @@ class Kept(Source):
 
     async def _start(self) -> _Deliveries:
         puller = _Deliveries(self._connection, self._consumer, shared=self._shared)
-        self._denials = self._connection.denials
         await puller.start()
         return puller
 
     async def _restart(self) -> None:
-        reason = None
+        reason = refusal = None
         if self._puller is not None:
-            reason = self._puller.broken
+            reason, refusal = self._puller.broken, self._puller.refusal
             await self._puller.close()
             self._puller = None
         is_deleted = reason is not None and CONSUMER_DELETED in reason
-        if reason == SILENT and self._connection.denials > self._denials:
-            raise self._connection.explain(TimeoutError(), DELIVERIES, self._denials)
+        if refusal is not None:
+            raise refusal
         if is_deleted and not self._shared and not self._is_doubtful:
             await self._check_taken_over()
         is_doubtful, delay = False, _RETRY_FIRST

@@ -567,6 +567,14 @@ authorization {
             lost, *found = site.life("1.sitea")
             await publisher.publish(lost, *found[:1], site.mark(), *found[1:])
             async with client.watch("1.sitea", start=pbscast.after({"sitea": 1})) as watch:
-                assert await take_bodies(watch, 4) == bodies(*found)
+                assert await take_bodies(watch, 5) == [*bodies(*found), None]
+                # What is refused elsewhere is not what a silent server has refused to the watch.
+                await client._connection.nats.publish("others.subject", b"")
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(2 * pulling.SILENCE):
+                        await anext(watch)
+                assert client._connection.denials == 1
+                await publisher.publish(more := site.job("1.sitea", "purge"))
+                assert await take_bodies(watch, 1) == [more.body]
             with pytest.raises(pbscast.AccessDeniedError, match="refused the stream PBS"):
                 await take(confined.watch(), 1)
