@@ -11,7 +11,7 @@ from pbscast.newfile import create
 from pbscast_deploy.auth import layout
 from pbscast_deploy.auth.certificates import make_certificates
 from pbscast_deploy.auth.configuration import MAIN, STORE, auth_conf, leaf_conf
-from pbscast_deploy.auth.keys import PRIVATE, Key, Kind
+from pbscast_deploy.auth.keys import PRIVATE, PUBLIC, Key, Kind
 from pbscast_deploy.auth.tokens import credentials, encode
 from pbscast_fanout.askers import Role
 
@@ -29,7 +29,8 @@ _KEYS: Final = {
     OPERATOR: Kind.OPERATOR,
     **dict.fromkeys((SYSTEM, PBS, *Role), Kind.ACCOUNT),
 }
-_PARTS: Final = ("keys", "accounts", "issued", "servers", "server", "server/tls")
+_SECRET: Final = ("keys", "accounts", "issued", "servers")
+_COPIED: Final = ("server", "server/tls")
 
 
 def found(directory: Path, hosts: Sequence[str]) -> None:
@@ -46,12 +47,15 @@ def found(directory: Path, hosts: Sequence[str]) -> None:
     except OSError as error:
         raise ConfigError(f"{directory}: cannot be made: {error.strerror}") from error
     try:
-        for name in _PARTS:
+        for name in _SECRET:
             (directory / name).mkdir(mode=0o700)
+        for name in _COPIED:
+            (directory / name).mkdir()
+            (directory / name).chmod(0o755)
         tls = directory / "server" / "tls"
         create(directory / "keys" / "ca.key", certificates.authority_key, PRIVATE)
-        create(tls / "ca.pem", certificates.authority, PRIVATE)
-        create(tls / "server.pem", certificates.server, PRIVATE)
+        _publish(tls / "ca.pem", certificates.authority)
+        _publish(tls / "server.pem", certificates.server)
         create(tls / "server.key", certificates.server_key, PRIVATE)
         _make_authority(directory)
     except OSError as error:
@@ -80,10 +84,15 @@ def _make_authority(directory: Path) -> None:
         create(directory / "accounts" / f"{account}.jwt", token.encode(), PRIVATE)
     server = directory / "server"
     content = auth_conf(encode({**claims, "nats": nats}, operator), system.public, preload, STORE)
-    create(server / "auth.conf", content.encode(), PRIVATE)
-    create(server / "nats-server.conf", MAIN.encode(), PRIVATE)
-    create(server / "leaf.conf", leaf_conf(pbs.public).encode(), PRIVATE)
+    _publish(server / "auth.conf", content.encode())
+    _publish(server / "nats-server.conf", MAIN.encode())
+    _publish(server / "leaf.conf", leaf_conf(pbs.public).encode())
     create(directory / "keys" / "system.creds", _system_credentials(system).encode(), PRIVATE)
+
+
+def _publish(path: Path, content: bytes) -> None:
+    create(path, content, PUBLIC)
+    path.chmod(PUBLIC)  # whatever the umask
 
 
 def _system_credentials(system: Key) -> str:

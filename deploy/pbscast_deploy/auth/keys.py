@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _PUBLIC: Final = re.compile(r"[OAU][A-Z2-7]{55}")
 _OTHERS: Final = 0o077
 PRIVATE: Final = 0o600
+PUBLIC: Final = 0o644
+"""No secret, and read by other users than the administrator, once copied."""
 
 
 class Kind(IntEnum):

@@ -10,7 +10,8 @@
     sites.json           where users see everybody's jobs
     server/              what nats-server needs: copy it there
 
-The directory is for its owner alone (0700, files 0600).
+The directory is for its owner alone (0700, files 0600). What is no secret in
+``server/`` may be read by everybody (0644), where it has been copied to.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from pbscast_deploy.auth.issuing import (
     revocations,
     sign,
 )
-from pbscast_deploy.auth.keys import PRIVATE
+from pbscast_deploy.auth.keys import PRIVATE, PUBLIC
 from pbscast_deploy.auth.layout import Policy, Principal, is_name
 from pbscast_deploy.auth.servers import Servers
 from pbscast_deploy.auth.tokens import decode
@@ -123,7 +124,7 @@ class Realm:
             except ConfigError as error:
                 raise ConfigError(f"{self.configuration}: {error}") from error
             if after != before:
-                replace(self.configuration, after.encode() + b"\n")
+                replace(self.configuration, after.encode() + b"\n", PUBLIC)
         return after != before
 
     def servers(self) -> list[Server]:
@@ -248,9 +249,9 @@ class Realm:
         keys, tls = self.directory / "keys", self.directory / "server" / "tls"
         with self._accounts.locked():
             replace(keys / "ca.key", new.authority_key)
-            replace(self.authority, new.authority)
+            replace(self.authority, new.authority, PUBLIC)
             replace(tls / "server.key", new.server_key)
-            replace(tls / "server.pem", new.server)
+            replace(tls / "server.pem", new.server, PUBLIC)
 
     def issued(self) -> list[Credential]:
         """Return what has been issued here, by name, then by time."""
