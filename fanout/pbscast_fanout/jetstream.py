@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 STREAM: Final = "PBS"
 
+_FULL: Final = (10023, 10047)
+_NO_ROOM: Final = (
+    "NATS has no room: raise max_file_store of its jetstream section, or lower max_bytes of"
+    " [stream] or [subscriptions]"
+)
 _MEANINGS: Final[dict[int, type[PbscastError]]] = {
     10014: NotFoundError,  # consumer
     10037: NotFoundError,  # message
@@ -94,6 +99,6 @@ def refused(refusal: dict[str, Any], subject: str) -> PbscastError:
     """Return the error of our tree for JetStream's."""
     code = refusal.get("err_code", 0)
     kind = _MEANINGS.get(code, UnavailableError)
-    return kind(
-        f"JetStream refuses {subject}: {refusal.get('description', 'no reason given')} ({code})"
-    )
+    advice = f": {_NO_ROOM}" if code in _FULL else ""
+    description = refusal.get("description", "no reason given")
+    return kind(f"JetStream refuses {subject}: {description} ({code}){advice}")

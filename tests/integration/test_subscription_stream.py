@@ -22,6 +22,7 @@ from nats.aio.client import Client
 
 from pbscast.deliveries import DELIVERIES, delivery_subject
 from pbscast.errors import FencedError, UnavailableError
+from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout import fences
 from pbscast_fanout.jetstream import ask, call
 from pbscast_fanout.settings import SubscriptionSettings
@@ -210,3 +211,16 @@ async def test_who_was_purged_begins_anew(connection: FrailConnection) -> None:
     assert await deliveries.find() is None
     await deliveries.mark(Place(4))
     assert await read_place(connection, "sitea") == Place(4)
+
+
+async def test_a_store_without_room_is_said_to_be_so() -> None:
+    with NatsServer(durable=False, jetstream="max_file_store: 1GB") as small:
+        connection = FrailConnection(small.url)
+        await connection.open()
+        try:
+            with pytest.raises(UnavailableError, match="raise max_file_store") as caught:
+                await ensure_deliveries(connection, SubscriptionSettings())
+        finally:
+            await connection.close()
+    assert "(10047): NATS has no room" in str(caught.value)
+    assert "max_bytes of [stream] or [subscriptions]" in str(caught.value)

@@ -72,7 +72,7 @@ def test_a_foreign_stream_is_refused_in_one_line(key: str, value: object) -> Non
         (10059, NotFoundError),
         (10065, ConflictError),
         (10039, UnsupportedError),
-        (10023, UnavailableError),
+        (10008, UnavailableError),
     ],
 )
 def test_refusals_have_a_meaning(code: int, kind: type[PbscastError]) -> None:
