@@ -367,7 +367,7 @@ async def test_at_most_once_goes_on_after_a_stall_while_the_connection_is_change
     log = SiteLog("sitea")
     async with (
         delivering(own_nats.url) as tier,
-        pbscast.connect(own_nats.url, connect_timeout=1) as client,
+        pbscast.connect(own_nats.url, connect_timeout=2) as client,
         client.subscribe(owners="alice", delivery="at-most-once") as subscription,
     ):
         await tier.events(subscription.id, log, 1)
