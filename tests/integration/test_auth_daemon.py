@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -83,14 +82,14 @@ async def test_a_server_that_it_cannot_trust_is_named(daemon: Daemon) -> None:
 
 
 async def test_credentials_that_were_renewed_are_taken_up_without_a_restart(daemon: Daemon) -> None:
-    short = await daemon.gate.creds("pbscastd", Role.SERVICE, ttl=timedelta(seconds=2))
-    daemon.creds.write_text(short)
+    daemon.creds.write_text(await daemon.gate.creds("before", Role.SERVICE))
     connection = Connection(daemon.settings(), name="pbscastd")
     keeping = asyncio.create_task(connection.keep())
     try:
-        first = await connection.replaced(None)
-        daemon.creds.write_text(await daemon.gate.creds("pbscastd", Role.SERVICE))
         async with asyncio.timeout(15):
+            first = await connection.replaced(None)
+            daemon.creds.write_text(await daemon.gate.creds("pbscastd", Role.SERVICE))
+            await tell(daemon.gate.realm, [daemon.gate.url], daemon.gate.realm.revoke("before"))
             second = await connection.replaced(first)
         assert second.is_connected
         assert first.is_closed
