@@ -13,6 +13,7 @@ from pathlib import Path
 import nats.errors
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from harness.auth import Gate, cut, reach, secured
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -290,6 +291,27 @@ async def test_certificates_are_renewed_without_a_word_to_clients(
     assert (realm.directory / "server/tls/server.key").stat().st_mode & 0o777 == 0o600
     await asyncio.to_thread(server.restart)
     assert await is_let_in(gate, content)
+
+
+def test_a_leaf_has_a_certificate_of_its_own(realm: Realm, tmp_path: Path) -> None:
+    before, out = realm.certificates, tmp_path / "leaf"
+    more = ("--host", "nats.sitea.example.org", "--out", str(out))
+    assert f"copy {out} to that server" in pbscastd(realm, "certificates", *more).output
+    assert realm.certificates == before
+    assert {path.name: path.stat().st_mode & 0o777 for path in out.iterdir()} == {
+        "ca.pem": 0o644,
+        "server.pem": 0o644,
+        "server.key": 0o600,
+    }
+    key = load_pem_private_key((out / "server.key").read_bytes(), None)
+    mine = x509.load_pem_x509_certificate((out / "server.pem").read_bytes())
+    assert key.public_key() == mine.public_key()
+    hosts = ["nats.sitea.example.org", "localhost", "127.0.0.1"]
+    assert certificates.hosts_of((out / "server.pem").read_bytes()) == hosts
+    verify = ["openssl", "verify", "-CAfile", str(realm.authority), str(out / "server.pem")]
+    assert subprocess.run(verify, capture_output=True, check=False).returncode == 0
+    assert isinstance(pbscastd(realm, "certificates", *more).exception, ConfigError)
+    assert isinstance(pbscastd(realm, "certificates", *more[2:]).exception, UsageError)
 
 
 def test_who_has_the_old_authority_trusts_the_prolonged_one(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from pbscast_deploy.auth.certificates import Certificates
+
 OPERATOR: Final = "root"
 PBS: Final = "pbs"
 PBS_NAME: Final = "PBS"
@@ -30,7 +32,7 @@ _KEYS: Final = {
     **dict.fromkeys((SYSTEM, PBS, *Role), Kind.ACCOUNT),
 }
 _SECRET: Final = ("keys", "accounts", "issued", "servers")
-_COPIED: Final = ("server", "server/tls")
+_OPEN: Final = 0o755
 
 
 def found(directory: Path, hosts: Sequence[str]) -> None:
@@ -49,18 +51,35 @@ def found(directory: Path, hosts: Sequence[str]) -> None:
     try:
         for name in _SECRET:
             (directory / name).mkdir(mode=0o700)
-        for name in _COPIED:
-            (directory / name).mkdir()
-            (directory / name).chmod(0o755)
-        tls = directory / "server" / "tls"
+        (directory / "server").mkdir()
+        (directory / "server").chmod(_OPEN)
         create(directory / "keys" / "ca.key", certificates.authority_key, PRIVATE)
-        _publish(tls / "ca.pem", certificates.authority)
-        _publish(tls / "server.pem", certificates.server)
-        create(tls / "server.key", certificates.server_key, PRIVATE)
+        _lay(directory / "server" / "tls", certificates)
         _make_authority(directory)
     except OSError as error:
         rmtree(directory, ignore_errors=True)
         raise ConfigError(f"{directory}: cannot be written: {error.strerror}") from error
+
+
+def lay_certificates(directory: Path, certificates: Certificates) -> None:
+    """Make a directory with what a server presents, and its authority.
+
+    Raises ConfigError, and leaves what is there, if it exists or cannot be made.
+    """
+    try:
+        _lay(directory, certificates)
+    except FileExistsError as error:
+        raise ConfigError(f"{directory}: exists: certificates are not overwritten") from error
+    except OSError as error:
+        raise ConfigError(f"{directory}: cannot be written: {error.strerror}") from error
+
+
+def _lay(directory: Path, certificates: Certificates) -> None:
+    directory.mkdir()
+    directory.chmod(_OPEN)
+    _publish(directory / "ca.pem", certificates.authority)
+    _publish(directory / "server.pem", certificates.server)
+    create(directory / "server.key", certificates.server_key, PRIVATE)
 
 
 def _make_authority(directory: Path) -> None:

@@ -17,6 +17,7 @@ from pbscast.newfile import create
 from pbscast.settings import checked_servers
 from pbscast_deploy.auth.accounts import replace
 from pbscast_deploy.auth.certificates import end_of, hosts_of, make_certificates, renewed
+from pbscast_deploy.auth.founding import lay_certificates
 from pbscast_deploy.auth.keys import PRIVATE, is_public
 from pbscast_deploy.auth.layout import Policy, Principal
 from pbscast_deploy.auth.realm import Realm
@@ -229,12 +230,21 @@ def certificates(
         list[str] | None,
         typer.Option(help="A name or address of a nats-server; by default those it is for now."),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A new directory: a certificate of its own for one server (a leaf's)."),
+    ] = None,
 ) -> None:
     """Show how long the certificates of the servers are valid, or make new ones."""
     realm = Realm(directory)
     now = realm.certificates
-    if renew or new_authority:
-        hosts = list(dict.fromkeys((*host, *_LOCAL))) if host else hosts_of(now.server)
+    hosts = list(dict.fromkeys((*host, *_LOCAL))) if host else hosts_of(now.server)
+    if out is not None:
+        if not host or renew or new_authority:
+            raise UsageError("--out: with --host alone, of the server that is to have it")
+        lay_certificates(out, now := renewed(now, hosts))
+        typer.echo(f"copy {out} to that server, in place of server/tls")
+    elif renew or new_authority:
         new = make_certificates(hosts) if new_authority else renewed(now, hosts)
         realm.replace_certificates(new)
         typer.echo(f"copy {directory}/server/tls to each nats-server, and have it reload")
