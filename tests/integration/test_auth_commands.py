@@ -335,9 +335,11 @@ async def test_a_new_release_gives_every_account_what_is_its_own(
     realm: Path, server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(realm, server.url)
+    bare = {**layout.system_account(""), "imports": []}
     with monkeypatch.context() as older:
         older.setattr(layout, "SLOTS", 1)
         older.setattr(layout, "_STREAMS", ("PBS",))
+        older.setattr(layout, "system_account", lambda _: bare)
         gate.realm.refresh()
         content = await gate.creds("alice")
         await tell(gate.realm, [gate.url], gate.realm.revoke("alice"))
@@ -347,5 +349,7 @@ async def test_a_new_release_gives_every_account_what_is_its_own(
     claims = {decode(token)["name"]: decode(token)["nats"] for token in now}
     assert "NEXT.PBS_DELIVERIES.*" in str(claims["PBS"]["exports"])
     assert "NEXT.PBS_DELIVERIES.user-alice-8adf3844-16" in str(claims["alice"]["imports"])
+    assert "settle" in str(claims["SYS"]["imports"])
     assert gate.realm.refresh() == now
+    await tell(gate.realm, [gate.url], gate.realm.revoke("alice"))
     assert not await is_let_in(gate, content)
