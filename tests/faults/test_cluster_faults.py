@@ -71,7 +71,7 @@ async def test_kill_9_of_the_node_that_leads_loses_and_repeats_nothing(
             listening.check(2, last)
             await until_whole(client)
         await published_to(worker, SITE, last)
-        await assert_published(leader.url, log, SITE)
+        await assert_published(leader.url, log, SITE, replicas=3)
 
 
 @pytest.mark.soak
@@ -96,4 +96,4 @@ async def test_nodes_killed_for_as_long_as_told(log: Log, cluster: dict[str, Nat
             await listening.reach(last, 120)
             listening.check(2, last)
         await published_to(worker, SITE, last)
-    await assert_published(urls(cluster), log, SITE)
+    await assert_published(urls(cluster), log, SITE, replicas=3)

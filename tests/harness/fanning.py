@@ -148,8 +148,11 @@ async def stored(url: str, subject: str = "pbs.v1.>") -> list[Stored]:
         return messages
 
 
-async def assert_published(url: str, log: Log, site: str) -> None:
-    """The stream holds what the log does, to the byte, once and in order; its marks are true."""
+async def assert_published(url: str, log: Log, site: str, *, replicas: int = 1) -> None:
+    """The stream holds what the log does, to the byte, once and in order; its marks are true.
+
+    With replicas the first mark of a worker may say less: an event of another was under way.
+    """
     messages = await stored(url, f"pbs.v1.{site}.>")
     events = [message for message in messages if not message.is_mark]
     records = await logged(log, site)
@@ -158,6 +161,7 @@ async def assert_published(url: str, log: Log, site: str) -> None:
     position = 0
     for message in messages:
         if message.is_mark:
-            assert wire.decode_mark(message.body).position == position
+            told = wire.decode_mark(message.body).position
+            assert told == position or (replicas > 1 and told < position)
         else:
             position += 1
