@@ -47,7 +47,7 @@ class Pages:
 
     def _check(self, first: Record) -> None:
         """The rest of a page was read at one moment."""
-        if self._last is not None and not first.follows(self._last):
+        if self._last is not None and not first.follows(self._last.digest):
             raise UnavailableError(
                 f"site {self._site}: position {first.position} of the log does not follow the one"
                 " that was read before: the log is another one"

@@ -20,13 +20,40 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Final
+from typing import Final, Protocol
 
 GENESIS: Final = bytes(32)
 """The digest before the first event."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class Chained(Protocol):
+    """An event as it is read back, with its payload or without."""
+
+    @property
+    def site(self) -> str: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def time(self) -> datetime: ...
+    @property
+    def logged(self) -> datetime: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def incarnation(self) -> int: ...
+    @property
+    def revision(self) -> int: ...
+    @property
+    def event(self) -> str: ...
+    @property
+    def provenance(self) -> str: ...
+    @property
+    def owner(self) -> str | None: ...
 
 
 def microseconds(moment: datetime) -> int:
@@ -65,6 +92,24 @@ def leaf(  # noqa: PLR0913 - the columns of an event
         f"pbscast-event-1\0{site}\0{position}\0{time}\0{logged}\0{named}\0{incarnation}"
         f"\0{revision}\0{told}\0{payload_sha256.hex()}".encode()
     ).digest()
+
+
+def leaf_of(event: Chained, payload_sha256: bytes) -> bytes:
+    """The same of an event that was read back."""
+    return leaf(
+        site=event.site,
+        position=event.position,
+        time=microseconds(event.time),
+        logged=microseconds(event.logged),
+        kind=event.kind,
+        object_id=event.id,
+        incarnation=event.incarnation,
+        revision=event.revision,
+        event=event.event,
+        provenance=event.provenance,
+        owner=event.owner,
+        payload_sha256=payload_sha256,
+    )
 
 
 def link(previous: bytes, leaf: bytes) -> bytes:

@@ -58,25 +58,12 @@ class Record:
         """Return the event itself."""
         return wire.decode(self.encode())
 
-    def follows(self, previous: Record) -> bool:
-        """Whether it is chained to the event before; of what has no digest nobody can say no."""
-        if previous.digest is None or self.digest is None:
+    def follows(self, digest: bytes | None) -> bool:
+        """Whether it may be chained to the event with this digest; without one nobody says no."""
+        if digest is None or self.digest is None:
             return True
-        leaf = chain.leaf(
-            site=self.site,
-            position=self.position,
-            time=chain.microseconds(self.time),
-            logged=chain.microseconds(self.logged),
-            kind=self.kind,
-            object_id=self.id,
-            incarnation=self.incarnation,
-            revision=self.revision,
-            event=self.event,
-            provenance=self.provenance,
-            owner=self.owner,
-            payload_sha256=chain.hash_payload(self.payload),
-        )
-        return self.digest == chain.link(previous.digest, leaf)
+        leaf = chain.leaf_of(self, chain.hash_payload(self.payload))
+        return self.digest == chain.link(digest, leaf)
 
     @property
     def subject(self) -> str:

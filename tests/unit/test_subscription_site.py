@@ -29,7 +29,6 @@ from pbscast_fanout.subscriptions.joined import Joined
 from pbscast_fanout.subscriptions.joining import Join, Wish
 from pbscast_fanout.subscriptions.membership import Membership
 from pbscast_fanout.subscriptions.notes import are_late
-from pbscast_fanout.subscriptions.recovery import follows
 from pbscast_fanout.subscriptions.room import Room
 from pbscast_fanout.subscriptions.site import SiteDeliveries
 from pbscast_fanout.subscriptions.stream import Place
@@ -237,10 +236,10 @@ def test_what_the_chain_says_of_the_next_event() -> None:
     log = changes(1)
     [record] = log.records
     chained = replace(record, digest=chain.link(chain.GENESIS, leaf_of(record)))
-    assert follows(chained, chain.GENESIS)
-    assert not follows(chained, bytes(31) + b"x")
-    assert follows(record, chain.GENESIS)
-    assert follows(chained, None)
+    assert chained.follows(chain.GENESIS)
+    assert not chained.follows(bytes(31) + b"x")
+    assert record.follows(chain.GENESIS)
+    assert chained.follows(None)
 
 
 @pytest.mark.parametrize(

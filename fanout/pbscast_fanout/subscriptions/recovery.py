@@ -17,8 +17,6 @@ from pbscast_fanout.subscriptions.joined import Joined
 from pbscast_fanout.subscriptions.notes import Notes, are_late
 from pbscast_fanout.subscriptions.site import SiteDeliveries
 from pbscast_fanout.subscriptions.stream import Place
-from pbscast_store import chain
-from pbscast_store.archive.thinning import leaf_of
 
 if TYPE_CHECKING:
     from pbscast.events import Site
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from pbscast_fanout.subscriptions.means import Means
     from pbscast_fanout.subscriptions.writer import DeliveryWriter
     from pbscast_store.log import Log
-    from pbscast_store.records import Record
 
 _PAGE: Final = 250
 LARGEST: Final = 64 << 10
@@ -117,13 +114,6 @@ async def _digest(site: Site, log: Log, position: int) -> str | None:
     if not page or page[0].position != position or page[0].digest is None:
         return None
     return page[0].digest.hex()
-
-
-def follows(record: Record, digest: bytes | None) -> bool:
-    """Whether an event may be the next one after that with this digest in the log's chain."""
-    if record.digest is None or digest is None:
-        return True
-    return chain.link(digest, leaf_of(record)) == record.digest
 
 
 def _covering(means: Means, site: Site) -> list[Definition]:

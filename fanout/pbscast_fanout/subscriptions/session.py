@@ -12,7 +12,7 @@ import structlog
 from pbscast.errors import UnavailableError
 from pbscast_fanout.subscriptions.checkpoints import Checkpoint
 from pbscast_fanout.subscriptions.errands import Errands
-from pbscast_fanout.subscriptions.recovery import follows, recover
+from pbscast_fanout.subscriptions.recovery import recover
 from pbscast_fanout.subscriptions.sending import Sender
 from pbscast_fanout.subscriptions.writer import DeliveryWriter
 
@@ -207,7 +207,7 @@ class Session:
         is_full = len(records) == self._limit
         is_full |= sum(len(record.payload) for record in records) >= PAGE_BYTES
         if records:
-            if not follows(records[0], self._last[1]):
+            if not records[0].follows(self._last[1]):
                 raise self._restored()
             self._records.extend(records)
             self._last = records[-1].position, records[-1].digest

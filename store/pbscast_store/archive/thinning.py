@@ -84,24 +84,9 @@ def is_thinnable(record: Record) -> bool:
 
 def leaf_of(entry: Entry) -> bytes:
     """What an event adds to its site's chain."""
-    return chain.leaf(
-        site=entry.site,
-        position=entry.position,
-        time=chain.microseconds(entry.time),
-        logged=chain.microseconds(entry.logged),
-        kind=entry.kind,
-        object_id=entry.id,
-        incarnation=entry.incarnation,
-        revision=entry.revision,
-        event=entry.event,
-        provenance=entry.provenance,
-        owner=entry.owner,
-        payload_sha256=(
-            entry.payload_sha256
-            if isinstance(entry, Thinned)
-            else chain.hash_payload(entry.payload)
-        ),
-    )
+    if isinstance(entry, Thinned):
+        return chain.leaf_of(entry, entry.payload_sha256)
+    return chain.leaf_of(entry, chain.hash_payload(entry.payload))
 
 
 def _is_usage(names: Iterable[str]) -> bool:
