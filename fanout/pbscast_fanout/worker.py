@@ -14,6 +14,7 @@ from pbscast.events import Site
 from pbscast.requests import StatusRequest, StatusResponse
 from pbscast_fanout.answers import Answers
 from pbscast_fanout.connection import Connection
+from pbscast_fanout.lasting import lasting
 from pbscast_fanout.offers import everything
 from pbscast_fanout.openings import Openings
 from pbscast_fanout.publisher import SitePublisher
@@ -76,14 +77,14 @@ class Fanout:
         )
         # Two groups: the connection ends last, so that what is being answered still is.
         async with asyncio.TaskGroup() as connecting, asyncio.TaskGroup() as tasks:
-            connecting.create_task(self._connection.keep())
-            tasks.create_task(services.run())
+            connecting.create_task(lasting(self._connection.keep()))
+            tasks.create_task(lasting(services.run()))
             await self._connection.tried()
-            tasks.create_task(self._membership.run())
-            tasks.create_task(Janitor(self._holdings, self._membership).run())
+            tasks.create_task(lasting(self._membership.run()))
+            tasks.create_task(lasting(Janitor(self._holdings, self._membership).run()))
             self._deliverers.start(tasks)
-            tasks.create_task(self._listen())
-            tasks.create_task(self._follow_members())
+            tasks.create_task(lasting(self._listen()))
+            tasks.create_task(lasting(self._follow_members()))
             await self._follow_log(tasks)
 
     def status(self) -> StatusResponse:
@@ -150,7 +151,7 @@ class Fanout:
             self._membership,
         )
         self._publishers[site] = publisher
-        tasks.create_task(publisher.run(), name=f"publish {site}")
+        tasks.create_task(lasting(publisher.run()), name=f"publish {site}")
         self._deliverers.take_on(site, tasks)
 
 

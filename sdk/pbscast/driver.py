@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from nats.aio.client import Client
@@ -38,19 +37,29 @@ class Driver(Client):
             closing.cancel()
             if self._transport is not None:
                 self._transport.close()  # type: ignore[no-untyped-call]
-        if closing.done():
-            with suppress(Exception):  # as one that was never connected has
-                closing.result()
+        if closing.done() and not closing.cancelled():
+            closing.exception()  # as one that was never connected has: nothing to be told of
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002 - the driver's
-        """The driver stops in the middle, and tells nobody, where a server has cut us off."""
+        """The driver stops in the middle, and tells nobody, where a server has cut us off.
+
+        So it does where something else waited for the socket to be closed and was cancelled:
+        asyncio's streams hand the same future to all who wait.
+        """
         try:
             await super()._close(status, do_cbs)
         except (OSError, RuntimeError):
-            if self._transport is not None:
-                self._transport.close()  # type: ignore[no-untyped-call]
-            if do_cbs and self._disconnected_cb is not None:
-                await self._disconnected_cb()
+            await self._finish_closing(do_cbs)
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            await self._finish_closing(do_cbs)
+
+    async def _finish_closing(self, do_cbs: bool) -> None:  # noqa: FBT001 - the driver's
+        if self._transport is not None:
+            self._transport.close()  # type: ignore[no-untyped-call]
+        if do_cbs and self._disconnected_cb is not None:
+            await self._disconnected_cb()
 
     async def _connect_to_server(self, s: Srv) -> None:
         """Let go of an attempt that failed first: the driver forgets its socket."""
@@ -74,3 +83,12 @@ class Driver(Client):
         if initial_connection and is_secure and not info.get("tls_required"):
             raise tls.PlainServerError
         await super()._process_info(info, initial_connection)
+
+
+def is_cancelled() -> bool:
+    """Return whether somebody has cancelled the task that asks.
+
+    A CancelledError says nothing of it: it comes also from a future that another has cancelled.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

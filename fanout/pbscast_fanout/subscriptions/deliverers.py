@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from pbscast_fanout.lasting import lasting
 from pbscast_fanout.subscriptions.checkpoints import Checkpoints
 from pbscast_fanout.subscriptions.completing import Completing
 from pbscast_fanout.subscriptions.deliverer import Deliverer
@@ -68,14 +69,14 @@ class Deliverers:
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Do what is of no site."""
-        tasks.create_task(self._view.run(), name="follow the registry")
-        tasks.create_task(self._completing.run(), name="complete subscriptions")
+        tasks.create_task(lasting(self._view.run()), name="follow the registry")
+        tasks.create_task(lasting(self._completing.run()), name="complete subscriptions")
 
     def take_on(self, site: Site, tasks: asyncio.TaskGroup) -> None:
         """Deliver a site, too, whenever it is this worker's."""
         deliverer = self._sites[site] = Deliverer(site, self._means)
         work = do_while_mine(self._membership, site, deliverer.run)
-        tasks.create_task(work, name=f"deliver {site}")
+        tasks.create_task(lasting(work), name=f"deliver {site}")
 
     def ring(self, site: Site) -> None:
         """Say that the log has news of a site."""
