@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import nats
 import pytest
+from harness.auth import Gate, secured
 from harness.capturing import Connection, Pbs, connected
 from harness.openings import serving_openings
 from harness.servers import Databases, delete_streams, run_nats, run_postgres, stream_names
@@ -20,6 +21,7 @@ from harness.standing_in import Deliverer, delivering
 from harness.stream import Publisher, publishing
 from hypothesis import settings
 
+from pbscast_deploy.auth.realm import Realm
 from pbscast_deploy.embedded import NatsServer, PostgresServer, find_postgres
 from pbscast_deploy.simulator.datastore import create_datastore
 from pbscast_ingest import capture
@@ -197,6 +199,15 @@ def own_nats() -> Iterator[NatsServer]:
     """A nats-server of the test's own (durable), to stop, kill and restart."""
     with NatsServer() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    """A nats-server with accounts and certificates, and what lets people in."""
+    directory = tmp_path_factory.mktemp("auth") / "realm"
+    Realm.init(directory, ["127.0.0.1"])
+    with secured(directory) as server:
+        yield Gate(directory, server.url)
 
 
 def _make_template(server: str) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from harness.auth import Gate, reach, secured
+from harness.auth import Gate, reach
 from harness.auth_attempts import ATTEMPTS, VICTIMS_INBOX, Attempt
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -24,7 +24,6 @@ from nats.js.errors import NotFoundError
 
 from pbscast_deploy.auth.keys import Key
 from pbscast_deploy.auth.layout import Principal
-from pbscast_deploy.auth.realm import Realm
 from pbscast_deploy.auth.telling import tell
 from pbscast_deploy.auth.tokens import decode, encode
 from pbscast_fanout.askers import Role
@@ -52,14 +51,6 @@ HONEST = (
     ("pbscast.deliver.v1.sitea.one", b"of alice"),
     ("$KV.PBS_SUBSCRIPTIONS.one", b"of bob"),
 )
-
-
-@pytest.fixture(scope="module")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    directory = tmp_path_factory.mktemp("auth") / "realm"
-    Realm.init(directory, ["127.0.0.1"])
-    with secured(directory) as server:
-        yield Gate(directory, server.url)
 
 
 async def open_wide(gate: Gate, name: str) -> str:

@@ -20,7 +20,7 @@ from time import monotonic
 
 import nats.errors
 import pytest
-from harness.auth import Gate, cut, secured
+from harness.auth import Gate, cut
 from harness.brokers import RunningBroker, brokering, open_directory
 from typer.testing import CliRunner
 
@@ -35,7 +35,6 @@ from pbscast.errors import (
 from pbscast_deploy.auth.keys import Key, Kind
 from pbscast_deploy.auth.listening import listening
 from pbscast_deploy.auth.people import everybody, lowest_uid, members, name_of
-from pbscast_deploy.auth.realm import Realm
 from pbscast_deploy.auth.telling import tell
 from pbscast_deploy.auth.tokens import decode, token_of
 from pbscast_deploy.cli import app
@@ -63,14 +62,6 @@ sys.stdin.read()
 ended.set()
 """
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone can be somebody else")
-
-
-@pytest.fixture(scope="module")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    directory = tmp_path_factory.mktemp("auth") / "realm"
-    Realm.init(directory, ["127.0.0.1"])
-    with secured(directory) as server:
-        yield Gate(directory, server.url)
 
 
 @pytest.fixture(scope="module")

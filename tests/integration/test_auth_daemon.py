@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from harness.auth import Gate, secured
+from harness.auth import Gate
 from structlog.testing import capture_logs
 
 from pbscast.errors import AccessDeniedError, PbscastError, UnavailableError
-from pbscast_deploy.auth.realm import Realm
 from pbscast_deploy.auth.telling import tell
 from pbscast_deploy.auth.tokens import token_of
 from pbscast_fanout.askers import Role
@@ -40,14 +38,6 @@ class Daemon:
             assert secret not in f"{caught.value}{logs}"
         assert "\n" not in str(caught.value)
         return caught.value
-
-
-@pytest.fixture(scope="module")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    directory = tmp_path_factory.mktemp("auth") / "realm"
-    Realm.init(directory, ["127.0.0.1"])
-    with secured(directory) as server:
-        yield Gate(directory, server.url)
 
 
 @pytest.fixture

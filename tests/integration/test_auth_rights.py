@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 
 import nats.errors
 import pytest
-from harness.auth import Gate, reach, secured
+from harness.auth import Gate, reach
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, StorageType
@@ -17,7 +17,6 @@ from nats.js.errors import NotFoundError
 
 from pbscast_deploy.auth import layout
 from pbscast_deploy.auth.layout import Policy, Principal
-from pbscast_deploy.auth.realm import Realm
 from pbscast_fanout.askers import SLOTS, Role
 
 EVENTS = (
@@ -31,14 +30,6 @@ EVENTS = (
     "pbs.v1.sitea.mark",
     "pbs.v1.siteb.mark",
 )
-
-
-@pytest.fixture(scope="module")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    directory = tmp_path_factory.mktemp("auth") / "realm"
-    Realm.init(directory, ["127.0.0.1"])
-    with secured(directory) as server:
-        yield Gate(directory, server.url)
 
 
 @pytest.fixture

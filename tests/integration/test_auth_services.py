@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
-from harness.auth import Gate, reach, secured
+from harness.auth import Gate, reach
 from harness.auth_attempts import ASKING, Attempt
 from harness.fanning import until, write
 from nats.aio.client import Client
@@ -31,7 +31,6 @@ from nats.js.errors import NotFoundError
 from nats.js.manager import JetStreamManager
 
 from pbscast.events import ChangePayload, EventName, FinalizePayload, Kind, Provenance, Reason
-from pbscast_deploy.auth.realm import Realm
 from pbscast_fanout.askers import SLOTS, Role
 from pbscast_fanout.services import AT_ONCE, PER_SECOND
 from pbscast_fanout.settings import FanoutSettings, NatsSettings
@@ -108,14 +107,6 @@ LOGGED = [
     end("3.sitea", "bob"),
     change("2.sitea", "bob", "last"),
 ]
-
-
-@pytest.fixture(scope="module")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    directory = tmp_path_factory.mktemp("auth") / "realm"
-    Realm.init(directory, ["127.0.0.1"])
-    with secured(directory) as server:
-        yield Gate(directory, server.url)
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count
@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from harness.auth import Gate, reach, secured
+from harness.auth import Gate, reach
 from harness.fanning import write
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -30,7 +30,6 @@ from pbscast.deliveries import (
     decode,
 )
 from pbscast.events import ChangePayload, EventName, FinalizePayload, Kind, Provenance, Reason
-from pbscast_deploy.auth.realm import Realm
 from pbscast_fanout.askers import SLOTS, Asker, Role
 from pbscast_fanout.settings import FanoutSettings, NatsSettings
 from pbscast_fanout.subscriptions import quotas
@@ -40,14 +39,6 @@ from pbscast_store.log import Log
 
 KEY = "0123456789abcdef0123456789abcdef"
 ALICE, BOB = Asker(Role.USER, "alice"), Asker(Role.USER, "bob")
-
-
-@pytest.fixture(scope="module")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    directory = tmp_path_factory.mktemp("auth") / "realm"
-    Realm.init(directory, ["127.0.0.1"])
-    with secured(directory) as server:
-        yield Gate(directory, server.url)
 
 
 @pytest.fixture
