@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import nats.errors
 
@@ -91,59 +91,31 @@ class Dialer:
 
     async def _attempt(self, listener: Listener) -> Driver:
         client = Driver()
-        errors: list[Exception] = []
         try:
             async with asyncio.timeout(self._settings.connect_timeout) as limit:
-                await self._connect(client, listener, errors, limit)
+                hearing = _Hearing(client, listener, limit, _TRIES * len(self._servers))
+                await client.connect(**self._options(client), **hearing.callbacks())
         except Exception as error:  # noqa: BLE001 - the driver's own mistakes too
-            cause = errors[-1] if errors else error
+            cause = hearing.last or error
             raise self._explain(cause) from cause
         finally:
             if not client.is_connected:
                 await client.abandon()
         return client
 
-    async def _connect(
-        self,
-        client: Driver,
-        listener: Listener,
-        errors: list[Exception],
-        limit: asyncio.Timeout,
-    ) -> None:
-        tries = _TRIES * len(self._servers)
-
-        async def note(error: Exception) -> None:
-            nonlocal tries
-            errors[:] = [error]
-            listener.note(client, error)
-            # A server that refuses us closes with our PING unread: a reset may hide its words.
-            tries -= 1 if isinstance(error, ConnectionResetError | BrokenPipeError) else _TRIES
-            if not client.is_connected and (tries <= 0 or is_refusal(error)):
-                # The driver would try for ever; each server has had its say.
-                with suppress(RuntimeError):
-                    limit.reschedule(0)
-
-        async def lost() -> None:
-            listener.lost(client)
-
-        async def back() -> None:
-            listener.back(client)
-
+    def _options(self, client: Driver) -> dict[str, Any]:
         pen = None if self.source is None else _Pen(self.source, client)
-        await client.connect(
-            servers=list(self._servers),
-            signature_cb=None if pen is None else pen.sign,
-            user_jwt_cb=None if pen is None else pen.token,
-            tls=self._tls,
-            name="pbscast",
-            error_cb=note,
-            disconnected_cb=lost,
-            reconnected_cb=back,
-            connect_timeout=max(1, round(self._settings.connect_timeout)),
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
-            ping_interval=PING_INTERVAL,
-        )
+        return {
+            "servers": list(self._servers),
+            "signature_cb": pen and pen.sign,
+            "user_jwt_cb": pen and pen.token,
+            "tls": self._tls,
+            "name": "pbscast",
+            "connect_timeout": max(1, round(self._settings.connect_timeout)),
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": RECONNECT_WAIT,
+            "ping_interval": PING_INTERVAL,
+        }
 
     def _explain(self, cause: Exception) -> PbscastError:
         if is_refusal(cause):
@@ -159,6 +131,38 @@ class Dialer:
             ended = f"{source.newest.expires:%Y-%m-%d %H:%M:%S} UTC"
             return f"the credentials of {source.name}: they expired {ended}, get new ones"
         return f"the credentials of {source.name}: were they revoked? ask who runs pbscast"
+
+
+class _Hearing:
+    """Ends an attempt once every server has had its say: the driver would try for ever."""
+
+    def __init__(
+        self, client: Driver, listener: Listener, limit: asyncio.Timeout, tries: int
+    ) -> None:
+        self.last: Exception | None = None
+        self._client = client
+        self._listener = listener
+        self._limit = limit
+        self._tries = tries
+
+    def callbacks(self) -> dict[str, Any]:
+        return {"error_cb": self._note, "disconnected_cb": self._lost, "reconnected_cb": self._back}
+
+    async def _note(self, error: Exception) -> None:
+        self.last = error
+        self._listener.note(self._client, error)
+        # A server that refuses us closes with our PING unread: a reset may hide its words.
+        is_cut = isinstance(error, ConnectionResetError | BrokenPipeError)
+        self._tries -= 1 if is_cut else _TRIES
+        if not self._client.is_connected and (self._tries <= 0 or is_refusal(error)):
+            with suppress(RuntimeError):
+                self._limit.reschedule(0)
+
+    async def _lost(self) -> None:
+        self._listener.lost(self._client)
+
+    async def _back(self) -> None:
+        self._listener.back(self._client)
 
 
 class _Pen:
