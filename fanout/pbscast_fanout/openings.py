@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pbscast.errors import AccessDeniedError, ConflictError, NotFoundError
 from pbscast.openings import (
     INACTIVE_THRESHOLD,
+    Begin,
     CloseRequest,
     CloseResponse,
     OpenRequest,
@@ -61,12 +62,15 @@ class Openings:
         check_filters(request.subjects)
         subjects = narrowed(asker, request.subjects) if asker else request.subjects
         info = await self._make(asker, _config(request, subjects))
+        after = info["delivered"]["stream_seq"]
+        is_new = request.begin is Begin.NEW
         answer = OpenResponse(
             consumer=info["name"],
             subjects=subjects,
             created=info["created"],
             stored=info["num_pending"],
-            after=info["delivered"]["stream_seq"],
+            after=after,
+            stored_after=await self._stored(after) if is_new else None,
             opening=_opening(info),
         )
         return answer.model_dump_json().encode()
@@ -98,7 +102,19 @@ class Openings:
             place = await find_place(self._connection, request.site, request.after)
             found = {"sequence": place.sequence, "next": place.first}
             answer = answer.model_copy(update=found)
+        if request.at is not None:
+            answer = answer.model_copy(update={"stored": await self._stored(request.at)})
         return answer.model_dump_json().encode()
+
+    async def _stored(self, sequence: int) -> str | None:
+        """Return when the message there was stored, by the stream's leader; None: there is none."""
+        if sequence == 0:
+            return None
+        try:
+            answer = await call(self._connection, f"STREAM.MSG.GET.{STREAM}", {"seq": sequence})
+        except NotFoundError:
+            return None
+        return str(answer["message"]["time"])
 
     async def _is_meant(self, request: CloseRequest) -> bool:
         """Whether it is not another's by now. Of one whose server has died nobody has anything."""

@@ -78,6 +78,9 @@ class OpenResponse(Response):
     """How many messages were there for it when it was made."""
     after: int
     """The stream's last sequence before those that are to come."""
+    stored_after: str | None = None
+    """With ``new``, when the message at ``after`` was stored, if there is one: should the stream
+    lose its end in a crash, another message may get its sequence, but not its time."""
     opening: str
     """Says that this one is meant, and no later one of the same name: give it to ``close``."""
 
@@ -100,6 +103,8 @@ class StreamRequest(Request):
     site: Text | None = None
     after: Annotated[int, Field(ge=0)] | None = None
     """A position of ``site``."""
+    at: Annotated[int, Field(ge=1)] | None = None
+    """A sequence of the stream."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -119,3 +124,5 @@ class StreamResponse(Response):
     next: int | None = None
     """With ``site``: the position of the site's first event from there on, which is behind
     ``after + 1`` if some are gone; None: there is none yet."""
+    stored: str | None = None
+    """With ``at``: when that message was stored; None: it is not there."""

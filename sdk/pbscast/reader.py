@@ -5,6 +5,9 @@ and unchanged. That proves two things at once: a limits stream removes its oldes
 nothing after it has been removed; and the server has not lost its tail in a crash and reused the
 sequence numbers. Where the proof fails, reading goes on from a minute before that message's time,
 so that messages may repeat: whoever reads drops repeats by site and position.
+
+Who began with what is new and has been handed nothing begins again behind the sequence that was
+last then, if the message there is still the one of that time, or everything up to it has gone.
 """
 
 from __future__ import annotations
@@ -82,6 +85,10 @@ class Reader:
         self._restarting: asyncio.Task[None] | None = None
         self._began: datetime | None = None
         self._began_after = 0
+        self._stored_after: str | None = None
+        """When the last one before the beginning was stored: by that it is known again."""
+        self._counts_on = True
+        """Whether sequences mean what they meant at the beginning, as far as anybody can tell."""
         self._last: Delivered | None = None
         self._proving = False
         self._trusted = True
@@ -100,6 +107,7 @@ class Reader:
         self._consumer = await Consumer.open(self._connection, self._start())
         self._began = self._consumer.made.created
         self._began_after = self._consumer.made.after
+        self._stored_after = self._consumer.made.stored_after
 
     @property
     def told_of(self) -> tuple[str, ...]:
@@ -242,21 +250,27 @@ class Reader:
     async def _resume(self) -> None:
         with suppress(*AWAY):  # what is not given back goes by itself
             await self._give_back()
-        if not self._trusted and await self._is_cut():
-            self._signs.append(Sign.CUT)
-        if not self._refilled and (self._last is None or not self._trusted):
-            self._refilled = await self._is_new()
+        if self._last is None or not self._trusted:
+            self._look_at(await self._stream())
         request, proving = self._go_on()
         self._consumer = await Consumer.open(self._connection, request)
         self._trusted, self._proving = True, proving
         if proving and self._consumer.made.stored == 0:
             self._distrust()
 
+    def _look_at(self, stream: StreamResponse) -> None:
+        """See what has become of a stream of which nothing proves that it is as it was."""
+        if self._last is not None and stream.first > self._last.sequence + 1:
+            self._signs.append(Sign.CUT)
+        self._refilled = self._refilled or self._is_another(stream)
+        is_same = stream.stored == self._stored_after
+        self._counts_on = is_same or stream.first > self._began_after
+
     def _go_on(self) -> tuple[OpenRequest, bool]:
         """Return how to go on, and whether the last message has to come first to prove it right."""
         starts_over = self._origin.begin is Begin.LAST_PER_SUBJECT and not self._caught_up
         if self._last is None or starts_over:
-            return self._start(), False
+            return self._start_again(), False
         if self._trusted:
             return self._request(Begin.BY_START_SEQUENCE, sequence=self._last.sequence), True
         stored = datetime.fromtimestamp(self._last.time / 1e9, UTC)
@@ -264,34 +278,43 @@ class Reader:
 
     def _start(self) -> OpenRequest:
         origin = self._origin
-        if origin.begin is Begin.NEW and self._began is not None:
-            return self._request(Begin.BY_START_TIME, time=self._began)
         return self._request(origin.begin, sequence=origin.sequence, time=origin.time)
+
+    def _start_again(self) -> OpenRequest:
+        """Begin where the first consumer began, of which nothing has been taken.
+
+        What was new to it lies behind a sequence. No clock says that: reader and stream may be on
+        different servers. Where the stream has lost its end, so that its sequences may mean other
+        messages, the time tells, which it gave itself to the last one before the beginning.
+        """
+        if self._origin.begin is not Begin.NEW or self._began is None:
+            return self._start()
+        if self._counts_on:
+            return self._request(Begin.BY_START_SEQUENCE, sequence=self._began_after + 1)
+        stored = self._stored_after
+        time = self._began if stored is None else datetime.fromisoformat(stored)
+        return self._request(Begin.BY_START_TIME, time=time)
 
     def _request(
         self, begin: Begin, *, sequence: int | None = None, time: datetime | None = None
     ) -> OpenRequest:
         return OpenRequest(subjects=self._subjects, begin=begin, sequence=sequence, time=time)
 
-    async def _is_cut(self) -> bool:
-        """Whether messages after the last one have been removed."""
-        return self._last is not None and (await self._stream()).first > self._last.sequence + 1
-
-    async def _is_new(self) -> bool:
-        """Whether the stream was made after reading began."""
-        return self._is_made_later(await self._stream())
-
     async def _is_emptied(self) -> bool:
         """Whether the stream is new, or holds nothing any more of what it held at the beginning."""
         stream = await self._stream()
         is_gone = 0 < self._began_after < stream.first
-        return is_gone or self._is_made_later(stream)
+        return is_gone or self._is_another(stream)
 
-    def _is_made_later(self, stream: StreamResponse) -> bool:
-        return self._began is not None and stream.created > self._began
+    def _is_another(self, stream: StreamResponse) -> bool:
+        """Whether it was made, or filled from before the beginning, after reading began."""
+        is_made_later = self._began is not None and stream.created > self._began
+        stored = self._stored_after
+        return is_made_later or (stored is not None and stream.stored not in (None, stored))
 
     async def _stream(self) -> StreamResponse:
-        return await ask(self._connection, STREAM, StreamRequest(), StreamResponse)
+        asked = StreamRequest(at=self._began_after or None)
+        return await ask(self._connection, STREAM, asked, StreamResponse)
 
     def _on_connection(self) -> None:
         if self._consumer is not None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -175,6 +177,58 @@ async def test_an_emptied_stream_filled_again_tells_nothing_old_as_live(
         await publisher.publish(*before, *batch, last := site.job("1.sitea"))
         assert await take(watch, 51) == events([*batch, last])
         assert await take(hers, 51) == events([*batch, last])
+
+
+class Skewed(Openings):
+    """Of a server whose clock differs from that of the one that has the stream."""
+
+    ahead = timedelta()
+
+    async def _make(self, asker: Asker | None, config: dict[str, Any]) -> dict[str, Any]:
+        info = await super()._make(asker, config)
+        created = datetime.fromisoformat(info["created"]) + self.ahead
+        return {**info, "created": created.isoformat()}
+
+
+@pytest.mark.parametrize("seconds", [-30, 30])
+async def test_who_has_heard_nothing_yet_goes_by_no_clock(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    monkeypatch.setattr(Skewed, "ahead", timedelta(seconds=seconds))
+    site = SiteLog("sitea", begin=datetime.now(UTC))
+    async with (
+        publishing(nats_url) as publisher,
+        serving_openings(nats_url, opening=Skewed),
+        pbscast.connect(nats_url, connect_timeout=2) as client,
+    ):
+        await publisher.publish(*lives(site, 2))
+        async with client.watch() as watch:
+            for name in await publisher.consumers():
+                await publisher.jetstream.delete_consumer(STREAM, name)
+            await publisher.publish(*(news := lives(site, 1)))
+            assert await take(watch, 5) == events(news)
+
+
+async def test_a_stream_that_lost_its_tail_before_anything_was_heard(
+    own_nats: NatsServer, publisher: Publisher
+) -> None:
+    """Numbers below that of the beginning are given to what is new."""
+    site, other = SiteLog("sitea", begin=datetime.now(UTC)), SiteLog("siteb")
+    store, kept = own_nats.directory / "store", own_nats.directory / "kept"
+    await publisher.publish(*lives(other, 2))
+    await asyncio.to_thread(own_nats.stop)
+    await asyncio.to_thread(shutil.copytree, store, kept)
+    await asyncio.to_thread(own_nats.start)
+    await until_connected(publisher)
+    await publisher.publish(*lives(other, 5))
+    async with pbscast.connect(own_nats.url) as client, client.watch() as watch:
+        await asyncio.to_thread(own_nats.kill)
+        await asyncio.to_thread(shutil.rmtree, store)
+        await asyncio.to_thread(kept.rename, store)
+        await asyncio.to_thread(own_nats.start)
+        await until_connected(publisher)
+        await publisher.publish(*(news := lives(site, 2)))
+        assert await take(watch, 10) == events(news)
 
 
 async def test_what_is_late_is_told_all_the_same(publisher: Publisher) -> None:
