@@ -6,7 +6,7 @@ from binascii import hexlify, unhexlify
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, Never
+from typing import TYPE_CHECKING, Never
 
 from pbscast_store.audit.findings import Broken, Finding
 from pbscast_store.audit.lines import (
@@ -16,7 +16,6 @@ from pbscast_store.audit.lines import (
     columns,
     describe,
     digest_of,
-    is_marked,
     moment,
     prefix,
     thinned_canonical,
@@ -25,9 +24,6 @@ from pbscast_store.chain import GENESIS
 
 if TYPE_CHECKING:
     from pbscast_store.audit.checkpoints import Checkpoint
-
-_UNCHAINED_END: Final = b"\t" + UNCHAINED
-_MARKED: Final = b"\t" + THINNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +80,8 @@ class Chaining:
         last, digest, now = self.position, self._digest, self._logged
         try:
             for line in lines:
-                position, _, logged, _ = line.split(b"\t", 3)
+                header, payload, stored = line.rsplit(b"\t", 2)
+                position, _, logged, _ = header.split(b"\t", 3)
                 number = last + 1
                 if position != b"%d" % number or number > limit:
                     self._misplaced(number, int(position), line)
@@ -92,16 +89,17 @@ class Chaining:
                     self._pass_time(number, now, logged, line)
                     now = logged
                 is_thinned = number in thinned
-                if is_thinned is not (_MARKED in line and is_marked(line)):
+                if is_thinned is not payload.startswith(THINNED):
                     self._marked(number, line)
                 if number > chained_after:
                     form = thinned_canonical if is_thinned else canonical
-                    digest = sha256(digest + sha256(form(beginning, line)).digest()).digest()
+                    leaf = sha256(form(beginning, header, payload)).digest()
+                    digest = sha256(digest + leaf).digest()
                     if is_thinned:
                         self._unwritten[number] = digest
-                    elif not line.endswith(b"\t" + hexlify(digest)):
+                    elif stored != hexlify(digest):
                         self._forged(number, digest, lines)
-                elif not line.endswith(_UNCHAINED_END):
+                elif stored != UNCHAINED:
                     self._chained_early(number, line)
                 last = number
         finally:
@@ -166,8 +164,8 @@ class Chaining:
     def _forged(self, position: int, digest: bytes, lines: Sequence[bytes]) -> Never:
         index = position - self.position - 1
         line, before = lines[index], self._digest
-        if index and not lines[index - 1].endswith(_UNCHAINED_END):
-            before = unhexlify(digest_of(lines[index - 1]))
+        if index and (stored := digest_of(lines[index - 1])) != UNCHAINED:
+            before = unhexlify(stored)
         if (other := self._rightful(before, lines[index:])) is not None:
             text = f"the row that was logged here is at {other} now: rows were swapped or inserted"
             raise self._broken(position, text, line)
@@ -179,12 +177,12 @@ class Chaining:
 
     def _rightful(self, before: bytes, lines: Sequence[bytes]) -> int | None:
         """Where the row is that belongs in the place of the first of these lines, if among them."""
-        place, *_ = lines[0].split(b"\t", 1)
+        place, _ = lines[0].split(b"\t", 1)
         for line in lines[1:]:
             position, rest = line.split(b"\t", 1)
-            moved = b"%b\t%b" % (place, rest)
-            digest = sha256(before + sha256(canonical(self._prefix, moved)).digest()).digest()
-            if hexlify(digest) in {digest_of(line), digest_of(lines[0])}:
+            header, payload, stored = b"\t".join((place, rest)).rsplit(b"\t", 2)
+            leaf = sha256(canonical(self._prefix, header, payload)).digest()
+            if hexlify(sha256(before + leaf).digest()) in {stored, digest_of(lines[0])}:
                 return int(position)
         return None
 

@@ -86,23 +86,21 @@ def prefix(site: str) -> bytes:
     return f"pbscast-event-1\0{site}\0".encode()
 
 
-def canonical(beginning: bytes, line: bytes) -> bytes:
-    """The canonical form of a line's event that is chained; `beginning` is its site's prefix."""
-    header, payload, _ = line.rsplit(b"\t", 2)
+def canonical(beginning: bytes, header: bytes, payload: bytes) -> bytes:
+    """The canonical form of an event; `beginning` is its site's prefix.
+
+    `header` is its line up to the payload, which both are as the line has them.
+    """
     header = header.replace(b"\t", b"\0")
-    if b"\\" in line:
-        header, payload = unescape(header), unescape(payload)
+    if b"\\" in header:
+        header = unescape(header)
+    if b"\\" in payload:
+        payload = unescape(payload)
     return b"%b%b\0%b" % (beginning, header, sha256(payload).hexdigest().encode())
 
 
-def is_marked(line: bytes) -> bool:
-    """Whether a line says that its payload was thinned out: none of a whole event does."""
-    return line.rsplit(b"\t", 2)[1].startswith(THINNED)
-
-
-def thinned_canonical(beginning: bytes, line: bytes) -> bytes:
-    """As `canonical`, of an archived line whose payload was thinned out."""
-    header, payload, _ = line.rsplit(b"\t", 2)
+def thinned_canonical(beginning: bytes, header: bytes, payload: bytes) -> bytes:
+    """As `canonical`, of an archived event whose payload was thinned out."""
     header = unescape(header.replace(b"\t", b"\0"))
     return b"%b%b\0%b" % (beginning, header, payload[len(THINNED) :])
 
