@@ -94,7 +94,7 @@ async def test_who_listens_at_a_leaf_node_loses_and_hears_twice_nothing(log: Log
                     await pass_events(log, 300)
                     published = await log.position(SITE)
                     await published_to(worker, SITE, published)
-                    assert listening.watched[-1] < published
+                    assert listening.watched[0][-1] < published
                 await pass_events(log, 100)
             last = await log.position(SITE)
             await listening.reach(last)

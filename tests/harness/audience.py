@@ -23,17 +23,23 @@ _PAUSE = 0.02
 
 
 class Audience:
-    """What the callbacks of a watch and of a subscription, at least once, were told of a site."""
+    """What the callbacks of watches and of a subscription, at least once, were told of a site."""
 
-    def __init__(self) -> None:
-        self.watched: list[int] = []
+    def __init__(self, watches: int = 1) -> None:
+        self.watched: list[list[int]] = [[] for _ in range(watches)]
         self.matched: list[int] = []
         self.troubles: list[object] = []
-        self.ready = asyncio.Event()
+        self._missing = watches + 1
+        self._ready = asyncio.Event()
         self._news = asyncio.Event()
 
+    async def wait_ready(self) -> None:
+        """Wait until all are told of what is logged from now on."""
+        async with asyncio.timeout(60):
+            await self._ready.wait()
+
     async def reach(self, position: int, seconds: float = 60) -> None:
-        """Wait until both have been told up to a position."""
+        """Wait until all have been told up to a position."""
         try:
             async with asyncio.timeout(seconds):
                 while self._furthest < position:
@@ -44,31 +50,37 @@ class Audience:
 
     @property
     def _furthest(self) -> int:
-        return min((told[-1] if told else 0) for told in (self.watched, self.matched))
+        return min((told[-1] if told else 0) for told in (*self.watched, self.matched))
 
     def check(self, first: int, last: int) -> None:
         """Nothing was lost, nothing was told twice, nothing out of order."""
         assert self.troubles == []
-        assert self.watched == list(range(first, last + 1))
-        assert self.matched == list(range(first, last + 1))
+        for told in (*self.watched, self.matched):
+            assert told == list(range(first, last + 1))
 
     def __str__(self) -> str:
-        ends = [(len(told), told[-1:]) for told in (self.watched, self.matched)]
-        return f"watch {ends[0]}, subscription {ends[1]}, {self.troubles}"
+        ends = [(len(told), told[-1:]) for told in (*self.watched, self.matched)]
+        return f"watches {ends[:-1]}, subscription {ends[-1]}, {self.troubles}"
 
-    async def watch(self, client: pbscast.Client) -> None:
+    async def watch(self, client: pbscast.Client, told: list[int]) -> None:
         """Take note of what a watch is told, until cancelled."""
         async with client.watch() as watch:
+            self._begin()
             async for item in watch:
-                self._note(self.watched, item)
+                self._note(told, item)
 
     async def subscribe(self, client: pbscast.Client) -> None:
         """The same of a registered subscription."""
         async with client.subscribe(owners="alice") as subscription:
             async for item in subscription:
                 if isinstance(item, Boundary):
-                    self.ready.set()
+                    self._begin()
                 self._note(self.matched, item.event if isinstance(item, Matched) else item)
+
+    def _begin(self) -> None:
+        self._missing -= 1
+        if self._missing == 0:
+            self._ready.set()
 
     def _note(self, told: list[int], item: object) -> None:
         if isinstance(item, Change):
@@ -79,17 +91,14 @@ class Audience:
 
 
 @asynccontextmanager
-async def audience(servers: str) -> AsyncIterator[Audience]:
+async def audience(servers: str, watches: int = 1) -> AsyncIterator[Audience]:
     """One that listens; it is told of everything that is logged from now on."""
-    listening = Audience()
+    listening = Audience(watches)
     async with pbscast.connect(servers) as client, asyncio.TaskGroup() as group:
         await _served(client)
-        tasks = [
-            group.create_task(listening.watch(client)),
-            group.create_task(listening.subscribe(client)),
-        ]
-        async with asyncio.timeout(30):
-            await listening.ready.wait()
+        tasks = [group.create_task(listening.watch(client, told)) for told in listening.watched]
+        tasks.append(group.create_task(listening.subscribe(client)))
+        await listening.wait_ready()
         try:
             yield listening
         finally:

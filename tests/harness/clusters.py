@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -43,6 +44,16 @@ async def leader_of(client: Client, stream: str) -> str:
     info = await client.jetstream().stream_info(stream)
     assert info.cluster is not None
     return str(info.cluster.leader)
+
+
+async def lead_at(client: Client, stream: str, server: str) -> None:
+    """Let that server lead a stream."""
+    wanted = json.dumps({"placement": {"preferred": server}}).encode()
+    async with asyncio.timeout(60):
+        while await leader_of(client, stream) != server:
+            with suppress(nats.errors.TimeoutError):
+                await client.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", wanted, timeout=5)
+            await asyncio.sleep(0.2)
 
 
 async def until_linked(client: Client, domain: str) -> None:
