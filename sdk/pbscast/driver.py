@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pbscast.credentials import Credential
 
 _CLOSING_SECONDS: Final = 1.0
+_AGAIN_SECONDS: Final = 0.1
 _SECURE: Final = "tls"
 
 
@@ -24,6 +25,23 @@ class Driver(Client):
 
     shown: Credential | None = None
     """Which credential the server was shown last."""
+
+    async def connect(self, *arguments: Any, **options: Any) -> None:
+        """Connect, or be cancelled.
+
+        Up to Python 3.11 ``asyncio.wait_for``, by which the driver waits, forgets a cancellation
+        that comes together with what is waited for: the driver would try again for ever.
+        """
+        connecting = asyncio.create_task(super().connect(*arguments, **options))
+        try:
+            await asyncio.wait({connecting})
+        finally:
+            while not connecting.done():
+                connecting.cancel()
+                await asyncio.wait({connecting}, timeout=_AGAIN_SECONDS)
+            if not connecting.cancelled():
+                connecting.exception()  # told below, unless we have been cancelled
+        connecting.result()
 
     async def abandon(self) -> None:
         """Close it, within a moment, whatever stands in the way.

@@ -1,8 +1,9 @@
-"""The driver is closed whatever became of its reconnecting."""
+"""The driver is closed whatever became of its reconnecting, and connecting may be cancelled."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -23,7 +24,7 @@ async def test_it_is_abandoned_at_whatever_turn_its_reconnecting_died(
 
     await client.connect(own_nats.url, disconnected_cb=disconnected)
     killing = asyncio.create_task(asyncio.to_thread(own_nats.kill))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while client._reconnection_task is None:  # noqa: ASYNC110 - each turn counts
             await asyncio.sleep(0)
         for _ in range(turns):
@@ -34,3 +35,21 @@ async def test_it_is_abandoned_at_whatever_turn_its_reconnecting_died(
     await killing
     assert client.is_closed
     assert lost
+
+
+async def test_connecting_is_cancelled_though_the_server_answers_at_that_moment() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = Driver()
+        url = f"nats://127.0.0.1:{listener.getsockname()[1]}"
+        connecting = asyncio.create_task(client.connect(url, reconnect_time_wait=0.05))
+        connection, _ = await asyncio.to_thread(listener.accept)
+        with connection:
+            while not client.is_connecting:  # noqa: ASYNC110 - then it waits for the first line
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.05)
+            connection.sendall(b"-ERR 'not now'\r\n")
+            # The loop looks at the socket first, and then at the time.
+            asyncio.get_running_loop().call_later(0, connecting.cancel)
+            await asyncio.wait({connecting}, timeout=30)
+        assert connecting.cancelled()
+        await client.abandon()
