@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from harness.pulling import pulled
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeout
@@ -156,15 +157,11 @@ async def _delivered(client: Client, site: str) -> list[dict[str, Any]]:
     part = part_of(site)
     stream = client.jetstream(timeout=10)
     consumer = await stream.pull_subscribe(part.all, stream=DELIVERIES, config=config)
-    bodies: list[dict[str, Any]] = []
-    while (await consumer.consumer_info()).num_pending:
-        with suppress(NatsTimeout):
-            bodies += [
-                json.loads(message.data)
-                for message in await consumer.fetch(1000, timeout=1)
-                if message.subject != part.mark
-            ]
-    return bodies
+    return [
+        json.loads(message.data)
+        for message in await pulled(consumer)
+        if message.subject != part.mark
+    ]
 
 
 def assert_each_once(bodies: list[dict[str, Any]], pairs: list[Pair], *, all_: bool) -> None:

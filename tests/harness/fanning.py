@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import nats
+from harness.pulling import pulled
 from nats.aio.client import Client
-from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from pbscast import wire
@@ -136,16 +136,10 @@ async def stored(url: str, subject: str = "pbs.v1.>") -> list[Stored]:
         config = ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.ALL)
         stream = client.jetstream(timeout=30)
         consumer = await stream.pull_subscribe(subject, stream="PBS", config=config)
-        messages: list[Stored] = []
-        while (await consumer.consumer_info()).num_pending:
-            with suppress(NatsTimeout):
-                messages += [
-                    Stored(
-                        item.metadata.sequence.stream, item.subject, item.data, item.headers or {}
-                    )
-                    for item in await consumer.fetch(1000, timeout=1)
-                ]
-        return messages
+        return [
+            Stored(item.metadata.sequence.stream, item.subject, item.data, item.headers or {})
+            for item in await pulled(consumer)
+        ]
 
 
 async def assert_published(url: str, log: Log, site: str, *, replicas: int = 1) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from harness.pulling import pulled
 from nats.aio.client import Client
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
@@ -61,10 +62,7 @@ async def told(client: Client, key: str) -> list[SubscriptionMessage]:
     consumer = await client.jetstream(timeout=30).pull_subscribe(
         delivery_filter(key), stream=DELIVERIES, config=config
     )
-    messages: list[SubscriptionMessage] = []
-    while (await consumer.consumer_info()).num_pending:
-        with suppress(NatsTimeout):
-            messages += [decode(item.data) for item in await consumer.fetch(1000, timeout=1)]
+    messages = [decode(item.data) for item in await pulled(consumer)]
     await consumer.unsubscribe()
     return messages
 
@@ -73,7 +71,7 @@ async def until_told(
     client: Client,
     key: str,
     condition: Callable[[list[SubscriptionMessage]], object],
-    seconds: float = 20,
+    seconds: float = 60,
 ) -> list[SubscriptionMessage]:
     """What is stored for a subscription once that fulfils the condition."""
     messages: list[SubscriptionMessage] = []
