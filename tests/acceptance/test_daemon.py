@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
@@ -42,7 +42,7 @@ def readiness(port: int) -> tuple[bool, dict[str, Any]]:
     except HTTPError as error:
         with error:
             body, ready = error.read(), False
-    except URLError:
+    except OSError:
         return False, {}
     return ready, {part["part"]: part for part in json.loads(body)["parts"]}
 

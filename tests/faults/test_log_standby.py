@@ -43,18 +43,20 @@ async def test_a_promotion_loses_and_repeats_nothing_that_was_published(
     assert not await is_promotion_lossy(both(first, second))
     async with Log.open(both(first, second)) as log:
         await write(log, SITE, drafts(1))
-        async with fanning(log, nats_url) as worker, audience(nats_url) as listening:
-            async with load(log):
-                await pass_events(log, 300)
-                await asyncio.to_thread(first.kill)
-                before = status_of(worker, SITE).published
-                await asyncio.to_thread(second.promote)
-                await pass_events(log, 300)
-            last = await log.position(SITE)
-            assert last > before
-            await listening.reach(last)
-            listening.check(2, last)
-            await published_to(worker, SITE, last)
+        async with fanning(log, nats_url) as worker:
+            await published_to(worker, SITE, 1)
+            async with audience(nats_url) as listening:
+                async with load(log):
+                    await pass_events(log, 300)
+                    await asyncio.to_thread(first.kill)
+                    before = status_of(worker, SITE).published
+                    await asyncio.to_thread(second.promote)
+                    await pass_events(log, 300)
+                last = await log.position(SITE)
+                assert last > before
+                await listening.reach(last)
+                listening.check(2, last)
+                await published_to(worker, SITE, last)
         await assert_published(nats_url, log, SITE)
 
 

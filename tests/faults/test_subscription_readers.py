@@ -177,17 +177,18 @@ async def test_of_two_readers_one_takes_over_from_the_other(
     async with process_of(fanout_process.__file__, log_dsn, nats_url):
         made = await subscribed(client, jobs, shared=True, keep=True)
         await made.close()
-        await _quicken(nats_url, made.id)
         first = (subscription_reader.__file__, nats_url, str(dead), made.id, "0.02")
         second = (subscription_reader.__file__, nats_url, str(alive), made.id, "0.002")
-        async with process_of(*first) as one:
-            await until(lambda: len(told(dead)) > 2)
+        async with process_of(*first) as one, process_of(*second) as other:
+            await _wait_for_readers(nats_url, made.id, 2)
+            before = len(told(dead)), len(told(alive))
             await write(log, "sitea", map(end, jobs))
-            async with process_of(*second) as other:
-                await until(lambda: len(told(alive)) > 2)
-                one.kill()
-                async with asyncio.timeout(60):
-                    assert await other.wait() == 0
+            await until(lambda: len(told(dead)) > before[0] and len(told(alive)) > before[1])
+            one.kill()
+            await one.wait()
+            await _quicken(nats_url, made.id)
+            async with asyncio.timeout(60):
+                assert await other.wait() == 0
     messages = told(dead) + told(alive)
     numbers = Counter(message["n"] for message in messages if "n" in message)
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
@@ -202,12 +203,22 @@ async def test_of_two_readers_one_takes_over_from_the_other(
     assert told(alive)[-1]["what"] == "complete"
 
 
+async def _wait_for_readers(url: str, key: str, count: int) -> None:
+    """Return once so many have handled all that there is, and ask for more."""
+    async with client_of(url) as plain, asyncio.timeout(60):
+        while True:
+            info = await plain.jetstream().consumer_info(DELIVERIES, key)
+            if info.num_waiting == count and not (info.num_pending or info.num_ack_pending):
+                return
+            await asyncio.sleep(0.05)
+
+
 async def _quicken(url: str, key: str) -> None:
     """Let what is not acknowledged come again after seconds instead of half a minute."""
     async with client_of(url) as plain:
         jetstream = plain.jetstream()
         config = (await jetstream.consumer_info(DELIVERIES, key)).config
-        await jetstream.add_consumer(DELIVERIES, config.evolve(ack_wait=2.0))
+        await jetstream.add_consumer(DELIVERIES, config.evolve(ack_wait=4.0))
 
 
 async def test_nats_is_killed_under_worker_and_reader(
