@@ -27,6 +27,7 @@ from pbscast.events import Change, Kind, unescape
 from pbscast_deploy.embedded import PostgresServer
 from pbscast_deploy.simulator.datastore import create_datastore
 from pbscast_ingest.capture import install
+from pbscast_ingest.datastore import ANSWER_SECONDS
 from pbscast_ingest.follower import Follower
 from pbscast_ingest.reader import Page
 from pbscast_ingest.status import WorkerState
@@ -173,11 +174,15 @@ async def test_trouble_of_two_sites_does_not_delay_the_third(
         with psycopg.connect(broken, autocommit=True) as connection:
             connection.execute("ALTER TABLE pbscast.journal RENAME TO gone")
         with frozen(own_postgres), PbsServer(well) as pbs:
+            took: list[float] = []
             for number in range(50):
                 begun = monotonic()
                 pbs.submit(f"{number}.s")
                 await wait_for(log, _told(f"{number}.s"), "well")
-                assert monotonic() - begun < 1.0
+                took.append(monotonic() - begun)
+        # A busy machine may delay one of them, but not as long as one would wait for the others.
+        assert sorted(took)[len(took) // 2] < 1.0
+        assert max(took) < ANSWER_SECONDS / 3
         with PbsServer(hanging) as pbs:
             pbs.submit("1.s")
         await wait_for(log, _told("1.s"), "hanging")

@@ -30,6 +30,8 @@ class CuttingProxy:
     """Seconds that each chunk takes, one after another: a slow network."""
     latency: float = 0.0
     """Seconds that each chunk is under way, others meanwhile too: a network that is far away."""
+    flowing: asyncio.Event = field(default_factory=lambda: _set(asyncio.Event()))
+    """Cleared: what comes is held back, until it is set again."""
     passed: dict[Direction, int] = field(default_factory=lambda: {"up": 0, "down": 0})
     cuts: int = 0
     connections: int = 0
@@ -136,6 +138,7 @@ class _Session:
         with contextlib.suppress(ConnectionError):
             while data := await source.read(_CHUNK):
                 await asyncio.sleep(self.proxy.delay)
+                await self.proxy.flowing.wait()
                 await under_way.put((self._now() + self.proxy.latency, data))
         await under_way.put((self._now() + self.proxy.latency, b""))
 
@@ -178,6 +181,11 @@ async def cutting_proxy(target: tuple[str, int] | str) -> AsyncIterator[CuttingP
         server.close()
         await proxy.close()
         await server.wait_closed()
+
+
+def _set(event: asyncio.Event) -> asyncio.Event:
+    event.set()
+    return event
 
 
 def _abort(writer: asyncio.StreamWriter) -> None:

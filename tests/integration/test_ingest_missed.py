@@ -77,6 +77,18 @@ def _slow_down(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(Log, "present_ids", slowly)
 
 
+def _hold_up(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """A resync goes on until the event."""
+    present_ids, go_on = Log.present_ids, asyncio.Event()
+
+    async def held(self: Log, site: str, kind: str, first: str, most: int) -> list[str]:
+        await go_on.wait()
+        return await present_ids(self, site, kind, first, most)
+
+    monkeypatch.setattr(Log, "present_ids", held)
+    return go_on
+
+
 async def test_lives_on_both_sides_of_a_marker_in_one_page(
     log: Log, captured: str, pbs: PbsServer
 ) -> None:
@@ -304,15 +316,16 @@ async def test_the_lag_is_measured_while_a_resync_goes_on(
 ) -> None:
     async with ingesting(log, as_reader(captured)) as worker:
         await wait_for(log, is_resynced)
-        _slow_down(monkeypatch, 0.5)
+        measured = _hold_up(monkeypatch)
         pbs.connection.execute("TRUNCATE pbs.node")
         while worker.status.state is not WorkerState.RESYNCING:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.02)
         pbs.submit("1.s")
-        async with asyncio.timeout(2.5):
-            while not worker.status.lag_rows:  # noqa: ASYNC110 - as above
-                await asyncio.sleep(0.02)
+        while not worker.status.lag_rows:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.02)
+        assert worker.status.state is WorkerState.RESYNCING
         assert _lag() == worker.status.lag_rows
+        measured.set()
     assert _lag() is None
 
 

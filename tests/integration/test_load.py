@@ -62,6 +62,7 @@ async def test_it_tells_exactly_what_it_commits(datastore_dsn: str, *, history: 
     assert any(not life.present for life in lives) or history
 
 
+@pytest.mark.timeout(300)
 async def test_every_kind_of_statement_is_used_and_rows_stay_bounded(datastore_dsn: str) -> None:
     async with LoadGenerator(datastore_dsn, "sitea") as load:
         await load.run(changes=9_000)
@@ -76,24 +77,40 @@ async def test_every_kind_of_statement_is_used_and_rows_stay_bounded(datastore_d
 
 
 async def test_the_rate_is_kept_on_an_absolute_schedule(datastore_dsn: str) -> None:
-    async with LoadGenerator(datastore_dsn, "sitea") as load:
-        pace = await load.run(rate=100, seconds=1.5)
-    assert 145 <= pace.changes <= 151
+    """What holds it up is made up for: it would be 3.6 seconds otherwise."""
+    held_up: list[Saved] = []
+
+    def hold_up(saved: Saved) -> None:
+        if len(held_up) < 8:
+            held_up.append(saved)
+            time.sleep(0.2)
+
+    async with LoadGenerator(datastore_dsn, "sitea", on_commit=hold_up) as load:
+        pace = await load.run(rate=20, changes=40)
+        assert 1.9 <= pace.seconds < 3.3
+        pace = await load.run(rate=100, seconds=0.5)
+    assert 0 < pace.changes <= 51
+    assert len(held_up) == 8
 
 
 async def test_it_stops_when_told_and_when_cancelled(datastore_dsn: str) -> None:
     async with LoadGenerator(datastore_dsn, "sitea") as load:
+
+        async def committed(count: int) -> None:
+            while load.committed < count:  # noqa: ASYNC110 - another thread commits
+                await asyncio.sleep(0.01)
+
         running = asyncio.create_task(load.run())
-        await asyncio.sleep(0.1)
+        await committed(load.committed + 1)
         load.stop()
         assert (await running).changes > 0
-        running = asyncio.create_task(load.run(rate=1))
-        await asyncio.sleep(0.1)
+        # The next but one would be due in an hour.
+        running = asyncio.create_task(load.run(rate=1 / 3600))
+        await committed(load.committed + 1)
         running.cancel()
-        started = time.monotonic()
         with pytest.raises(asyncio.CancelledError):
-            await running
-        assert time.monotonic() - started < 0.9
+            async with asyncio.timeout(30):
+                await running
 
 
 async def test_the_record_is_right_after_each_crash_of_the_datastore(

@@ -37,7 +37,7 @@ async def member(connection: Connection, name: str = "worker") -> AsyncIterator[
 
 async def sees(one: Membership, count: int) -> None:
     """Wait until that is how many workers are seen."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while len(one.workers) != count:
             await one.wait_changed()
 
@@ -68,17 +68,17 @@ async def test_each_site_is_one_workers(nats_url: str) -> None:
 async def test_who_leaves_is_missed_at_once_and_who_dies_soon(
     nats_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(membership, "LIFE_SECONDS", 1)
     monkeypatch.setattr(membership, "SIGN_SECONDS", 0.3)
     async with (
         connected(nats_url) as connection,
         connected(nats_url) as others,
         member(connection) as first,
     ):
+        monkeypatch.setattr(membership, "LIFE_SECONDS", 60)
         async with member(connection):
             await sees(first, 2)
-        async with asyncio.timeout(0.5):
-            await sees(first, 1)
+        await sees(first, 1)
+        monkeypatch.setattr(membership, "LIFE_SECONDS", 1)
         async with member(others):
             await sees(first, 2)
             await others.close()
@@ -88,7 +88,7 @@ async def test_who_leaves_is_missed_at_once_and_who_dies_soon(
 async def test_while_nothing_is_known_everything_is_everybodys(
     own_nats: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(membership, "LIFE_SECONDS", 1)
+    monkeypatch.setattr(membership, "LIFE_SECONDS", 3)
     monkeypatch.setattr(membership, "SIGN_SECONDS", 0.2)
     async with (
         kept(own_nats.url) as connection,
@@ -129,11 +129,11 @@ async def test_a_worker_that_comes_takes_its_sites_and_leaves_them(log: Log, nat
             await until(lambda: sorted((*current(first), *current(second))) == sites)
             for site in sites:
                 await write(log, site, [draft(f"1.{site}")])
-                await published_to(second, site, 2, seconds=5)
+                await published_to(second, site, 2, seconds=20)
         for site in sites:
-            await in_state(first, site, PublisherState.CURRENT, seconds=5)
+            await in_state(first, site, PublisherState.CURRENT, seconds=20)
             await write(log, site, [draft(f"1.{site}")])
-            await published_to(first, site, 3, seconds=5)
+            await published_to(first, site, 3, seconds=20)
 
 
 async def test_who_does_not_publish_its_site_is_stood_in_for(
@@ -152,5 +152,5 @@ async def test_who_does_not_publish_its_site_is_stood_in_for(
         await in_state(fanout, "sitea", PublisherState.STANDBY)
         for position in (2, 3):
             await write(log, "sitea", [draft()])
-            await published_to(fanout, "sitea", position, seconds=5)
+            await published_to(fanout, "sitea", position, seconds=20)
         await in_state(fanout, "sitea", PublisherState.CURRENT)
