@@ -51,7 +51,7 @@ async def eventually(probe: Callable[[], Awaitable[bool]], seconds: float) -> No
             await asyncio.sleep(0.05)
 
 
-async def marked(url: str, site: str, position: int, seconds: float = 20) -> None:
+async def marked(url: str, site: str, position: int, seconds: float = 40) -> None:
     async def reached() -> bool:
         return await mark_at(url, site) >= position
 
@@ -136,7 +136,7 @@ async def test_a_worker_killed_is_replaced_within_seconds(
         await marked(nats_url, "sitea", 999)
         first.kill()
     async with fanning(log, nats_url) as fanout:
-        await published_to(fanout, "sitea", 3_000, seconds=10)
+        await published_to(fanout, "sitea", 3_000, seconds=30)
     await assert_published(nats_url, log, "sitea")
 
 
@@ -151,10 +151,10 @@ async def test_a_stalled_worker_that_wakes_up_writes_nothing(
             for _ in range(3):
                 first.send_signal(signal.SIGSTOP)
                 total = await write(log, "sitea", drafts(2_500))
-                await published_to(second, "sitea", total, seconds=10)
+                await published_to(second, "sitea", total, seconds=30)
                 first.send_signal(signal.SIGCONT)
                 total = await write(log, "sitea", drafts(2_500))
-                await marked(nats_url, "sitea", total, seconds=10)
+                await marked(nats_url, "sitea", total, seconds=30)
     await assert_published(nats_url, log, "sitea")
 
 
@@ -171,7 +171,7 @@ async def test_one_sites_trouble_does_not_delay_another(log: Log, nats_url: str)
         await in_state(fanout, "sitea", PublisherState.RETRYING)
         assert "not a mark of pbscast" in (status_of(fanout, "sitea").error or "")
         await write(log, "siteb", drafts(500))
-        await published_to(fanout, "siteb", 501, seconds=5)
+        await published_to(fanout, "siteb", 501, seconds=20)
     assert len(await stored(nats_url, "pbs.v1.sitea.job.>")) == 1
 
 
@@ -221,7 +221,7 @@ async def test_who_has_lost_the_log_leaves_requests_to_the_others(
 
         async def is_answered() -> bool:
             try:
-                answer = await client.request(HISTORY, b'{"ids":["0.sitea"]}', timeout=5)
+                answer = await client.request(HISTORY, b'{"ids":["0.sitea"]}', timeout=30)
             except NoRespondersError:
                 return False
             return answer.data.startswith(b'{"events":[{')
@@ -243,7 +243,7 @@ async def test_who_has_lost_the_log_leaves_requests_to_the_others(
 
 async def no_one_serves(client: Client) -> bool:
     try:
-        await client.request(HISTORY, b'{"ids":["0.sitea"]}', timeout=5)
+        await client.request(HISTORY, b'{"ids":["0.sitea"]}', timeout=30)
     except NoRespondersError:
         return True
     return False

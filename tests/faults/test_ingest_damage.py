@@ -28,6 +28,7 @@ def _brief_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
 SUFFERED = (*UNTOLD, "journal dropped", "journal without a column", "rights revoked")
 
 
+@pytest.mark.timeout(300)
 async def test_what_was_lost_is_told_and_mended(log: Log, new_datastore: Callable[[], str]) -> None:
     """A site for each damage, all at once."""
     dsns = {damage: await asyncio.to_thread(new_datastore) for damage in SUFFERED}
@@ -41,7 +42,7 @@ async def _suffer(log: Log, damage: str, dsn: str) -> None:
     site = damage.replace(" ", "-")
     await asyncio.to_thread(install, dsn, site=site)
     with PbsServer(dsn) as pbs:
-        async with asyncio.timeout(60), ingesting(log, as_reader(dsn), site):
+        async with asyncio.timeout(240), ingesting(log, as_reader(dsn), site):
             await wait_for(log, is_resynced, site)
             pbs.submit("1.s")
             pbs.submit("2.s")

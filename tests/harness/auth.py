@@ -55,7 +55,7 @@ async def reach(client: Client) -> None:
 
 async def cut(client: Client) -> None:
     """Wait until the server has closed a connection."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while client.is_connected:
             with suppress(nats.errors.Error, OSError):
                 await client.flush(1)

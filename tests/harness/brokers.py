@@ -56,7 +56,7 @@ class RunningBroker:
         """
         words = [str(uid), str(self.socket), said, str(times), *(["apart"] if apart else [])]
         command = [sys.executable, "-c", _PERSON, *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
         if apart and done.returncode == _NOT_ALLOWED:
             return []
         assert done.returncode == 0, done.stderr
@@ -88,4 +88,4 @@ def brokering(directory: Path, realm: Path, url: str, *more: str) -> Iterator[Ru
             yield RunningBroker(socket, process, log)
         finally:
             process.terminate()
-            process.wait(15)
+            process.wait(60)

@@ -52,7 +52,7 @@ def wanting(*ids: str, lease: int = 600, **fields: object) -> SubscribeRequest:
     return request.model_copy(update={"lease": lease})
 
 
-async def eventually(condition: Callable[[], Awaitable[object]], seconds: float = 10) -> None:
+async def eventually(condition: Callable[[], Awaitable[object]], seconds: float = 30) -> None:
     """Return as soon as the condition holds."""
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110 - what is waited for is only to be asked
@@ -101,7 +101,7 @@ class View:
         else:
             self.is_current = True
 
-    async def until(self, condition: Callable[[], object], seconds: float = 15) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float = 30) -> None:
         """Wait for news until the condition holds."""
         async with asyncio.timeout(seconds):
             while not condition():

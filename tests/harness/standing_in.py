@@ -33,6 +33,7 @@ from pbscast.deliveries import (
 from pbscast.lives import Standing
 
 _NOTHING = SequenceInfo(consumer_seq=0, stream_seq=0)
+_BUSY = {"Nats-Service-Error": "UnavailableError: too many at a time", "Nats-Service-Error-Code": "503"}
 _NOT_FOUND = {"Nats-Service-Error": "NotFoundError: no such subscription"}
 
 
@@ -70,6 +71,8 @@ class Deliverer:
         self.lease = 600
         self.pause = 0.0
         """Before a renewal is answered."""
+        self.busy = 0
+        """How many requests more are told to come again."""
         self._numbers: dict[tuple[str, str], int] = {}
         self._news = asyncio.Condition()
 
@@ -87,7 +90,7 @@ class Deliverer:
 
     async def seen(self, condition: Callable[[], object]) -> None:
         """Return when what was asked fulfils the condition."""
-        async with asyncio.timeout(20), self._news:
+        async with asyncio.timeout(40), self._news:
             await self._news.wait_for(condition)
 
     def requests(self, model: type[BaseModel]) -> list[Any]:
@@ -146,7 +149,7 @@ class Deliverer:
         await self._until(key, lambda info: (info.delivered or _NOTHING).consumer_seq >= count)
 
     async def _until(self, key: str, condition: Callable[[ConsumerInfo], object]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while not condition(  # noqa: ASYNC110 - the server is only to be asked
                 await self.jetstream.consumer_info(DELIVERIES, consumer_of(key))
             ):
@@ -182,9 +185,12 @@ class Deliverer:
             request = model.model_validate_json(message.data)
             async with self._news:
                 self.asked.append(request)
-                reply = await answer(request)
+                busy, self.busy = self.busy, max(0, self.busy - 1)
+                reply = None if busy else await answer(request)
                 self._news.notify_all()
-            if reply is None:
+            if busy:
+                await self.client.publish(message.reply, b"", headers=_BUSY)
+            elif reply is None:
                 await self.client.publish(message.reply, b"", headers=_NOT_FOUND)
             else:
                 await self.client.publish(message.reply, reply.model_dump_json().encode())

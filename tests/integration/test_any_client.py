@@ -110,7 +110,7 @@ async def _read(client: Client, subject: str, begin: str = '"begin": "all"') -> 
     consumer = await client.jetstream().pull_subscribe_bind(opened["consumer"], stream="PBS")
     ids: list[str] = []
     while len(ids) < opened["stored"]:
-        for number, message in enumerate(await consumer.fetch(100, timeout=5), len(ids) + 1):
+        for number, message in enumerate(await consumer.fetch(100, timeout=30), len(ids) + 1):
             assert message.metadata.sequence.consumer == number
             event = wire.decode(message.data)
             ids.append(f"{event.site}:{event.position}")

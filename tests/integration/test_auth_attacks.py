@@ -101,7 +101,7 @@ class Stage:
             await self._slot("PBS_DELIVERIES", person, f"pbscast.deliver.v1.*.{told}")
         # Something of bob's is delivered, so that it could be acknowledged.
         bobs = f"{PULL_FROM}.PBS_DELIVERIES.user-bob-8adf3844-1"
-        await self.service.request(bobs, b"1", timeout=5, old_style=True)
+        await self.service.request(bobs, b"1", timeout=30, old_style=True)
         await self.settle()
         self.before = await self.state()
 
@@ -148,7 +148,7 @@ class Stage:
         return state
 
     async def _api(self, verb: str) -> Any:
-        answer = await self.service.request(f"$JS.API.{verb}", timeout=5)
+        answer = await self.service.request(f"$JS.API.{verb}", timeout=30)
         return json.loads(answer.data)
 
     async def breaches(self, me: str) -> list[str]:
@@ -233,7 +233,7 @@ async def play(stage: Stage, attacker: Client, me: str, attempt: Attempt) -> lis
     await reach(attacker)
     for subject, body in HONEST_LIVE:
         await stage.service.publish(subject, body)
-    await stage.bob.request("pbscast.v1.honest", timeout=5)
+    await stage.bob.request("pbscast.v1.honest", timeout=30)
     # Of what does not happen nobody is told: JetStream's own threads get a moment.
     await asyncio.sleep(0.01)
     found = await stage.breaches(me)

@@ -161,9 +161,9 @@ async def test_a_service_is_revoked_without_the_others(realm: Path, server: Nats
 
 async def test_credentials_expire_by_themselves(realm: Path, server: NatsServer) -> None:
     gate = Gate(realm, server.url)
-    content = await gate.creds("alice", ttl=timedelta(seconds=2))
+    content = await gate.creds("alice", ttl=timedelta(seconds=4))
     await cut(await gate.connect(content))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         # The server lets in until the second is over.
         while await is_let_in(gate, content):
             pass

@@ -76,7 +76,7 @@ async def test_credentials_that_were_renewed_are_taken_up_without_a_restart(daem
     connection = Connection(daemon.settings(), name="pbscastd")
     keeping = asyncio.create_task(connection.keep())
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             first = await connection.replaced(None)
             daemon.creds.write_text(await daemon.gate.creds("pbscastd", Role.SERVICE))
             await tell(daemon.gate.realm, [daemon.gate.url], daemon.gate.realm.revoke("before"))

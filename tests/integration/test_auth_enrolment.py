@@ -104,7 +104,7 @@ async def test_who_left_is_out_and_may_come_back(gate: Gate) -> None:
     assert await is_let_in(gate, brokered(gate.realm, "bob"))
     assert "made: alice" in await done(gate, "enrol", "alice", "bob", "carol", "--prune")
     assert not await is_let_in(gate, old)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not await is_let_in(gate, brokered(gate.realm, "alice")):
             pass  # what is signed in the second in which he left is not let in either
 
@@ -141,7 +141,7 @@ async def test_a_broker_gives_another_to_whom_is_only_revoked(gate: Gate) -> Non
     assert "pbscastd auth bar alice" in await done(gate, "revoke", "alice")
     await cut(client)
     assert not await is_let_in(gate, old)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not await is_let_in(gate, brokered(gate.realm, "alice")):
             pass
 
@@ -233,7 +233,7 @@ async def seen(service: Client, client: Client) -> list[str]:
     await reach(client)
     for subject in (*EVENTS, "pbs.v1.siteb.mark"):
         await service.publish(subject, b"")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await end.wait()
     return sorted(heard)
 
@@ -257,7 +257,7 @@ async def test_sites_let_users_see_the_jobs_of_others_and_take_it_back(gate: Gat
             # Without asking for another credential.
             client = await gate.connect(content)
             assert await seen(service, client) == wanted, told
-            answer = await client.request("pbscast.v1.history", b"", timeout=5)
+            answer = await client.request("pbscast.v1.history", b"", timeout=30)
             assert answer.data.decode() == f"pbscast.v1.as.user.{who}.alice.history"
             await client.close()
             async with gate.enter("ann", Role.AUDITOR) as auditor:
@@ -358,7 +358,7 @@ async def test_a_key_that_has_leaked_is_worth_nothing_after_another_was_made(gat
         assert not await is_let_in(gate, content)
     assert not await is_let_in(gate, brokered(gate.realm, "eve"))
     assert clients[1].is_connected
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not await is_let_in(gate, brokered(gate.realm, "alice")):
             pass
     await done(gate, "rekey", "service")

@@ -83,13 +83,13 @@ async def until_joined(client: Client) -> bytes:
     """Wait until the services at the hub can be asked, and return their answer."""
     while True:
         with suppress(nats.errors.NoRespondersError):
-            return (await client.request("pbscast.v1.list", b"", timeout=5)).data
+            return (await client.request("pbscast.v1.list", b"", timeout=30)).data
         await asyncio.sleep(0.05)
 
 
 async def test_at_a_site_all_is_as_at_the_hub(places: tuple[Gate, Gate]) -> None:
     hub, site = places
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await until_up(hub)
         creds = await hub.creds("alice")
         await until_up(site)
@@ -126,7 +126,7 @@ async def test_at_a_site_all_is_as_at_the_hub(places: tuple[Gate, Gate]) -> None
                 "503",
             )
             assert mine.data == b"alice"
-            await client.request(mine.reply, b"+ACK", timeout=5)
+            await client.request(mine.reply, b"+ACK", timeout=30)
             info = await jetstream.consumer_info("PBS_DELIVERIES", "user-alice-8adf3844-1")
             assert info.num_ack_pending == 0
 

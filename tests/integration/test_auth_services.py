@@ -31,6 +31,7 @@ from nats.js.errors import NotFoundError
 from nats.js.manager import JetStreamManager
 
 from pbscast.events import ChangePayload, EventName, FinalizePayload, Kind, Provenance, Reason
+from pbscast_fanout import openings
 from pbscast_fanout.askers import SLOTS, Role
 from pbscast_fanout.services import AT_ONCE, PER_SECOND
 from pbscast_fanout.settings import FanoutSettings, NatsSettings
@@ -107,6 +108,12 @@ LOGGED = [
     end("3.sitea", "bob"),
     change("2.sitea", "bob", "last"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def readers_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that bob does not pull from is not forgotten in the course of a test."""
+    monkeypatch.setattr(openings, "INACTIVE_THRESHOLD", 600.0)
 
 
 @dataclass

@@ -47,7 +47,7 @@ def alive(pid: int) -> bool:
 
 
 def wait_until_gone(directory: Path, pid: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while directory.exists() or alive(pid):
         assert time.monotonic() < deadline, f"{directory} or process {pid} is still there"
         time.sleep(0.02)
@@ -104,7 +104,7 @@ def test_a_kill_spares_no_backend_in_the_midst_of_its_work(own_postgres: Postgre
         backend = connection.info.backend_pid
         connection.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 1000000000)")
         own_postgres.kill()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while alive(backend):
             assert time.monotonic() < deadline
             time.sleep(0.01)

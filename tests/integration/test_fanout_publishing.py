@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from harness.auth import reach
 from harness.fanning import (
     assert_published,
     client_of,
@@ -58,30 +60,33 @@ async def test_what_is_logged_is_published_once_in_order_to_the_byte(
 async def test_events_follow_the_log_live_and_new_sites_join(log: Log, nats_url: str) -> None:
     async with fanning(log, nats_url) as fanout, client_of(nats_url) as client:
         live = await client.subscribe("pbs.v1.*.job.alice.>")
+        await reach(client)
         for number in range(1, 4):
             await write(log, "sitea", [draft(comment=str(number))])
-            message = await live.next_msg(timeout=5)
+            message = await live.next_msg(timeout=30)
             assert message.data == (await logged(log, "sitea"))[-1].encode()
             assert message.headers is not None
             assert message.headers["Nats-Msg-Id"] == f"sitea:{number}"
         await write(log, "late", drafts(1))
-        assert wire.decode((await live.next_msg(timeout=5)).data).site == "late"
+        assert wire.decode((await live.next_msg(timeout=30)).data).site == "late"
         await until(lambda: fanout.status().sites[0].state is PublisherState.CURRENT)
         assert [item.lag for item in fanout.status().sites] == [0, 0]
 
 
 async def test_a_mark_follows_soon(log: Log, nats_url: str) -> None:
     await log.register_site("sitea")
-    async with client_of(nats_url) as client, fanning(log, nats_url):
+    async with client_of(nats_url) as client, AsyncExitStack() as stack:
         marks = await client.subscribe("pbs.v1.sitea.mark")
-        assert wire.decode_mark((await marks.next_msg(timeout=5)).data).position == 0
+        await reach(client)
+        await stack.enter_async_context(fanning(log, nats_url))
+        assert wire.decode_mark((await marks.next_msg(timeout=30)).data).position == 0
         for number in (1, 2):
             await write(log, "sitea", drafts(1))
-            assert wire.decode_mark((await marks.next_msg(timeout=5)).data).position == number
+            assert wire.decode_mark((await marks.next_msg(timeout=30)).data).position == number
         await write(log, "sitea", drafts(2_000))
-        positions = [wire.decode_mark((await marks.next_msg(timeout=5)).data).position]
+        positions = [wire.decode_mark((await marks.next_msg(timeout=30)).data).position]
         while positions[-1] < 2_002:
-            positions.append(wire.decode_mark((await marks.next_msg(timeout=5)).data).position)
+            positions.append(wire.decode_mark((await marks.next_msg(timeout=30)).data).position)
         assert positions[0] >= 999
 
 
@@ -195,7 +200,7 @@ async def test_many_subjects_make_publishing_no_slower(log: Log, nats_url: str) 
         await published_to(fanout, "sitea", 1_000)
         live = await client.subscribe("pbs.v1.sitea.job.>")
         await write(log, "sitea", drafts(1))
-        headers = (await live.next_msg(timeout=5)).headers or {}
+        headers = (await live.next_msg(timeout=30)).headers or {}
         assert headers["Nats-Expected-Last-Subject-Sequence-Subject"] == "pbs.v1.sitea.mark"
 
 
@@ -213,7 +218,7 @@ async def test_of_two_workers_one_publishes_and_the_other_takes_over(
             states = {item.state for worker in (first, second) for item in worker.status().sites}
             assert PublisherState.RETRYING not in states
         total = await write(log, "sitea", drafts(100))
-        await published_to(second, "sitea", total, seconds=10)
+        await published_to(second, "sitea", total, seconds=30)
     await assert_published(nats_url, log, "sitea")
 
 
@@ -299,12 +304,12 @@ async def test_an_emptied_stream_gets_only_what_it_would_still_hold(
 
 async def test_an_idle_sites_mark_is_renewed_before_it_is_too_old(log: Log, nats_url: str) -> None:
     await write(log, "sitea", drafts(3))
-    async with fanning(log, nats_url, max_age=timedelta(seconds=2)) as fanout:
+    async with fanning(log, nats_url, max_age=timedelta(seconds=6)) as fanout:
         await published_to(fanout, "sitea", 3)
         async with client_of(nats_url) as client:
             marks = await client.subscribe("pbs.v1.sitea.mark")
-            for _ in range(6):
-                mark = wire.decode_mark((await marks.next_msg(timeout=2)).data)
+            for _ in range(3):
+                mark = wire.decode_mark((await marks.next_msg(timeout=6)).data)
                 assert mark.position == 3
                 assert mark.digest
         assert len(await stored(nats_url, "pbs.v1.sitea.mark")) >= 1
@@ -352,7 +357,7 @@ async def test_names_of_any_length_and_characters_are_published(log: Log, nats_u
         live = await client.subscribe(job_filter(owner=names[0]))
         await client.flush()
         await published_to(fanout, "sitea", len(names) + 1)
-        assert wire.decode((await live.next_msg(timeout=5)).data).position == 1
+        assert wire.decode((await live.next_msg(timeout=30)).data).position == 1
     await assert_published(nats_url, log, "sitea")
     subjects = {item.subject for item in await stored(nats_url, "pbs.v1.sitea.>")}
     assert len(subjects) == len(names) + 2

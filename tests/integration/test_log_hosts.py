@@ -54,7 +54,7 @@ async def test_the_standby_is_passed_over(servers: tuple[PostgresServer, Standby
     async with Log.open(both(second, first)) as log:
         await write(log, "sitea", [draft()])
     standby_alone = f"{second.dsn(tcp=True)}?target_session_attrs=standby"
-    async with Log.open(standby_alone) as log, asyncio.timeout(10):
+    async with Log.open(standby_alone) as log, asyncio.timeout(30):
         while not await log.sites():  # noqa: ASYNC110 - until it has followed
             await asyncio.sleep(0.05)
 

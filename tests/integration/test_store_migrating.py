@@ -177,7 +177,7 @@ async def test_a_writer_of_the_older_release_writes_no_more(
 
     await Log.migrate_at(older_dsn)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await writing
     end = older.tails["sitea"].position
     await older.acquire("sitea")
@@ -229,7 +229,7 @@ async def test_a_long_reading_delays_a_migration_and_nobody_else(
 
         monkeypatch.setattr(migration, "PATIENCE", 60)
         migrating = asyncio.create_task(Log.migrate_at(older_dsn))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await older.read("sitea", 0)
         assert not migrating.done()
     await reader.close()

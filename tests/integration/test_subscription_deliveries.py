@@ -301,7 +301,7 @@ async def test_a_last_message_that_the_stream_has_lost(
             key = await subscribe(client)
             await until_told(client, key, joined("sitea"))
             checkpoints = Checkpoints(fanout._connection)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while is_kept and (  # noqa: ASYNC110 - the bucket is only to be asked
                     (checkpoint := await checkpoints.load("sitea")) is None
                     or checkpoint.numbers.get(key) != 3
@@ -419,7 +419,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Site]:
 
 async def until_settled(fanout: Fanout, key: str) -> None:
     """It is noted that it has joined."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await fanout._holdings.joined.get("sitea", key) is None:  # noqa: ASYNC110 - only to be asked
             await asyncio.sleep(0.01)
 

@@ -226,7 +226,7 @@ async def test_the_longest_lease_is_taken(registry: Registry) -> None:
 
 async def _until_first(registry: Registry) -> AsyncIterator[str]:
     expiries = registry.expiries()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         yield await anext(expiries)
     await expiries.aclose()
 
@@ -361,7 +361,7 @@ async def read(url: str, count: int) -> list[str]:
     bodies: list[str] = []
     try:
         while len(bodies) < count:
-            message = await inbox.next_msg(timeout=2)
+            message = await inbox.next_msg(timeout=20)
             if message.subject == "answers":
                 break
             bodies.append(message.data.decode())

@@ -163,7 +163,7 @@ async def test_a_move_that_is_interrupted_holds_or_leaves_nothing(
     first = await connection.client.request(
         f"{pull}{LESS.slot(1)}", b"1", timeout=5, old_style=True
     )
-    await connection.client.request(first.reply, b"+ACK", timeout=5)
+    await connection.client.request(first.reply, b"+ACK", timeout=30)
     desk = Desk(cast("Log", None), holdings)
     connection.fail(left, how)
     try:
