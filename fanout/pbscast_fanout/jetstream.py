@@ -6,7 +6,9 @@ not know.
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from pbscast.errors import (
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
     from pbscast_fanout.connection import Connection
 
 STREAM: Final = "PBS"
+
+_ANSWERED: Final = 0.5
+"""Seconds for the server that has a consumer to answer, if it lives."""
+_OVERLAP: Final = 64
+"""Of the names on a page of consumers that many are asked for once more with the next page."""
 
 _FULL: Final = (10023, 10047)
 _NO_ROOM: Final = (
@@ -61,15 +68,46 @@ async def call(
     return await ask(connection, f"$JS.API.{verb}", payload)
 
 
+async def call_briefly(connection: Connection, verb: str) -> dict[str, Any] | None:
+    """Ask what the server that has a consumer answers; None: it does not, as where it has died.
+
+    Raises as ``call``.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_ANSWERED):
+            return await call(connection, verb)
+    return None
+
+
+async def delete_consumer(connection: Connection, stream: str, name: str) -> None:
+    """Have a consumer deleted, be it there or not.
+
+    Where the server that has it has died that is done as well, but never said. Raises as ``call``.
+    """
+    with suppress(NotFoundError):
+        await call_briefly(connection, f"CONSUMER.DELETE.{stream}.{name}")
+
+
 async def consumers_on(connection: Connection, stream: str) -> list[str]:
-    """Return the names of a stream's consumers. Raises as ``call``."""
-    names: list[str] = []
+    """Return the names of a stream's consumers: all that are there from begin to end of the call.
+
+    Those that come or go meanwhile may be among them. Raises as ``call``.
+    """
+    names: dict[str, None] = {}
+    offset, last = 0, ""
     while True:
-        answer = await call(connection, f"CONSUMER.NAMES.{stream}", {"offset": len(names)})
+        answer = await call(connection, f"CONSUMER.NAMES.{stream}", {"offset": offset})
         page = answer.get("consumers") or []
-        names += page
-        if not page or len(names) >= answer["total"]:
-            return names
+        # A page is a stretch of the names in their order. For each that goes the others move up:
+        # where the next page does not begin within the last one some may have moved past us.
+        if offset and (not page or page[0] > last):
+            offset = max(0, offset - _OVERLAP)
+            continue
+        names.update(dict.fromkeys(page))
+        if not page or offset + len(page) >= answer["total"]:
+            return list(names)
+        last = page[-1]
+        offset += max(1, len(page) - _OVERLAP)
 
 
 async def ask(

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pbscast import openings, requests, subscriptions
 from pbscast_fanout.services import QUICKLY_PARSED, Endpoint
-from pbscast_fanout.settling import SETTLE, SettleRequest
+from pbscast_fanout.settling import SECONDS, SETTLE, SettleRequest
 from pbscast_fanout.turns import Turns
 
 if TYPE_CHECKING:
@@ -45,12 +45,13 @@ def everything(
 ) -> list[Endpoint[Any]]:
     """Return all services of a worker."""
     of_the_log, quick = Turns(), Turns()
+    # Nobody may delay it by what he asks, and a request is about many.
+    settle = _always(Turns(seconds=SECONDS))
     return [
         # It needs little time, and is asked for when the others are slow.
         Endpoint(requests.STATUS, requests.StatusRequest, status, _always(quick)),
         *of_readers(opened),
-        # Nobody may delay it by what he asks.
-        Endpoint(SETTLE, SettleRequest, settling.settle, _always(Turns()), is_for_persons=False),
+        Endpoint(SETTLE, SettleRequest, settling.settle, settle, is_for_persons=False),
         *_of_subscribers(desk, quick, of_the_log),
         *_of_the_log(answers, of_the_log),
     ]

@@ -6,7 +6,6 @@ else. Who has no such account, in a NATS open to all, is given a name of its own
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
 from contextlib import suppress
@@ -26,7 +25,7 @@ from pbscast.openings import (
 )
 from pbscast_fanout.askers import SLOTS, Asker
 from pbscast_fanout.filters import check_filters, narrowed
-from pbscast_fanout.jetstream import STREAM, call
+from pbscast_fanout.jetstream import STREAM, call, call_briefly, delete_consumer
 from pbscast_fanout.places import find_place
 from pbscast_fanout.rights import check_sites
 
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 _NANO: Final = 1_000_000_000
 _OPENING: Final = "pbscast_opening"
 """In a consumer's metadata: no two are made alike."""
-_ANSWERED: Final = 0.5
-"""Seconds for the server that has a consumer to answer, if it lives."""
 _ANYBODYS: Final = "reader-"
 _NAME: Final = re.compile(rf"{_ANYBODYS}[0-9a-f]{{32}}", re.ASCII)
 
@@ -85,7 +82,7 @@ class Openings:
             raise AccessDeniedError(f"consumer {request.consumer!r} is not one that was opened")
         with suppress(NotFoundError):
             if await self._is_meant(request):
-                await self._delete(request.consumer)
+                await delete_consumer(self._connection, STREAM, request.consumer)
         return CloseResponse().model_dump_json().encode()
 
     async def stream(self, request: StreamRequest, asker: Asker | None) -> bytes:
@@ -120,17 +117,9 @@ class Openings:
         """Whether it is not another's by now. Of one whose server has died nobody has anything."""
         if request.opening is None:
             return True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_ANSWERED):
-                info = await call(self._connection, f"CONSUMER.INFO.{STREAM}.{request.consumer}")
-                return _opening(info) == request.opening
-        return True
-
-    async def _delete(self, name: str) -> None:
-        """Have it deleted. Where the server that has it has died that is done, but never said."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_ANSWERED):
-                await call(self._connection, f"CONSUMER.DELETE.{STREAM}.{name}")
+        verb = f"CONSUMER.INFO.{STREAM}.{request.consumer}"
+        info = await call_briefly(self._connection, verb)
+        return info is None or _opening(info) == request.opening
 
     async def _make(self, asker: Asker | None, config: dict[str, Any]) -> dict[str, Any]:
         """Make it under the first name that is free.

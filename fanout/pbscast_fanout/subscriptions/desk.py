@@ -21,6 +21,7 @@ from pbscast.subscriptions import (
     UnsubscribeResponse,
 )
 from pbscast_fanout import metrics
+from pbscast_fanout.abreast import each
 from pbscast_fanout.expressions import compile_expression
 from pbscast_fanout.subscriptions.acknowledged import read_acknowledged
 from pbscast_fanout.subscriptions.completing import pending
@@ -54,6 +55,9 @@ LISTED: Final = 100
 """Subscriptions on a page of the list."""
 LISTED_IDS: Final = 20_000
 """Ids that are looked up for a page, or those of one subscription: 10 ms for 1000."""
+
+_ABREAST: Final = 16
+"""Subscriptions that are settled at a time."""
 
 
 class Desk:
@@ -241,16 +245,22 @@ class Desk:
             raise unknown(key)
         return head
 
-    async def settle(self, owner: Owner) -> None:
-        """Have a person's subscriptions go on by his rights of now, where these are enough.
+    async def settle(self, owners: Sequence[Owner]) -> None:
+        """Have people's subscriptions go on by their rights of now, where these are enough.
 
-        Of the others he is told when he asks next.
+        Of the others they are told when they ask next.
         """
-        for key in await self._holdings.slots.of(owner.token):
-            with suppress(NotFoundError, DecodeError):  # it has ended; it is of a newer release
-                head = await self._owned(key, owner)
-                if _is_enough(owner, head):
-                    await self._hand_over(key, head, owner)
+        of = {owner.token: owner for owner in owners}
+        taken = await self._holdings.slots.taken(next(iter(of)) if len(of) == 1 else "*")
+        held = {(key, of[slot.owner]) for slot, key in taken.items() if slot.owner in of}
+        if refused := await each(held, lambda one: self._settle(*one), _ABREAST):
+            raise refused[0]
+
+    async def _settle(self, key: str, owner: Owner) -> None:
+        with suppress(NotFoundError, DecodeError):  # it has ended; it is of a newer release
+            head = await self._owned(key, owner)
+            if _is_enough(owner, head):
+                await self._hand_over(key, head, owner)
 
     async def _confirm(self, key: str, held: Definition | Head, now: Owner) -> None:
         """Note the rights of a subscription's owner.
