@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pbscast.events import ChangePayload, EventName, FinalizePayload, Kind, Provenance, Reason
 from pbscast_ingest.finalize import conclude, is_final
 from pbscast_ingest.jobs import describe
-from pbscast_ingest.rows import decode_attributes, decode_columns, shortened, text
+from pbscast_ingest.rows import NOTE, decode_attributes, decode_columns, shortened, text
 from pbscast_ingest.translation import (
     SILENT_ATTRIBUTES,
     SILENT_COLUMNS,
@@ -41,6 +41,8 @@ class TableRow(NamedTuple):
     escaped: tuple[str, ...]
     key: bytes = b""
     """The id as the datastore has it."""
+    is_part: bool = False
+    """Whether it may hold more than this."""
 
     @property
     def standing(self) -> dict[str, Any]:
@@ -65,6 +67,15 @@ def decode_table_row(kind: Kind, record: Sequence[Any]) -> TableRow:
     return TableRow(kind, name, text(created), values, plain, tuple(names), raw)
 
 
+def decode_lone_row(
+    kind: Kind, record: Sequence[Any], note: str = "", *, is_part: bool = False
+) -> TableRow:
+    """Return the row of a record, with a note among its attributes on what was not read of it."""
+    row = decode_table_row(kind, record)
+    attributes = {**row.attributes, NOTE: note} if note else row.attributes
+    return row._replace(attributes=attributes, is_part=is_part)
+
+
 def appeared(row: TableRow, now: datetime) -> list[Draft]:
     """Return the events of a row that the log did not know: it begins, it may have ended."""
     payload = ChangePayload(
@@ -77,6 +88,9 @@ def appeared(row: TableRow, now: datetime) -> list[Draft]:
 
 def changed(row: TableRow, state: ObjectState | Subjob, now: datetime) -> list[Draft]:
     """Return the events of a row that differs from what the log knows of the same incarnation."""
+    if row.is_part:
+        attributes, columns = state.attributes | row.attributes, state.columns | row.columns
+        row = row._replace(attributes=attributes, columns=columns)
     values = {k: v for k, v in row.attributes.items() if state.attributes.get(k) != v}
     columns = {k: v for k, v in row.columns.items() if state.columns.get(k) != v}
     removed = tuple(sorted(state.attributes.keys() - row.attributes.keys()))

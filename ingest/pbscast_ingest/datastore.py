@@ -49,22 +49,28 @@ ANSWER_SECONDS: Final = 30.0
 """A server that does not answer one statement within this is as good as gone."""
 
 
+def hang_up(connection: Connection) -> None:
+    """End whatever waits for the server: a cancelled psycopg waits for it once more."""
+    if not connection.closed:
+        with socket.socket(fileno=os.dup(connection.fileno())) as line, suppress(OSError):
+            line.shutdown(socket.SHUT_RDWR)
+
+
 @contextmanager
-def answering(connection: Connection, where: str) -> Iterator[None]:
+def answering(connection: Connection, where: str, more: float = 0.0) -> Iterator[None]:
     """Translate the driver's errors inside, and hang up on a server that gives no answer in time.
 
-    The socket is shut down, because a cancelled psycopg waits for the server once more. Raises
-    DatastoreUnavailableError then; the connection is of no more use.
+    The time is ANSWER_SECONDS and what is more. Raises DatastoreUnavailableError then; the
+    connection is of no more use.
     """
+    seconds = ANSWER_SECONDS + more
     late: list[float] = []
 
-    def hang_up() -> None:
-        late.append(ANSWER_SECONDS)
-        if not connection.closed:
-            with socket.socket(fileno=os.dup(connection.fileno())) as line, suppress(OSError):
-                line.shutdown(socket.SHUT_RDWR)
+    def give_up() -> None:
+        late.append(seconds)
+        hang_up(connection)
 
-    timer = asyncio.get_running_loop().call_later(ANSWER_SECONDS, hang_up)
+    timer = asyncio.get_running_loop().call_later(seconds, give_up)
     try:
         with translated(where):
             yield
@@ -74,7 +80,7 @@ def answering(connection: Connection, where: str) -> Iterator[None]:
             raise asyncio.CancelledError from error
         if not late:
             raise
-        message = f"{where}: no answer within {ANSWER_SECONDS:g} s"
+        message = f"{where}: no answer within {seconds:g} s"
         raise DatastoreUnavailableError(message) from error
     finally:
         timer.cancel()

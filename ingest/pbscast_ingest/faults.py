@@ -8,6 +8,7 @@
         ├── DatastoreMissingError       (NotFoundError) no such database
         ├── DatastoreConfigError        (ConfigError) a connection string, a role that cannot be
         ├── JournalSilentError          (UnavailableError) heartbeats do not come through
+        ├── UnreadableRowError          one row cannot be handed out, not even in part
         └── CaptureMissingError         (NotFoundError) changes are not being journaled
 
 A worker retries all of them for ever; a command says the line and gives up.
@@ -63,6 +64,10 @@ class JournalSilentError(DatastoreError, UnavailableError):
     """The datastore answers, but no heartbeat comes through its journal: connect anew."""
 
 
+class UnreadableRowError(DatastoreError):
+    """The datastore answers, but cannot hand out one row, not even in part."""
+
+
 class CaptureMissingError(DatastoreError, NotFoundError):
     """The datastore answers, but changes are not being journaled: a gap has begun."""
 
@@ -82,6 +87,8 @@ _BY_STATE: Final[dict[str, type[DatastoreError]]] = {
     "PBC05": DatastoreUnsupportedError,
     "PBC06": DatastoreConfigError,
 }
+_CONTENT: Final = ("22", "54", "XX")
+_CANCELED: Final = "57014"
 # A refused connection brings no SQLSTATE, only the server's line.
 _REFUSED: Final = re.compile(
     r"authentication failed|no pg_hba\.conf entry|role .* does not exist|no password supplied"
@@ -127,6 +134,12 @@ def _fault(error: psycopg.Error) -> type[DatastoreError]:
     known = _BY_STATE.get(state) or _BY_STATE.get(state[:2])
     is_passing = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     return known or (DatastoreUnavailableError if is_passing else DatastoreError)
+
+
+def is_about_content(error: DatastoreError) -> bool:
+    """Whether the server said that it cannot do what was asked: too large, damaged, too slow."""
+    state = getattr(error.__cause__, "sqlstate", None) or ""
+    return state[:2] in _CONTENT or state == _CANCELED
 
 
 def _line(error: BaseException) -> str:

@@ -44,6 +44,11 @@ UNTRANSLATED: Final = Counter(
     "Rows that were not understood; each led to a resync",
     ["site"],
 )
+UNREAD: Final = Counter(
+    "pbscast_ingest_unread_rows",
+    "Rows that were too large to be read as they are, and were told in part or by their key",
+    ["site"],
+)
 REFUSED: Final = Counter(
     "pbscast_ingest_refused_events",
     "Events that the log refused as they were, and has in part",

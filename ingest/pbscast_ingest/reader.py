@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -11,23 +11,26 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from pydantic_core import from_json
 
+from pbscast_ingest.appetite import Appetite
 from pbscast_ingest.comparison import TableRow, decode_table_row
 from pbscast_ingest.cursor import witness
 from pbscast_ingest.datastore import Connection, answering, connect
 from pbscast_ingest.faults import (
     CaptureMissingError,
+    DatastoreError,
     DatastoreUnavailableError,
     DatastoreUnsupportedError,
     place,
     translated,
 )
+from pbscast_ingest.lone import LoneReader
 from pbscast_ingest.rows import SHORT, JournalRow, decode_row, originals, shortened, text
 from pbscast_ingest.schema import is_known
 from pbscast_ingest.statements import statement
 from pbscast_ingest.trimming import Untrimmed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
     from datetime import datetime
 
     from pbscast.events import Kind
@@ -37,12 +40,6 @@ PAGE_ROWS: Final = 3000
 """What a page changes of an object is folded once: larger ones cost less a row, and more memory."""
 
 PAGE_BYTES: Final = 8_000_000
-STORED_BYTES: Final = 3_000_000
-"""What a page's rows may weigh as stored, where PostgreSQL packs them up to 90 times smaller."""
-
-FIRST_BYTES: Final = 250_000
-LEAST_BYTES: Final = 1000
-
 LAG_ROWS: Final = 100_000
 """No more of a backlog are counted."""
 
@@ -65,31 +62,6 @@ QUICK_POLL_SECONDS: Final = 0.03
 
 VERSIONS: Final = range(1, 2)
 """Versions of the installed capture that this release reads."""
-
-
-class Appetite:
-    """How much of a site's backlog is asked for at once; outlives the connections.
-
-    The server unpacks all that a page may hold before it knows how large that is. So the first
-    pages are small, and where one had to be cut or never came, the next is a smaller one.
-    """
-
-    def __init__(self, is_careful: Callable[[], bool] = bool) -> None:
-        self.bytes = FIRST_BYTES
-        """Of rows as they are stored."""
-        self._is_careful = is_careful
-
-    def limit(self, rows: int) -> int:
-        """Return how many rows to ask for: these, but one where each has to be tried by itself."""
-        return 1 if self._is_careful() else rows
-
-    def grow(self) -> None:
-        """A page came whole."""
-        self.bytes = min(STORED_BYTES, 2 * self.bytes)
-
-    def shrink(self) -> None:
-        """A page was too large, or did not come in time."""
-        self.bytes = max(LEAST_BYTES, self.bytes // 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +136,7 @@ class Journal:
         self._untrimmed = Untrimmed()
         self._appetite = appetite
         self._rows = PAGE_ROWS
+        self._lone = LoneReader(reading, self.place, appetite.hardships, self._probe)
         self._hstore = ""
 
     @classmethod
@@ -261,7 +234,9 @@ class Journal:
 
     async def page(self, cursor: Cursor) -> Page:
         """Return unread rows: at most PAGE_ROWS, and after the first at most PAGE_BYTES."""
-        return await read_page(self._reading, self.place, cursor, self._appetite, self._rows)
+        return await read_page(
+            self._reading, self.place, cursor, self._appetite, self._lone, self._rows
+        )
 
     async def bound(self) -> int:
         """Return a transaction id: every transaction that has written by now has a lower one."""
@@ -292,6 +267,11 @@ class Journal:
         self._untrimmed.pass_over(cursor, max(gone) if len(gone) >= TRIM_ROWS else None)
         return len(gone)
 
+    async def _probe(self) -> None:
+        async with self._turn:
+            with answering(self._trimming, self.place):
+                await self._trimming.execute("SELECT")
+
     @property
     def is_connected(self) -> bool:
         """Whether an error of heartbeat or trim was the statement's, not the connection's."""
@@ -314,7 +294,7 @@ class Journal:
         with answering(self._reading, self.place):
             await self._reading.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
-            yield Snapshot(self._reading, self.place, self._hstore, self._appetite)
+            yield Snapshot(self._reading, self.place, self._hstore, self._appetite, self._lone)
         finally:
             if not self._reading.closed:
                 with answering(self._reading, self.place):
@@ -322,7 +302,12 @@ class Journal:
 
 
 async def read_page(
-    connection: Connection, where: str, cursor: Cursor, appetite: Appetite, rows: int = PAGE_ROWS
+    connection: Connection,
+    where: str,
+    cursor: Cursor,
+    appetite: Appetite,
+    lone: LoneReader,
+    rows: int = PAGE_ROWS,
 ) -> Page:
     """Take a page under the connection's snapshot; cursor.py says why nothing can be skipped.
 
@@ -330,34 +315,37 @@ async def read_page(
     CaptureMissingError if nothing says which one it is.
     """
     rows = appetite.limit(rows)
-    values = {"rows": rows, "bytes": PAGE_BYTES, "stored": appetite.bytes}
+    limits = {"rows": rows, "bytes": PAGE_BYTES, "stored": appetite.bytes, "lone": appetite.lone}
     try:
         with answering(connection, where):
             answer = await connection.execute(
-                statement("page"), {"top": cursor.top, **cursor.passed_over, **values}, binary=True
+                statement("page"), {"top": cursor.top, **cursor.passed_over, **limits}, binary=True
             )
             # Row by row in the order of seq, the header at 0; SQL promises none.
             records = sorted(await answer.fetchall(), key=itemgetter(0))
-    except DatastoreUnavailableError:
-        appetite.shrink()
+    except DatastoreError as error:
+        appetite.fail(error)
         raise
     if not records or records[0][0]:
         raise CaptureMissingError(
             f"{where}: capture is half installed: run `pbscastd source install`"
         )
-    page = await _decode_page(records, where, cursor, rows)
+    page = await _decode_page(records, where, cursor, rows, lone)
+    appetite.come(len(page.rows))
     appetite.shrink() if page.is_cut else appetite.grow()
     return page
 
 
-async def _decode_page(records: list[Any], where: str, cursor: Cursor, rows: int) -> Page:
+async def _decode_page(
+    records: list[Any], where: str, cursor: Cursor, rows: int, lone: LoneReader
+) -> Page:
     head, *records = records
-    xmin, bound, found, chosen, lost, incarnation, is_witnessed = from_json(head[3])
+    xmin, bound, found, chosen, lost, incarnation, is_lone, is_witnessed = from_json(head[3])
     is_same = not cursor.journal or cursor.journal.endswith(incarnation)
     if not (is_witnessed and is_same):
         raise DatastoreUnavailableError(f"{where}: the journal is not the one that was read")
     return Page(
-        rows=await _decode_rows(records),
+        rows=[await lone.journal_row(records[0])] if is_lone else await _decode_rows(records),
         xmin=xmin,
         bound=bound,
         now=head[2],
@@ -379,15 +367,23 @@ async def _decode_rows(records: list[Any]) -> list[JournalRow]:
 class Snapshot:
     """The tables and the journal of a datastore at one moment."""
 
-    def __init__(self, connection: Connection, where: str, hstore: str, appetite: Appetite) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        where: str,
+        hstore: str,
+        appetite: Appetite,
+        lone: LoneReader,
+    ) -> None:
         self._connection = connection
         self._where = where
         self._hstore = hstore
         self._appetite = appetite
+        self._lone = lone
 
     async def page(self, cursor: Cursor) -> Page:
         """Return unread rows that the snapshot holds."""
-        return await read_page(self._connection, self._where, cursor, self._appetite)
+        return await read_page(self._connection, self._where, cursor, self._appetite, self._lone)
 
     async def rows(self, kind: Kind, first: bytes = b"") -> AsyncGenerator[TableRow, None]:
         """Stream the rows of a PBS table in the order of keys from this one on, so many at most.
@@ -396,12 +392,15 @@ class Snapshot:
         """
         cursor = self._connection.cursor(name="pbscast", binary=True)
         try:
-            with answering(self._connection, self._where):
-                values = {"first": first, "rows": TABLE_PAGE}
+            with self._answering():
+                values = {"first": first, "rows": TABLE_PAGE, "lone": self._appetite.lone}
                 await cursor.execute(statement(kind.value, self._hstore), values)
             while records := await self._fetch(cursor):
                 for record in records:
-                    yield decode_table_row(kind, record)
+                    if record[2] is None:
+                        yield await self._lone.table_row(kind, record, self._hstore)
+                    else:
+                        yield decode_table_row(kind, record)
         finally:
             # The server is asked to close it as well, and may hang just now.
             try:
@@ -426,5 +425,16 @@ class Snapshot:
         return found.intersection(ids)
 
     async def _fetch(self, cursor: psycopg.AsyncServerCursor[Any]) -> list[Any]:
-        with answering(self._connection, self._where):
-            return await cursor.fetchmany(TABLE_ROWS)
+        with self._answering():
+            records = await cursor.fetchmany(TABLE_ROWS)
+        self._appetite.come(len(records))
+        return records
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            with answering(self._connection, self._where):
+                yield
+        except DatastoreError as error:
+            self._appetite.fail(error)
+            raise

@@ -32,6 +32,12 @@ ID_BYTES: Final = 512
 SHORT: Final = ID_BYTES // 4
 """So many characters never take more."""
 
+NOTE: Final = "pbscast.unread"
+"""The attribute that says of an object that a row of it was not read as it is."""
+
+UNREAD: Final = "?"
+"""The op of a row of which nothing but its head could be read; ``why`` is in its context."""
+
 
 class JournalRow(NamedTuple):
     """One row of ``pbscast.journal``."""
@@ -57,14 +63,51 @@ class JournalRow(NamedTuple):
 def decode_row(record: Sequence[Any]) -> JournalRow:
     """Return the row of a record of ``page.sql``. No bytes raise."""
     seq, xid, at, body = record
-    escaped: tuple[str, ...] = ()
-    try:
-        items = from_json(body, cache_strings="keys")  # there are none: texts are met once
-    except ValueError:
-        items, escaped = _decode_damaged(body)
+    items, escaped = _decode_body(body)
     if b'."' in body:
-        items[5:] = [item and _undotted(item) for item in items[5:]]
-        items[7] = [name.removesuffix(".") for name in items[7] or ()]
+        _mend_names(items)
+    return _make_row(seq, xid, at, items, escaped)
+
+
+def decode_lone(
+    record: Sequence[Any], arrays: Sequence[Sequence[bytes | None] | None], note: str = ""
+) -> JournalRow:
+    """Return the row of a record of ``page.sql`` that holds its head alone, and of its arrays.
+
+    A note on what was cut of it stands among its attributes. No bytes raise.
+    """
+    seq, xid, at, body = record
+    names: list[str] = []
+    lists = [flat and escape_pairs(flat, names) for flat in arrays]
+    items = [*_decode_body(body)[0], *lists]
+    _mend_names(items)
+    if note:
+        items[5] = [*(items[5] or ()), NOTE, note]
+    return _make_row(seq, xid, at, items, tuple(names))
+
+
+def unread(record: Sequence[Any], why: str) -> JournalRow:
+    """Return what is known of a row that cannot be read, from its head."""
+    seq, xid, at, body = record
+    _, *head = _decode_body(body)[0]
+    return _make_row(seq, xid, at, [UNREAD, *head, *[None] * 4, ["why", why]], ())
+
+
+def _decode_body(body: bytes) -> tuple[list[Any], tuple[str, ...]]:
+    try:
+        return from_json(body, cache_strings="keys"), ()  # there are none: texts are met once
+    except ValueError:
+        return _decode_damaged(body)
+
+
+def _mend_names(items: list[Any]) -> None:
+    items[5:] = [item and _undotted(item) for item in items[5:]]
+    items[7] = [name.removesuffix(".") for name in items[7] or ()]
+
+
+def _make_row(
+    seq: int, xid: int, at: datetime, items: list[Any], escaped: tuple[str, ...]
+) -> JournalRow:
     op, kind, key, created, columns, changed, before, removed, context = items
     if len(key) > SHORT:
         key = shortened(key)

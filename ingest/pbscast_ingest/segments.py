@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pbscast_ingest.faults import UnreadableRowError
+from pbscast_ingest.rows import UNREAD
 from pbscast_ingest.translation import translate
 
 if TYPE_CHECKING:
@@ -84,6 +86,8 @@ def _take(
 
 
 def _translate(row: JournalRow, pending: Pending, site: str, subjobs: Subjobs) -> list[Draft]:
+    if row.op == UNREAD:
+        raise UnreadableRowError(row.context["why"])
     if not pending or not pending.continues(row):
         return translate(row, site)
     pending.resume(row.key)

@@ -11,9 +11,10 @@ import structlog
 
 from pbscast.errors import FencedError, PbscastError, UnavailableError
 from pbscast_ingest import metrics
+from pbscast_ingest.appetite import Appetite
 from pbscast_ingest.chronicle import Chronicle
 from pbscast_ingest.faults import DatastoreError, JournalSilentError
-from pbscast_ingest.reader import Appetite, Journal
+from pbscast_ingest.reader import Journal
 from pbscast_ingest.refusals import Refusals, is_refusal
 from pbscast_ingest.retry import Retry, pause
 from pbscast_ingest.session import Session
@@ -50,7 +51,7 @@ class SiteWorker:
         self._ttl = ttl
         self._monitor = Monitor(site)
         self._refusals = Refusals(site)
-        self._appetite = Appetite(lambda: self._refusals.is_careful)
+        self._appetite = Appetite(lambda: self._refusals.is_careful, site)
         self._stopping = asyncio.Event()
 
     @property

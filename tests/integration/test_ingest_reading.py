@@ -23,11 +23,12 @@ from hypothesis.stateful import (
 from pbscast_deploy.embedded import PostgresServer
 from pbscast_deploy.simulator.datastore import create_datastore
 from pbscast_ingest import datastore, reader
+from pbscast_ingest.appetite import FIRST_BYTES, Appetite
 from pbscast_ingest.capture import install
 from pbscast_ingest.cursor import Cursor
 from pbscast_ingest.datastore import connect
 from pbscast_ingest.faults import CaptureMissingError, DatastoreUnavailableError
-from pbscast_ingest.reader import FIRST_BYTES, Appetite, Journal
+from pbscast_ingest.reader import Journal
 from pbscast_ingest.rows import text
 from pbscast_ingest.statements import statement
 
@@ -359,7 +360,8 @@ async def test_a_resync_finds_its_rows_by_their_keys(each_datastore_dsn: str, na
     values = {"first": b"7.s", "rows": 500, "kind": "job", "keys": [b"7.s"]}
     async with connect(each_datastore_dsn) as connection:
         answer = await connection.execute(
-            b"EXPLAIN " + statement(name, "public"), {**values, "long": False, "length": 128}
+            b"EXPLAIN " + statement(name, "public"),
+            {**values, "long": False, "length": 128, "lone": 1000},
         )
         plan = [text(line) for (line,) in await answer.fetchall()]
     key = {"queue": "qu_name", "node": "nd_name", "resv": "ri_resvid", "scheduler": "sched_name"}
