@@ -9,13 +9,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from harness.fanning import client_of
-from harness.holding import connected
+from harness.holding import connected, eventually
 from harness.proxy import cutting_proxy
+from nats.aio.msg import Msg
 from nats.js.manager import JetStreamManager
 
 from pbscast.errors import ConflictError, UnavailableError
 from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout.connection import Connection
+from pbscast_fanout.settings import NatsSettings
 from pbscast_fanout.subscriptions.buckets import Bucket, Entry, Extent, Gone
 from pbscast_fanout.subscriptions.following import Anew, UpToDate
 
@@ -208,3 +210,60 @@ async def test_a_server_that_forgot_the_bucket_gets_it_again(own_nats: NatsServe
             await bucket.put("b", b"1")
             assert told(await take(changes, 1)) == [("b", b"1")]
             assert await bucket.keys() == ["b"]
+
+
+class Behind(Connection):
+    """Its readers are on a server that has nothing yet of what the stream's leader has."""
+
+    async def request(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None = None
+    ) -> Msg:
+        return await super().request(
+            subject, payload.replace(b'"last_per_subject"', b'"new"'), headers
+        )
+
+
+@pytest.fixture
+async def behind(nats_url: str, bucket: Bucket) -> AsyncIterator[Bucket]:
+    """The bucket as such a server has it."""
+    connection = Behind(NatsSettings(servers=(nats_url,)), name="behind")
+    await connection.open()
+    yield Bucket(connection, "PBS_TEST", replicas=1)
+    await connection.close()
+
+
+async def until_pulled(nats_url: str, readers: int) -> None:
+    async with client_of(nats_url) as client:
+        manager = JetStreamManager(client)
+
+        async def are_there() -> bool:
+            infos = await manager.consumers_info("KV_PBS_TEST")
+            return len([info for info in infos if info.num_waiting]) == readers
+
+        await eventually(are_there)
+
+
+async def test_who_reads_where_the_latest_is_missing_waits_for_it(
+    bucket: Bucket, behind: Bucket, nats_url: str
+) -> None:
+    assert await behind.load() == []
+    await bucket.put("a", b"1")
+    async with aclosing(behind.follow()) as changes:
+        loading = asyncio.create_task(behind.load())
+        following = asyncio.create_task(take(changes, 2))
+        await until_pulled(nats_url, 2)
+        await bucket.put("a", b"2")
+        async with asyncio.timeout(20):
+            assert told(await following) == [("a", b"2"), UpToDate]
+            assert told([*await loading]) == [("a", b"2")]
+
+
+async def test_what_is_taken_away_meanwhile_is_not_waited_for(
+    bucket: Bucket, behind: Bucket, nats_url: str
+) -> None:
+    await bucket.put("a", b"1")
+    loading = asyncio.create_task(behind.load())
+    await until_pulled(nats_url, 1)
+    await bucket.forget("a")
+    async with asyncio.timeout(20):
+        assert await loading == []

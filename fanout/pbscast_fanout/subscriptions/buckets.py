@@ -68,7 +68,10 @@ class Bucket:
     """A bucket; keys are subject tokens joined by dots, filters may hold ``*`` and a last ``>``.
 
     Everything raises UnavailableError; after it the outcome of a write is unknown. Writes go to
-    the stream's leader, and so do reads.
+    the stream's leader, and so do ``get``, ``keys`` and ``extent``. In a cluster the values of
+    ``load`` and ``follow`` may come from a server that lags behind it: ``load`` waits until that
+    one has all that the leader had, ``follow`` so before UpToDate. What ``follow`` tells later may
+    be late by any time: who decides by it writes with ``last``, or asks with ``get`` before.
     """
 
     def __init__(
@@ -189,19 +192,22 @@ class Bucket:
     async def load(self, keys: str = ">") -> list[Entry]:
         """Return all values that there are now, of keys that fit."""
         try:
-            return [entry async for entry in self._load(keys)]
+            return await self._load(keys)
         except NotFoundError as error:
             raise self._missing() from error
 
-    async def _load(self, keys: str) -> AsyncGenerator[Entry, None]:
+    async def _load(self, keys: str) -> list[Entry]:
+        found: dict[str, Entry] = {}
         stored = read_once(self._connection, self._stream, self._prefix + keys)
         async with aclosing(stored) as messages:
             async for message in messages:
                 if isinstance(message, UpToDate):
                     break
                 change = self._change(message)
+                found.pop(change.key, None)  # what comes later holds
                 if isinstance(change, Entry):
-                    yield change
+                    found[change.key] = change
+        return list(found.values())
 
     async def follow(self, keys: str = ">") -> AsyncGenerator[Entry | Gone | Anew | UpToDate, None]:
         """Tell every value that there is, UpToDate, then what happens; for ever.

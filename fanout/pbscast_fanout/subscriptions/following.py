@@ -2,6 +2,9 @@
 
 A pull gets no more than it asks for, each delivery carries the consumer's own sequence, and an idle
 server gives signs of life: so nothing is lost without being noticed.
+
+In a cluster the consumer may be on a server that lags behind the stream's leader. So the leader
+says which message is the newest, and nobody is up to date who has not been told that one.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import nats.errors
 import structlog
 
 from pbscast.errors import PbscastError, UnavailableError
+from pbscast_fanout.fences import read_last
 from pbscast_fanout.jetstream import call
 
 if TYPE_CHECKING:
@@ -62,7 +66,7 @@ class Anew:
 
 @dataclass(frozen=True, slots=True)
 class UpToDate:
-    """Everything that was there has been told; what follows happens."""
+    """Everything that the stream's leader had has been told; what follows happens."""
 
 
 async def follow(
@@ -93,18 +97,27 @@ async def read_once(
     """Do as ``follow`` does, up to the first trouble. Raises UnavailableError, NotFoundError."""
     consumer = _Consumer(connection, stream)
     try:
-        pending = await consumer.open(subject)
-        if not pending:
-            yield UpToDate()
+        await consumer.open(subject)
+        newest = await _newest(connection, stream, subject)
+        told, is_up_to_date = 0, False
         while True:
+            if not is_up_to_date and told >= newest:
+                is_up_to_date = True
+                yield UpToDate()
             message = await consumer.next()
             if message is not None:
-                yield message.stored
-            if pending and (message is None or not message.pending):
-                pending = 0
-                yield UpToDate()
+                told = message.sequence
+                yield message
+            elif not is_up_to_date:  # the newest may have been taken away
+                newest = await _newest(connection, stream, subject)
     finally:
         await consumer.close()
+
+
+async def _newest(connection: Connection, stream: str, subject: str) -> int:
+    """Return the sequence of the last message that the leader has, 0 if there is none."""
+    last = await read_last(connection, stream, subject)
+    return 0 if last is None else last.sequence
 
 
 class _Failures:
@@ -123,12 +136,6 @@ class _Failures:
         self._told = ""
 
 
-class _Delivered(NamedTuple):
-    stored: Stored
-    pending: int
-    """How many more were waiting when it was sent."""
-
-
 class _Consumer:
     """One consumer and its inbox, used until the first sign of trouble."""
 
@@ -145,8 +152,8 @@ class _Consumer:
         self._credit = 0
         self._expected = 1
 
-    async def open(self, subject: str) -> int:
-        """Make the consumer; return how many messages wait."""
+    async def open(self, subject: str) -> None:
+        """Make the consumer."""
         try:
             # Not next_msg: it may drop a message, and takes a close for a cancellation or the other
             # way round.
@@ -162,14 +169,13 @@ class _Consumer:
             "mem_storage": True,
             "num_replicas": 1,
         }
-        info = await call(
+        await call(
             self._connection,
             f"CONSUMER.CREATE.{self._stream}.{self._name}",
             {"stream_name": self._stream, "config": config, "action": "create"},
         )
-        return int(info["num_pending"])
 
-    async def next(self) -> _Delivered | None:
+    async def next(self) -> Stored | None:
         """Wait for a message; None: nothing waits, says the server."""
         heard = monotonic()
         while True:
@@ -198,16 +204,15 @@ class _Consumer:
             raise self._broken("the connection was lost")
         return message
 
-    def _take(self, message: Msg) -> _Delivered:
+    def _take(self, message: Msg) -> Stored:
         place = _Place.of(message.reply)
         if place.number != self._expected:
             raise self._broken("a delivery was lost on the way")
         self._expected += 1
         self._credit -= 1
-        stored = Stored(
+        return Stored(
             message.subject, place.sequence, place.time, message.headers or {}, message.data
         )
-        return _Delivered(stored, place.pending)
 
     def _is_idle(self, message: Msg) -> bool:
         """Take in what the server says about the pull."""
@@ -257,7 +262,6 @@ class _Place(NamedTuple):
     number: int
     """Of the delivery."""
     time: int
-    pending: int
 
     @classmethod
     def of(cls, reply: str) -> _Place:
@@ -268,4 +272,4 @@ class _Place(NamedTuple):
         """
         tokens = reply.split(".")
         first = 5 if len(tokens) == 9 else 7
-        return cls(*map(int, tokens[first : first + 4]))
+        return cls(*map(int, tokens[first : first + 3]))
