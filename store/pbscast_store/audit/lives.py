@@ -57,7 +57,7 @@ class ToldLife:
     """An incarnation. Times are in microseconds since 1970-01-01 UTC."""
 
     __slots__ = (
-        *("kind", "id", "number", "incarnation", "revision", "position", "first_position"),
+        *("key", "kind", "id", "number", "incarnation", "revision", "position", "first_position"),
         *(
             "began",
             "ended",
@@ -72,9 +72,10 @@ class ToldLife:
         *("standing", "state", "substate", "reached", "attributes", "columns"),
     )
 
-    def __init__(self, kind: bytes, name: bytes, number: bytes, began: int) -> None:
-        self.kind = kind.decode()
-        self.id = name.decode()
+    def __init__(self, key: tuple[bytes, bytes], number: bytes, began: int) -> None:
+        self.key = key
+        """Kind and id as lines say them."""
+        self.kind, self.id = key[0].decode(), key[1].decode()
         self.number = number
         """Its incarnation, in decimal."""
         self.incarnation = int(number)

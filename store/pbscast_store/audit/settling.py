@@ -125,33 +125,34 @@ class Settler:
         if row["o_position"] > life.position and not is_all_told:
             life.shrink()
             return
-        self._compare_object(life, row)
+        shared = _shared(life)
+        self._compare_object(life, row, shared)
         if wrong := [name for name in differing if not life.may_differ(name)]:
             names = ", ".join(sorted(wrong))
             raise self._unlike(life, "object", f"attributes differ: {names}")
-        self._compare_life(life, row)
+        self._compare_life(life, row, shared)
         self._story.forget(life)
 
     def _compare_past(self, life: ToldLife, row: asyncpg.Record, *, is_all_told: bool) -> None:
         last = row["l_last_position"]
         if last is None or last <= life.position or is_all_told:
-            self._compare_life(life, row)
+            self._compare_life(life, row, _shared(life))
 
-    def _compare_life(self, life: ToldLife, row: asyncpg.Record) -> None:
+    def _compare_life(self, life: ToldLife, row: asyncpg.Record, shared: tuple[Any, ...]) -> None:
         ended, found = life.ended is not None, row["l_first_position"] is not None
         if ended != found:
             change = "removed, though it has" if ended else "inserted, though it has not"
             raise self._broken(life, f"its row in life was {change} ended by its events")
         if ended:
-            told = (life.position, self._gone(life, row["l_gone"]), *_shared(life))
+            told = (life.position, self._gone(life, row["l_gone"]), *shared)
             if (found := _OF_LIFE(row)) != told:
                 raise self._unlike(life, "life", _difference(_LIFE, found, told))
 
-    def _compare_object(self, life: ToldLife, row: asyncpg.Record) -> None:
+    def _compare_object(self, life: ToldLife, row: asyncpg.Record, shared: tuple[Any, ...]) -> None:
         told = (
             *(life.incarnation, life.revision, life.position, life.finalized, life.is_gone),
             *(life.substate, self._gone(life, row["o_gone_at"])),
-            *_shared(life),
+            *shared,
         )
         if (found := _OF_OBJECT(row)) != told:
             raise self._unlike(life, "object", _difference(_OBJECT, found, told))

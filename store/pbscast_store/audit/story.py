@@ -126,14 +126,13 @@ class Story:
 
     def is_last(self, life: ToldLife) -> bool:
         """Whether no later incarnation of the same object was told of so far."""
-        return self.lives.get((life.kind.encode(), life.id.encode())) is life
+        return self.lives.get(life.key) is life
 
     def forget(self, life: ToldLife) -> None:
         """Nothing more will be told of this object, by the projection."""
         if self.is_last(life):
-            key = (life.kind.encode(), life.id.encode())
-            del self.lives[key]
-            self._held.pop(key, None)
+            del self.lives[life.key]
+            self._held.pop(life.key, None)
 
     def _tell(self, values: tuple[Any, ...]) -> None:
         # Called for each event of the log, as is what it calls: written for speed.
@@ -175,7 +174,7 @@ class Story:
             )
         if before is not None:
             self._supersede(before, time)
-        life = self.lives[key] = ToldLife(*key, number, time)
+        life = self.lives[key] = ToldLife(key, number, time)
         life.first_position = self.position
         self.tale.incarnations += 1
         self.known += before is None
