@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from typing import Any
 import psycopg
 import pytest
 import typer.main
+from harness.commands import execute
 from psycopg.conninfo import conninfo_to_dict
 from typer.testing import CliRunner
 
-from pbscast_deploy.cli import app
+from pbscast_deploy.cli import app, main
 from pbscast_deploy.embedded import PostgresServer
 from pbscast_deploy.simulator.datastore import create_datastore
 from pbscast_ingest.capture import install as install_capture
@@ -25,6 +27,13 @@ LIMIT = 60.0
 
 
 def pbscastd(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    with contextlib.chdir(cwd):
+        done = execute(main, "pbscastd", *arguments)
+    return subprocess.CompletedProcess(arguments, done.status, done.out, done.err)
+
+
+def pbscastd_apart(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, as a user's."""
     return subprocess.run(
         [sys.executable, "-m", "pbscast_deploy", *arguments],
         cwd=cwd,
@@ -54,7 +63,7 @@ def has_capture(dsn: str) -> bool:
 def test_install_check_pause_resume_uninstall(datastore_dsn: str, tmp_path: Path) -> None:
     site = ("--site", "sitea", "--dsn", datastore_dsn)
 
-    missing = pbscastd("source", "check", *site, cwd=tmp_path)
+    missing = pbscastd_apart("source", "check", *site, cwd=tmp_path)
     assert missing.returncode == 1
     assert "source install" in missing.stdout + missing.stderr
 
@@ -245,15 +254,15 @@ def test_malformed_options(site: str, dsn: str, fault: str, tmp_path: Path) -> N
 
 
 def test_run_says_what_is_wrong_with_its_configuration(tmp_path: Path) -> None:
-    absent = pbscastd("run", "--config", "absent.toml", cwd=tmp_path)
+    absent = pbscastd_apart("run", "--config", "absent.toml", cwd=tmp_path)
     assert_one_line(absent, "absent.toml", status=2)
     (tmp_path / "pbscast.toml").write_text("[log]\ndsn = 1\n")
-    result = pbscastd("run", "--config", "pbscast.toml", cwd=tmp_path)
+    result = pbscastd_apart("run", "--config", "pbscast.toml", cwd=tmp_path)
     assert_one_line(result, "pbscast.toml: log.dsn", status=2)
 
 
 def test_a_broken_trace_is_named_with_its_line(datastore_dsn: str, tmp_path: Path) -> None:
     trace = tmp_path / "trace.jsonl"
     trace.write_text('{"site": "sitea"}\n')
-    result = pbscastd("simulate", "replay", str(trace), "--dsn", datastore_dsn, cwd=tmp_path)
+    result = pbscastd_apart("simulate", "replay", str(trace), "--dsn", datastore_dsn, cwd=tmp_path)
     assert_one_line(result, f"{trace}:1: ")

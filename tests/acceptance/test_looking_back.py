@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
-import json
 import re
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from harness.commands import Done, execute
 
 import pbscast
 from pbscast.cli import main as pbscast_main
@@ -25,23 +23,6 @@ from pbscast_deploy.stage import Stage, open_stage
 from pbscast_store.log import Log
 
 PATIENCE = 60.0
-
-
-@dataclass
-class Done:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-    @property
-    def objects(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.lines]
 
 
 @dataclass
@@ -59,27 +40,6 @@ class Site:
     def report(self, config: Path, *arguments: str) -> Done:
         config.write_text(self.stage.config())
         return execute(pbscastd_main, "pbscastd", "report", f"--config={config}", *arguments)
-
-
-def execute(main: Callable[[], None], *arguments: str, encoding: str = "utf-8") -> Done:
-    """Run a command in this process: two dozen interpreters would take half a minute to start."""
-    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    err = io.TextIOWrapper(io.BytesIO())
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("argv", [*arguments]), ("stdout", out), ("stderr", err)):
-            patch.setattr(sys, name, value)
-        patch.setenv("COLUMNS", "100")
-        with pytest.raises(SystemExit) as ended:
-            main()
-    status = ended.value.code
-    assert isinstance(status, int)
-    return Done(status, *(_written(stream) for stream in (out, err)))
-
-
-def _written(stream: io.TextIOWrapper) -> str:
-    stream.flush()
-    stream.seek(0)
-    return stream.read()
 
 
 @contextlib.asynccontextmanager
