@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 from pbscast.errors import PbscastError
+from pbscast_fanout.lasting import lasting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -32,5 +33,5 @@ async def each(
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(abreast):
-            tasks.create_task(work())
+            tasks.create_task(lasting(work()))
     return refused

@@ -1,9 +1,9 @@
 """Answers requests: a NATS micro service, shared by all workers through its queue group.
 
 Each is served under two subjects: ``pbscast.v1.<service>``, where nobody says who asks (in a NATS
-open to all; in a secured one only the account of the services can send there), and
-``pbscast.v1.as.<role>.<sites>.<name>.<service>``, where nats-server says it (askers); what is not
-for persons under the first alone.
+open to all; in a secured one only the account of the services can send there, and the system
+account what is for administrators), and ``pbscast.v1.as.<role>.<sites>.<name>.<service>``, where
+nats-server says it (askers); what is not for persons under the first alone.
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ from pbscast_deploy.cli.authority import (
     Directory,
     Servers,
     announce,
-    lasting,
     listed_sites,
     report_servers,
+    validity,
     warn_of_ends,
 )
 from pbscast_deploy.cli.enrolling import bar, broker, enrol
@@ -85,7 +85,7 @@ def issue(
     before = realm.sites_of(name, role)
     wanted = listed_sites(None if sites == _ALL else sites, "--sites")
     principal = Principal(name, role, wanted if sites else before or ())
-    duration = lasting(ttl, _LONGEST, "ten years")
+    duration = validity(ttl, _LONGEST, "ten years")
     with _reserved(out):
         issued = realm.issue(principal, duration)
         replace(out, issued.content.encode())

@@ -88,7 +88,7 @@ def warn_of_ends(realm: Realm) -> None:
             )
 
 
-def lasting(ttl: str, longest: int, words: str) -> timedelta:
+def validity(ttl: str, longest: int, words: str) -> timedelta:
     """Return how long a credential is to be valid. Raises UsageError."""
     seconds = parse_duration(ttl, "--ttl")
     if not 0 < seconds <= longest:

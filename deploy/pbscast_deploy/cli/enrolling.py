@@ -20,9 +20,9 @@ from pbscast_deploy.cli.authority import (
     Directory,
     Servers,
     announce,
-    lasting,
     read_text,
     shortened,
+    validity,
     warn_of_ends,
 )
 from pbscast_deploy.logs import configure_logs
@@ -116,7 +116,7 @@ def broker(
         raise ConfigError(f"key {key}: is not keys/user.nk")
     terms = Terms(
         signer=signer,
-        ttl=int(lasting(ttl, _WEEK, "a week").total_seconds()),
+        ttl=int(validity(ttl, _WEEK, "a week").total_seconds()),
         servers=checked_servers(server),
         ca=None if ca is None else read_text(ca, "certificates"),
         lowest_uid=lowest_uid() if uid_min is None else uid_min,

@@ -12,6 +12,7 @@ import structlog
 
 from pbscast.errors import PbscastError
 from pbscast.subscriptions import Delivery
+from pbscast_fanout.lasting import lasting
 from pbscast_fanout.subscriptions.destinations import Destinations
 from pbscast_fanout.subscriptions.endings import Endings
 from pbscast_fanout.subscriptions.survey import Witness, is_followed, survey
@@ -117,9 +118,9 @@ class Completing:
     async def run(self) -> NoReturn:
         """Look, and look after what was missed, until cancelled; outages are waited out."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._endings.run())
+            tasks.create_task(lasting(self._endings.run()))
             for queue in self._queues:
-                tasks.create_task(self._look_on(queue))
+                tasks.create_task(lasting(self._look_on(queue)))
             while True:
                 await self._sweep()
 

@@ -10,6 +10,7 @@ import structlog
 
 from pbscast.errors import NotFoundError, PbscastError
 from pbscast_fanout import metrics
+from pbscast_fanout.lasting import lasting
 
 if TYPE_CHECKING:
     from pbscast_fanout.subscriptions.holdings import Holdings
@@ -39,7 +40,7 @@ class Janitor:
     async def run(self) -> NoReturn:
         """Work until cancelled; outages are waited out."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch())
+            tasks.create_task(lasting(self._watch()))
             while True:
                 rest = await self._try()
                 await asyncio.sleep(rest)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import structlog
 
 from pbscast.errors import PbscastError
+from pbscast_fanout.lasting import lasting
 from pbscast_fanout.subscriptions.buckets import Bucket, Entry, Gone
 from pbscast_fanout.subscriptions.following import Anew
 
@@ -53,7 +54,7 @@ class Membership:
         """Be one of the workers, and see the others, until cancelled; then be none at once."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._watch())
+                tasks.create_task(lasting(self._watch()))
                 await self._show()
         finally:
             await self._leave()
