@@ -149,7 +149,9 @@ class _Hearing:
         return {"error_cb": self._note, "disconnected_cb": self._lost, "reconnected_cb": self._back}
 
     async def _note(self, error: Exception) -> None:
-        self.last = error
+        # A server that has refused us cuts us off: what the driver then meets says less.
+        if self.last is None or not is_refusal(self.last):
+            self.last = error
         self._listener.note(self._client, error)
         # A server that refuses us closes with our PING unread: a reset may hide its words.
         is_cut = isinstance(error, ConnectionResetError | BrokenPipeError)
