@@ -13,7 +13,7 @@ from harness.holding import connected, holdings_at, wanting
 from nats.js.manager import JetStreamManager
 
 from pbscast.deliveries import DELIVERIES, delivery_subject
-from pbscast.errors import ConflictError, NotFoundError, UnavailableError
+from pbscast.errors import AccessDeniedError, ConflictError, NotFoundError, UnavailableError
 from pbscast.subscriptions import (
     RenewRequest,
     RenewResponse,
@@ -23,6 +23,7 @@ from pbscast.subscriptions import (
 from pbscast_fanout.askers import SLOTS, Asker, Role
 from pbscast_fanout.connection import Connection
 from pbscast_fanout.settings import FanoutSettings
+from pbscast_fanout.subscriptions.consumers import Consumers
 from pbscast_fanout.subscriptions.desk import Desk
 from pbscast_fanout.subscriptions.holdings import Holdings
 from pbscast_fanout.subscriptions.janitor import Janitor
@@ -192,6 +193,56 @@ async def test_a_move_that_is_interrupted_holds_or_leaves_nothing(
     assert (await consumers(holdings), await holdings.slots.taken()) == ({}, {})
     assert await holdings.traces() == set()
     await connection.close()
+
+
+async def test_who_is_moved_late_does_not_disturb_who_has_the_slot_now(holdings: Holdings) -> None:
+    desk = Desk(cast("Log", None), holdings)
+    await Registering(holdings).register(wanting("1.sitea", id=key(1)), Owner.of(LESS))
+    held = await holdings.registry.head(key(1))
+    # It ended after it was looked up, and its slot is another's.
+    await holdings.slots.release(Slot(LESS.owner, 1), key(1))
+    assert await holdings.slots.claim(LESS.owner, range(1, 2), key(2)) == (1, True)
+    await holdings.consumers.create(key(2), MORE.slot(1))
+    made = (await holdings.consumers._info(MORE.slot(1)) or {})["created"]
+    with pytest.raises(NotFoundError):
+        await desk._hand_over(key(1), held, Owner.of(MORE))
+    assert (await holdings.consumers._info(MORE.slot(1)) or {})["created"] == made
+
+
+async def test_who_ends_while_it_is_moved_leaves_no_consumer(
+    holdings: Holdings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(cast("Log", None), holdings)
+    await Registering(holdings).register(wanting("1.sitea", id=key(1)), Owner.of(LESS))
+    move = holdings.consumers.move
+
+    async def move_it_late(*names: str) -> None:
+        await move(*names)
+        await holdings.remove(key(1))
+
+    monkeypatch.setattr(Consumers, "move", lambda _, *names: move_it_late(*names))
+    with pytest.raises(NotFoundError):
+        await desk.renew(RenewRequest(id=key(1)), MORE)
+    assert await consumers(holdings) == {}
+
+
+async def test_only_who_changes_rights_says_that_they_are_less(holdings: Holdings) -> None:
+    """A server that has not heard of a change takes him for who he was before."""
+    desk = Desk(cast("Log", None), holdings)
+    await Registering(holdings).register(wanting("1.sitea", id=key(1)), Owner.of(LESS))
+    await desk.settle([Owner.of(MORE)])
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match="may not have heard of a change: try again"):
+            await desk.renew(RenewRequest(id=key(1), resume=True), LESS)
+    assert await consumers(holdings) == {MORE.slot(1): of(1)}
+    await desk.renew(RenewRequest(id=key(1), resume=True), MORE)
+    # He may see less, then more again; then less, and a server has not heard of that.
+    for rights in (LESS, MORE, LESS):
+        await desk.settle([Owner.of(rights)])
+    with pytest.raises(AccessDeniedError, match="has ended: ann may no longer see all"):
+        await desk.renew(RenewRequest(id=key(1)), MORE)
+    assert await consumers(holdings) == {}
+    assert not await holdings.registry.has(key(1))
 
 
 async def test_who_asks_at_once_moves_it_once(holdings: Holdings) -> None:

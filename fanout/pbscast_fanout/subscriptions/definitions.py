@@ -64,6 +64,8 @@ class Definition:
     """None: of no person, so that it may be told everything."""
     slot: int | None = None
     """Which of its owner's it is."""
+    lost: bool = False
+    """Whether its owner may no longer see all of it, as those have said who change rights."""
 
     @property
     def more(self) -> bool:
@@ -111,6 +113,7 @@ class Head(BaseModel):
     """What tells the request with which it was registered from another."""
     owner: Owner | None = None
     slot: int | None = None
+    lost: bool = False
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
@@ -281,6 +284,7 @@ def defined(key: str, revision: int, head: Head, request: SubscribeRequest) -> D
         created=head.created,
         owner=head.owner,
         slot=head.slot,
+        lost=head.lost,
     )
 
 

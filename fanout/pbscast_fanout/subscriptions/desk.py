@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from pbscast.deliveries import KEPT, LIVE, delivery_filter
-from pbscast.errors import AccessDeniedError, ConflictError, DecodeError, NotFoundError
+from pbscast.errors import (
+    AccessDeniedError,
+    ConflictError,
+    DecodeError,
+    NotFoundError,
+    UnavailableError,
+)
 from pbscast.subscriptions import (
     Delivery,
     ListResponse,
@@ -100,7 +106,7 @@ class Desk:
         """Let it live on.
 
         Raises AccessDeniedError, and ends it, if the asker may no longer see all that he could when
-        it was registered.
+        it was registered; UnavailableError if only this server says so.
         """
         key, head = request.id, await self._head(request.id, asker)
         lease = None if request.lease is None else _bounded(request.lease, head.owner)
@@ -137,11 +143,11 @@ class Desk:
             await self._consumers.drop(key, name)
             raise
 
-    async def _check_slot(self, key: str, head: Head) -> None:
+    async def _check_slot(self, key: str, held: Definition | Head) -> None:
         """Raise NotFoundError if it has ended, so that its slot may be another's by now."""
-        if head.owner is None or head.slot is None:
+        if held.owner is None or held.slot is None:
             return
-        if await self._holdings.slots.holder(Slot(head.owner.token, head.slot)) != key:
+        if await self._holdings.slots.holder(Slot(held.owner.token, held.slot)) != key:
             raise unknown(key)
 
     async def modify(self, request: ModifyRequest, asker: Asker | None) -> bytes:
@@ -248,7 +254,7 @@ class Desk:
     async def settle(self, owners: Sequence[Owner]) -> None:
         """Have people's subscriptions go on by their rights of now, where these are enough.
 
-        Of the others they are told when they ask next.
+        The others end: they are told so when they ask next.
         """
         of = {owner.token: owner for owner in owners}
         taken = await self._holdings.slots.taken(next(iter(of)) if len(of) == 1 else "*")
@@ -261,14 +267,22 @@ class Desk:
             head = await self._owned(key, owner)
             if _is_enough(owner, head):
                 await self._hand_over(key, head, owner)
+            else:
+                await self._registry.lose(key)
 
     async def _confirm(self, key: str, held: Definition | Head, now: Owner) -> None:
         """Note the rights of a subscription's owner.
 
         If he has lost some that it was registered with it ends, and what is stored for it cannot be
-        read any more: it may tell what he must not see.
+        read any more: it may tell what he must not see. But that is not for him who asks to say: he
+        is who he was before to a server that has not heard yet that he may see more.
         """
-        if _is_enough(now, held):
+        if not held.lost:
+            if not _is_enough(now, held):
+                raise UnavailableError(
+                    f"subscription {key!r} was registered with other rights than {now.name} has by"
+                    " this server, which may not have heard of a change: try again"
+                )
             await self._hand_over(key, held, now)
             return
         await self._holdings.remove(key)
@@ -281,14 +295,21 @@ class Desk:
 
     async def _hand_over(self, key: str, held: Definition | Head, now: Owner) -> None:
         """Note his rights of now, with which he reaches another consumer than before."""
-        if held.owner == now:
+        if held.owner == now and not held.lost:
             return
         before, after = _consumer(key, held, held.owner), _consumer(key, held, now)
         if before is None or after is None or before == after:
             await self._registry.hand_over(key, now)
             return
+        # As in _resume.
+        await self._check_slot(key, held)
         await self._consumers.move(key, before, after)
-        await self._registry.hand_over(key, now)
+        try:
+            await self._check_slot(key, held)
+            await self._registry.hand_over(key, now)
+        except NotFoundError:
+            await self._consumers.drop(key, after)
+            raise
         await self._consumers.drop(key, before)
 
 

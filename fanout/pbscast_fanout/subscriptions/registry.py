@@ -199,12 +199,20 @@ class Registry:
         return draft(head, modified(before, change), self._room, parts)
 
     async def hand_over(self, key: str, owner: Owner) -> None:
-        """Note what its owner may see by now. Raises NotFoundError."""
+        """Note what its owner may see by now: enough. Raises NotFoundError."""
+        await self._amend(key, owner=owner, lost=False)
+
+    async def lose(self, key: str) -> None:
+        """Note that its owner may no longer see all of it. Raises NotFoundError."""
+        await self._amend(key, lost=True)
+
+    async def _amend(self, key: str, **update: object) -> None:
         for _ in range(_ATTEMPTS):
             entry, head = await self._read(key)
-            if head.owner == owner:
+            amended = head.model_copy(update=update)
+            if amended == head:
                 return
-            body = head.model_copy(update={"owner": owner}).encode()
+            body = amended.encode()
             with suppress(ConflictError):
                 await self._definitions.put(key, body, last=entry.revision)
                 return
