@@ -62,7 +62,8 @@ async def connect(settings: NatsSettings, *, name: str, lost: Callable[[], None]
     client = Driver()
     troubles = _Troubles(client, lost)
     try:
-        async with asyncio.timeout(settings.timeout):
+        async with asyncio.timeout(settings.timeout) as limit:
+            troubles.limit = limit
             await client.connect(**_options(settings, name), **troubles.callbacks())
     except (nats.errors.Error, OSError, TimeoutError) as error:
         await client.abandon()
@@ -141,6 +142,8 @@ class _Troubles:
 
     def __init__(self, client: Client, lost: Callable[[], None]) -> None:
         self.cause: Exception | None = None
+        self.limit: asyncio.Timeout | None = None
+        """Of the first attempt; ended by what time does not mend."""
         self._client = client
         self._lost = lost
         self._connected = False
@@ -161,6 +164,10 @@ class _Troubles:
             self.cause = error
         if self._connected:
             self._errors.warn(str(error) or type(error).__name__)
+        elif self.limit is not None and (is_refusal(error) or isinstance(error, ssl.SSLError)):
+            # The driver would try for ever.
+            with suppress(RuntimeError):  # it has ended
+                self.limit.reschedule(0)
 
     async def _disconnected(self) -> None:
         self._lost()

@@ -39,13 +39,15 @@ class Refused(Response):
     """What it says if it does not."""
 
     error: str
+    passing: bool = False
+    """Whether it may hand one out if it is asked again."""
 
 
 async def ask_broker(path: Path, timeout: float) -> Handed:
     """Return what the broker hands out.
 
-    Raises UnavailableError if it does not answer, AccessDeniedError if it refuses, ConfigError
-    where there can be none.
+    Raises UnavailableError if it does not answer or cannot now, AccessDeniedError if it refuses,
+    ConfigError where there can be none.
     """
     if sys.platform == "win32":
         raise ConfigError(f"{BROKER_VARIABLE}: Windows has no broker: use a credentials file")
@@ -103,4 +105,6 @@ def _parse(answer: bytes, path: Path) -> Handed:
         except ValidationError:
             message = f"the answer of the broker at {path} is none: is it a broker of pbscast?"
             raise UnavailableError(message) from error
+        if refused.passing:
+            raise UnavailableError(f"the broker at {path}: {refused.error}") from error
         raise AccessDeniedError(f"the broker at {path} refuses: {refused.error}") from error

@@ -183,7 +183,15 @@ class Connection:
                 self._restoring = asyncio.create_task(self._restore())
         self._tell_listeners()
         if self._on_state is not None:
-            self._on_state(state)
+            self._tell(self._on_state, state)
+
+    @staticmethod
+    def _tell(on_state: Callable[[ConnectionState], None], state: ConnectionState) -> None:
+        try:
+            on_state(state)
+        except Exception as error:  # noqa: BLE001 - the caller's; it would end the driver's reconnecting
+            context = {"message": "on_state of pbscast.connect raised", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
 
     def _tell_listeners(self) -> None:
         for listener in tuple(self._listeners):
@@ -235,7 +243,10 @@ class Connection:
         Ours are those of the connection in use: while it has not been left, it is tried again.
         """
         source = self._dialer.source
-        while source is not None and (ours := self.nats.shown) is not None and ours.due is not None:
+        while source is not None and self._state is not ConnectionState.CLOSED:
+            ours = self.nats.shown
+            if ours is None or ours.due is None:
+                return
             await wait_until(ours.due)
             with suppress(PbscastError):
                 if source.newest == self.nats.shown == ours:
@@ -250,6 +261,9 @@ class Connection:
             if self.state is not ConnectionState.CONNECTED:
                 return  # the next one will have them
             fresh = await self._dialer.dial(self)
+            if self._state is ConnectionState.CLOSED:
+                await fresh.abandon()
+                return
             self._do_aside(self._retire(self.nats))
             self.nats = fresh
             if self._state is ConnectionState.CONNECTED:

@@ -21,7 +21,12 @@ _SECURE: Final = "tls"
 
 
 class Driver(Client):
-    """The driver, with a few changes."""
+    """nats-py's client, with these changes.
+
+    It sends nothing to a server without TLS where a URL or a context asks for TLS; lets go of the
+    sockets of attempts that failed; goes on reading where nobody waits for a PONG any more; and is
+    closed to the end, in bounded time, whatever became of the server (`abandon`).
+    """
 
     shown: Credential | None = None
     """Which credential the server was shown last."""
@@ -74,6 +79,11 @@ class Driver(Client):
             await self._finish_closing(do_cbs)
 
     async def _finish_closing(self, do_cbs: bool) -> None:  # noqa: FBT001 - the driver's
+        for subscription in self._subs.values():
+            subscription._stop_processing()  # noqa: SLF001 - the driver's own
+            for waiting in (subscription._pending_next_msgs_calls or {}).values():  # noqa: SLF001
+                waiting.cancel()
+        self._subs.clear()
         if self._transport is not None:
             self._transport.close()  # type: ignore[no-untyped-call]
         if do_cbs and self._disconnected_cb is not None:
@@ -92,12 +102,12 @@ class Driver(Client):
         await super()._process_pong()
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002 - the driver's
-        """Called before anything is sent to a server: insist on TLS where the URL says so.
+        """Called before anything is sent to a server: insist on TLS where it was asked for.
 
         The driver leaves it to the server, or to whoever stands between us and the server.
         """
         server = self._current_server
-        is_secure = server is not None and server.uri.scheme == _SECURE
+        is_secure = "tls" in self.options or (server is not None and server.uri.scheme == _SECURE)
         if initial_connection and is_secure and not info.get("tls_required"):
             raise tls.PlainServerError
         await super()._process_info(info, initial_connection)

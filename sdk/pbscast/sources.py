@@ -12,7 +12,7 @@ import nats.errors
 
 from pbscast.asking import AWAY
 from pbscast.deliveries import ACK_WAIT, DELIVERIES
-from pbscast.errors import ConflictError, PbscastError, UnavailableError
+from pbscast.errors import ConflictError, PbscastError
 from pbscast.lease import renew, resume
 from pbscast.pulling import BATCH, CONSUMER_DELETED, Delivered, Puller
 
@@ -176,13 +176,15 @@ class Kept(Source):
         is_deleted = reason is not None and CONSUMER_DELETED in reason
         if refusal is not None:
             raise refusal
-        if is_deleted and not self._shared and not self._is_doubtful:
-            await self._check_taken_over()
+        is_suspect = is_deleted and not self._shared and not self._is_doubtful
         is_doubtful, delay = False, _RETRY_FIRST
         while self._puller is None and not self._closed:
             await self._connection.wait_up()
             self._check()
             try:
+                if is_suspect:
+                    await self._check_taken_over()
+                    is_suspect = False
                 answer, is_repeated = await resume(self._connection, self._key)
                 self._consumer = answer.consumer or self._consumer
                 self._puller = await self._start()
@@ -197,13 +199,11 @@ class Kept(Source):
     async def _check_taken_over(self) -> None:
         """Raise ConflictError where another reads now; with other rights we have another consumer.
 
-        Raises AccessDeniedError where these are not enough.
+        Raises AccessDeniedError where these are not enough, and what says that nobody answers.
         """
-        with suppress(UnavailableError):
-            answer = await renew(self._connection, self._key)
-            if answer.consumer is not None and answer.consumer != self._consumer:
-                return
-        raise _taken_over(self._key)
+        answer = await renew(self._connection, self._key)
+        if answer.consumer is None or answer.consumer == self._consumer:
+            raise _taken_over(self._key)
 
     async def _keep_ours(self) -> None:
         """Say that we are at work on what we hold, so that no other process gets it."""

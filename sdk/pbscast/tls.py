@@ -21,6 +21,9 @@ _OTHER_NAMES: Final = frozenset({62, 64})
 class PlainServerError(nats.errors.Error):
     """A server that was to speak TLS does not."""
 
+    def __str__(self) -> str:
+        return "it speaks no TLS"
+
 
 def trust_file(path: Path) -> ssl.SSLContext:
     """Return a context that trusts the authorities in a file alone.

@@ -287,6 +287,30 @@ async def test_a_connection_that_has_come_back_is_not_given_up(
         assert driver.is_connected
 
 
+async def test_a_mistake_of_the_caller_is_no_end(
+    proxy: CuttingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver would give up its reconnecting, and be given up itself only much later."""
+    monkeypatch.setattr(connection, "STUCK", 1e9)
+    told: list[ConnectionState] = []
+    raised: list[dict[str, Any]] = []
+    back = asyncio.Event()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+
+    def mistaken(state: ConnectionState) -> None:
+        told.append(state)
+        if told[-2:] == [ConnectionState.RECONNECTING, ConnectionState.CONNECTED]:
+            back.set()
+        raise ValueError("a mistake of the caller")
+
+    async with pbscast.connect(f"nats://127.0.0.1:{proxy.port}", on_state=mistaken):
+        proxy.cut()
+        async with asyncio.timeout(30):
+            await back.wait()
+    assert raised
+    assert all(isinstance(context["exception"], ValueError) for context in raised)
+
+
 async def test_a_mistake_of_the_driver_is_no_end(
     proxy: CuttingProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,7 @@ from pbscast.deliveries import (
 from pbscast.lives import Standing
 
 _NOTHING = SequenceInfo(consumer_seq=0, stream_seq=0)
-_BUSY = {"Nats-Service-Error": "UnavailableError: too many at a time", "Nats-Service-Error-Code": "503"}
+_BUSY = {"Nats-Service-Error": "UnavailableError: too many at a time"}
 _NOT_FOUND = {"Nats-Service-Error": "NotFoundError: no such subscription"}
 
 
@@ -73,6 +73,7 @@ class Deliverer:
         """Before a renewal is answered."""
         self.busy = 0
         """How many requests more are told to come again."""
+        self._settled: set[str] = set()
         self._numbers: dict[tuple[str, str], int] = {}
         self._news = asyncio.Condition()
 
@@ -137,7 +138,7 @@ class Deliverer:
 
     async def quicken(self, key: str, seconds: float) -> None:
         """Let what is not acknowledged come again so soon."""
-        config = (await self.jetstream.consumer_info(DELIVERIES, consumer_of(key))).config
+        config = (await self.jetstream.consumer_info(DELIVERIES, self.consumer(key))).config
         await self.jetstream.add_consumer(DELIVERIES, config.evolve(ack_wait=seconds))
 
     async def acknowledged(self, key: str) -> None:
@@ -151,22 +152,34 @@ class Deliverer:
     async def _until(self, key: str, condition: Callable[[ConsumerInfo], object]) -> None:
         async with asyncio.timeout(40):
             while not condition(  # noqa: ASYNC110 - the server is only to be asked
-                await self.jetstream.consumer_info(DELIVERIES, consumer_of(key))
+                await self.jetstream.consumer_info(DELIVERIES, self.consumer(key))
             ):
                 await asyncio.sleep(0.01)
 
     async def resume(self, key: str) -> None:
         """Deliver again what was not acknowledged."""
-        info = await self.jetstream.consumer_info(DELIVERIES, consumer_of(key))
+        info = await self.jetstream.consumer_info(DELIVERIES, self.consumer(key))
         assert info.ack_floor is not None
-        await self.jetstream.delete_consumer(DELIVERIES, consumer_of(key))
+        await self.jetstream.delete_consumer(DELIVERIES, self.consumer(key))
         await self._consume(key, after=info.ack_floor.stream_seq)
+
+    def consumer(self, key: str) -> str:
+        """From which it is pulled now."""
+        return consumer_of(key) + ("-settled" if key in self._settled else "")
+
+    async def settle(self, key: str) -> None:
+        """As when rights have changed: what is not acknowledged is another consumer's."""
+        info = await self.jetstream.consumer_info(DELIVERIES, self.consumer(key))
+        assert info.ack_floor is not None
+        self._settled.add(key)
+        await self._consume(key, after=info.ack_floor.stream_seq)
+        await self.jetstream.delete_consumer(DELIVERIES, consumer_of(key))
 
     async def forget(self, key: str) -> None:
         """As when its lease has run out."""
         self.known.pop(key, None)
         with suppress(NoConsumer):
-            await self.jetstream.delete_consumer(DELIVERIES, consumer_of(key))
+            await self.jetstream.delete_consumer(DELIVERIES, self.consumer(key))
 
     def _root(self, key: str) -> str:
         request = self.known.get(key)
@@ -213,12 +226,12 @@ class Deliverer:
             await self.resume(request.id)
         unhandled = None
         if known.delivery is wire.Delivery.AT_LEAST_ONCE:
-            info = await self.jetstream.consumer_info(DELIVERIES, consumer_of(request.id))
+            info = await self.jetstream.consumer_info(DELIVERIES, self.consumer(request.id))
             unhandled = (info.num_ack_pending or 0) + (info.num_pending or 0)
         return wire.RenewResponse(
             unhandled=unhandled,
             subject=delivery_filter(request.id, self._root(request.id)),
-            consumer=self._consumer(request.id),
+            consumer=self._pulled(request.id),
             lease=self.lease,
             expires=datetime.now(UTC) + timedelta(seconds=self.lease),
             delivery=known.delivery,
@@ -229,8 +242,8 @@ class Deliverer:
         await self.jetstream.add_consumer(
             DELIVERIES,
             ConsumerConfig(
-                name=consumer_of(key),
-                durable_name=consumer_of(key),
+                name=self.consumer(key),
+                durable_name=self.consumer(key),
                 filter_subject=delivery_filter(key),
                 ack_policy=AckPolicy.EXPLICIT,
                 ack_wait=ACK_WAIT,
@@ -261,15 +274,15 @@ class Deliverer:
         page = tuple(self._registered(key) for key in keys[:1])
         return wire.ListResponse(subscriptions=page, next=following)
 
-    def _consumer(self, key: str) -> str | None:
-        return consumer_of(key) if self._root(key) == KEPT else None
+    def _pulled(self, key: str) -> str | None:
+        return self.consumer(key) if self._root(key) == KEPT else None
 
     def _registered(self, key: str) -> wire.Registered:
         known = self.known[key]
         return wire.Registered(
             id=key,
             subject=delivery_filter(key, self._root(key)),
-            consumer=self._consumer(key),
+            consumer=self._pulled(key),
             lease=self.lease,
             expires=BEGIN,
             delivery=known.delivery,

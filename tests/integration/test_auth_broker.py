@@ -144,7 +144,8 @@ async def test_who_is_not_let_in_is_told_so(gate: Gate, broker: RunningBroker) -
 @pytest.mark.parametrize("uid", [0, 65534, 54321])
 def test_who_is_no_person_gets_none(broker: RunningBroker, uid: int) -> None:
     (answer,) = broker.asked_by(uid)
-    assert list(answer) == ["error"]
+    assert list(answer) == ["error", "passing"]
+    assert not answer["passing"]
     assert "\n" not in answer["error"]
     assert f"uid {uid}" in answer["error"]
 
@@ -156,7 +157,7 @@ async def test_who_asks_without_end_waits_alone(gate: Gate, broker: RunningBroke
     began = monotonic()
     answers = await asyncio.to_thread(broker.asked_by, greedy, "", 100)
     allowed = 60 + (monotonic() - began)
-    refused = [answer["error"] for answer in answers if "error" in answer]
+    refused = [answer["error"] for answer in answers if answer.get("passing")]
     assert 100 - allowed - 1 <= len(refused) <= 40
     assert refused
     assert "too often" in refused[0]
@@ -192,6 +193,23 @@ async def test_who_connects_without_end_keeps_nobody_else_out(
             assert "credentials" in answer
             with pytest.raises(AccessDeniedError, match="uid 0 is not a person's"):
                 await ask_broker(broker.socket, 60)
+
+
+@pytest.mark.parametrize(
+    ("passing", "kind"), [(True, UnavailableError), (False, AccessDeniedError)]
+)
+async def test_a_refusal_that_passes_is_no_lack_of_rights(
+    tmp_path: Path, *, passing: bool, kind: type[Exception]
+) -> None:
+    path = tmp_path / "s"
+
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(json.dumps({"error": "because", "passing": passing}).encode())
+        writer.close()
+
+    async with await asyncio.start_unix_server(refuse, path):
+        with pytest.raises(kind, match="because"):
+            await ask_broker(path, 10)
 
 
 async def test_a_broker_with_too_much_to_do_is_asked_again(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Daemon:
     creds: Path
 
     def settings(self, **changed: object) -> NatsSettings:
-        usual = {"credentials": self.creds, "tls_ca": self.gate.realm.authority, "timeout": 1}
+        usual = {"credentials": self.creds, "tls_ca": self.gate.realm.authority, "timeout": 20}
         return NatsSettings.model_validate({"servers": (self.gate.url,), **usual, **changed})
 
     async def trouble(self, **changed: object) -> PbscastError:

@@ -246,6 +246,22 @@ async def test_the_latest_reader_takes_over(tier: Deliverer, client: Client) -> 
     assert positions(await take(second, 1)) == [2]
 
 
+async def test_who_has_another_consumer_and_is_not_answered_at_once_asks_again(
+    tier: Deliverer, client: Client
+) -> None:
+    log = SiteLog("sitea")
+    async with client.subscribe(owners="alice") as subscription:
+        await tier.events(subscription.id, log, 1)
+        assert positions(await take(subscription, 1)) == [1]
+        waiting = asyncio.create_task(take(subscription, 1))
+        await tier.acknowledged(subscription.id)
+        tier.busy = 2
+        await tier.settle(subscription.id)
+        await tier.events(subscription.id, log, 1)
+        assert positions(await waiting) == [2]
+    assert tier.busy == 0
+
+
 async def test_a_worker_that_resumes_late_what_was_asked_again_cuts_nobody_off(
     tier: Deliverer, client: Client
 ) -> None:

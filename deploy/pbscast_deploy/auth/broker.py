@@ -1,7 +1,8 @@
 """Hands a short-lived credential to whoever connects, as whom the kernel says he is.
 
 Who connects to the Unix socket says nothing and reads one JSON object until the end:
-``{"credentials": …, "expires": …, "servers": […], "ca": …}``, or ``{"error": "one line"}``.
+``{"credentials": …, "expires": …, "servers": […], "ca": …}``, or ``{"error": "one line",
+"passing": …}``; what passes may be asked for again.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import nats.errors
 import structlog
-from nats.aio.client import Client, RawCredentials
+from nats.aio.client import RawCredentials
 
+from pbscast.driver import Driver
 from pbscast.errors import AccessDeniedError, PbscastError, UnavailableError
 from pbscast.tls import trust_text
 from pbscast_deploy.auth.issuing import sign
@@ -42,7 +44,7 @@ _BURST: Final = 60
 _PER_SECOND: Final = 1.0
 _COMPLAINTS: Final = (10, 1 / 60)
 _LOOKUP_SECONDS: Final = 5.0
-_TRIAL_SECONDS: Final = 4.0
+_TRIAL_SECONDS: Final = 3.0
 """nats-server looks for an account that it does not know for nearly two."""
 _READ_SECONDS: Final = 5.0
 _END_SECONDS: Final = 10.0
@@ -152,7 +154,7 @@ class Broker:
     def _refusal(self, uid: int, error: PbscastError) -> dict[str, Any]:
         if self._complaints.take(uid):
             _log.warning("credential_refused", uid=uid, error=str(error))
-        return {"error": str(error)}
+        return {"error": str(error), "passing": isinstance(error, UnavailableError)}
 
     async def _hand(self, uid: int) -> dict[str, Any]:
         name = await self._name(uid)
@@ -189,9 +191,9 @@ class Broker:
         refusals: list[str] = []
 
         async def note(error: Exception) -> None:
-            refusals.append(str(error).lower())
+            refusals.append(str(error))
 
-        client = Client()
+        client = Driver()
         try:
             async with asyncio.timeout(_TRIAL_SECONDS):
                 await client.connect(
@@ -205,7 +207,7 @@ class Broker:
                     error_cb=note,
                 )
         except (OSError, nats.errors.Error, TimeoutError) as error:
-            if any("authorization" in text for text in (*refusals, str(error).lower())):
+            if any("authorization" in text.lower() for text in (*refusals, str(error))):
                 raise AccessDeniedError(
                     f"NATS does not let {name} in: not enrolled, or barred: ask who runs pbscast"
                     f" (pbscastd auth enrol {name})"
@@ -213,8 +215,7 @@ class Broker:
             words = refusals[0] if refusals else str(error) or type(error).__name__
             _log.warning("nats_silent", error=words)
         finally:
-            with suppress(OSError, nats.errors.Error):
-                await client.close()
+            await client.abandon()
 
 
 def _line(answer: dict[str, Any]) -> bytes:

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import nats.errors
-from nats.aio.client import Client, RawCredentials
+from nats.aio.client import RawCredentials
 
+from pbscast.driver import Driver
 from pbscast.errors import AccessDeniedError, ConfigError, PbscastError, UnavailableError
 from pbscast.settings import redacted
 from pbscast_deploy.auth.layout import asker_in
@@ -55,13 +56,13 @@ async def tell(realm: Realm, servers: Iterable[str], accounts: Iterable[str] = (
 
 
 @asynccontextmanager
-async def _connected(realm: Realm, server: str) -> AsyncIterator[tuple[Client, str]]:
+async def _connected(realm: Realm, server: str) -> AsyncIterator[tuple[Driver, str]]:
     place = redacted(server)
     client = await _connect(realm, server, place)
     try:
         yield client, place
     finally:
-        await client.close()
+        await client.abandon()
 
 
 async def _each(accounts: Iterable[str], do: Callable[[str], Awaitable[None]]) -> None:
@@ -80,13 +81,13 @@ async def _each(accounts: Iterable[str], do: Callable[[str], Awaitable[None]]) -
         raise group.exceptions[0] from None
 
 
-async def _connect(realm: Realm, server: str, place: str) -> Client:
+async def _connect(realm: Realm, server: str, place: str) -> Driver:
     errors: list[Exception] = []
 
     async def note(error: Exception) -> None:
         errors.append(error)
 
-    client = Client()
+    client = Driver()
     try:
         async with asyncio.timeout(_SECONDS):
             await client.connect(
@@ -100,7 +101,7 @@ async def _connect(realm: Realm, server: str, place: str) -> Client:
                 error_cb=note,
             )
     except (OSError, nats.errors.Error) as error:
-        await client.close()
+        await client.abandon()
         raise _explain(errors[0] if errors else error, place) from error
     return client
 
@@ -113,7 +114,7 @@ def _explain(error: Exception, place: str) -> PbscastError:
     )
 
 
-async def _update(client: Client, token: str, place: str) -> None:
+async def _update(client: Driver, token: str, place: str) -> None:
     try:
         answer = await client.request(_UPDATE, token.encode(), timeout=_ANSWER_SECONDS)
     except nats.errors.NoRespondersError as error:
@@ -128,7 +129,7 @@ async def _update(client: Client, token: str, place: str) -> None:
         raise AccessDeniedError(f"{place} refuses an account: {refusal}")
 
 
-async def _settle(client: Client, token: str, place: str) -> None:
+async def _settle(client: Driver, token: str, place: str) -> None:
     """Have a worker let his rights hold for all that somebody has."""
     asker = asker_in(decode(token))
     if asker is None:
@@ -150,7 +151,7 @@ async def _settle(client: Client, token: str, place: str) -> None:
         raise _explain(error, place) from error
 
 
-async def _refused(client: Client, request: bytes) -> str | None:
+async def _refused(client: Driver, request: bytes) -> str | None:
     """Return why a worker could not do it."""
     try:
         answer = await client.request(SETTLE, request, timeout=_ANSWER_SECONDS)
