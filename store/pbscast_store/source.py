@@ -68,8 +68,7 @@ class LifeSpan(NamedTuple):
     last: int
 
 
-@dataclass(frozen=True, slots=True)
-class LastEvent:
+class LastEvent(NamedTuple):
     """The last event of a life up to some moment."""
 
     life: int

@@ -52,8 +52,7 @@ class Page(Generic[Row]):
     """None: there are no more. A page may be empty and not be the last."""
 
 
-@dataclass(frozen=True, slots=True)
-class LivedLife:
+class LivedLife(NamedTuple):
     """What a life's row in the database says."""
 
     span: LifeSpan
@@ -88,8 +87,7 @@ class LivedLife:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Stood:
+class Stood(NamedTuple):
     """A life at a moment."""
 
     life: LivedLife

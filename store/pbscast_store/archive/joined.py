@@ -132,7 +132,8 @@ class JoinedEvents:
                 found[index] = LastEvent(
                     index, one.position, one.revision, one.bytes, beginning, finalized=False
                 )
-            found[index] = replace(found[index], finalized=finalized or found[index].finalized)
+            is_over = finalized or found[index].finalized
+            found[index] = found[index]._replace(finalized=is_over)
         return [found[index] for index in sorted(found)]
 
     async def events_of(
