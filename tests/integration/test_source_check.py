@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from pathlib import Path
 
 import psycopg
@@ -13,11 +14,14 @@ from typer.testing import CliRunner
 
 from pbscast_deploy.cli import app
 from pbscast_ingest.capture import Verdict, check
+from pbscast_ingest.cursor import Cursor
 from pbscast_store.log import Log
+from pbscast_store.records import SiteRow
 
 
-async def _said(log: Log, dsn: str) -> dict[str, tuple[Verdict, str]]:
-    report = await asyncio.to_thread(check, dsn, rows=await log.sites())
+async def _said(log: Log, dsn: str, *earlier: SiteRow) -> dict[str, tuple[Verdict, str]]:
+    answers = iter([earlier or await log.sites(), await log.sites()])
+    report = await asyncio.to_thread(check, dsn, log=lambda: next(answers))
     return {found.subject: (found.verdict, found.text) for found in report.findings}
 
 
@@ -43,6 +47,27 @@ async def test_lag_and_holder(log: Log, captured: str) -> None:
     with psycopg.connect(captured, autocommit=True) as connection:
         connection.execute("TRUNCATE pbscast.journal")
     assert (await _said(log, captured))["lag"][0] is Verdict.WARN
+
+
+async def test_a_row_that_was_read_and_trimmed_meanwhile_is_not_missed(
+    log: Log, captured: str
+) -> None:
+    with (
+        PbsServer(captured) as pbs,
+        psycopg.connect(captured, autocommit=True) as connection,
+    ):
+        async with ingesting(log, as_reader(captured)):
+            await wait_for(log, is_resynced)
+            earlier = await log.sites()
+            (top,) = (Cursor.load(row.cursor).top for row in earlier)
+            pbs.submit("1.s")
+            await asyncio.to_thread(_see_trimmed, connection, top)
+            assert (await _said(log, captured, *earlier))["lag"][0] is Verdict.OK
+
+
+def _see_trimmed(connection: psycopg.Connection, seq: int) -> None:
+    while connection.execute("SELECT FROM pbscast.journal WHERE seq = %s", [seq]).fetchall():
+        time.sleep(0.05)
 
 
 def test_the_command(captured: str, log_dsn: str, tmp_path: Path) -> None:

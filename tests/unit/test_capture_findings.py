@@ -110,6 +110,9 @@ def test_losses_are_a_warning_until_the_log_was_told() -> None:
     assert findings.losses(lossy, told=1).verdict is WARN
     assert "2 of them not told" in findings.losses(lossy, told=1).text
     assert "1 of them not told" in findings.losses(lossy, told=lossy.lost + 1).text
+    on = lossy.lost + (1 << 24)
+    assert findings.losses(lossy, told=on, before=lossy.lost - 1).verdict is OK
+    assert findings.losses(lossy, told=on, before=on).verdict is WARN
     for told in (lossy.lost, None):
         assert findings.losses(lossy, told=told).verdict is OK
         assert "error, noon" in findings.losses(lossy, told=told).text

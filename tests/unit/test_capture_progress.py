@@ -72,10 +72,16 @@ def test_a_site_that_the_log_does_not_know() -> None:
     ],
 )
 def test_the_lag(lag: Lag, verdict: Verdict, words: str) -> None:
-    found = progress.lag(READ, lag)
+    found = progress.lag(READ, READ, lag)
     assert found.verdict is verdict
     assert words in found.text
 
 
+def test_a_log_that_reads_on_meanwhile() -> None:
+    gone = WELL._replace(witness_xid=None, witness_at=None)
+    assert progress.lag(READ, replace(READ, top=8), gone).verdict is Verdict.OK
+
+
 def test_nothing_was_read_yet() -> None:
-    assert progress.lag(Cursor(journal="1:a"), Lag(0, None, None, None)).verdict is Verdict.OK
+    blank = Cursor(journal="1:a")
+    assert progress.lag(blank, blank, Lag(0, None, None, None)).verdict is Verdict.OK

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -163,9 +163,7 @@ def check(
     With --config also how far the log is behind the journal, and who holds the site.
     """
     _check(site, dsn)
-    rows, trouble = _ask_log(config)
-    report = capture.check(dsn, site=site, rows=rows)
-    report = replace(report, findings=(*report.findings, *trouble))
+    report = capture.check(dsn, site=site, log=None if config is None else _log(config))
     for line in report.lines():
         typer.echo(line)
     if config is None:
@@ -173,16 +171,9 @@ def check(
     raise typer.Exit(1 if report.verdict is capture.Verdict.FAIL else 0)
 
 
-def _ask_log(config: Path | None) -> tuple[Sequence[SiteRow] | None, list[capture.Finding]]:
-    """What the log says of its sites; a log that does not answer is a finding like others."""
-    if config is None:
-        return None, []
+def _log(config: Path) -> Callable[[], Sequence[SiteRow]]:
     dsn = load_settings(config).log.dsn
-    try:
-        return asyncio.run(_sites(dsn)), []
-    except PbscastError as error:
-        advice = "pbscastd waits for it; the journal grows meanwhile"
-        return None, [capture.Finding("log", capture.Verdict.FAIL, str(error), advice)]
+    return lambda: asyncio.run(_sites(dsn))
 
 
 async def _sites(dsn: str) -> Sequence[SiteRow]:

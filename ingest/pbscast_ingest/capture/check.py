@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from pbscast.errors import PbscastError
 from pbscast_ingest.capture import findings, progress
 from pbscast_ingest.capture.holders import describe_holders
 from pbscast_ingest.capture.installation import refuse_another_site
@@ -18,32 +19,56 @@ from pbscast_ingest.faults import place
 from pbscast_ingest.statements import capture_statement
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pbscast_store.records import SiteRow
 
 
 def check(
-    dsn: str, *, site: str | None = None, rows: Sequence[SiteRow] | None = None
+    dsn: str, *, site: str | None = None, log: Callable[[], Sequence[SiteRow]] | None = None
 ) -> CheckReport:
     """Say in plain words whether capture works, and what to do where it does not.
 
     Args:
         dsn: of the datastore, as the PBS database user.
         site: the one that it should be.
-        rows: what the log says of its sites; without it nobody knows how far it has read.
+        log: asks the log for its sites; without it nobody knows how far it has read. What it
+            raises as PbscastError is a finding like others.
 
     Raises:
         ConflictError: it is another site's.
         PbscastError: the datastore cannot be asked, as `administrator` says.
     """
     with administrator(dsn) as connection:
-        return CheckReport(place(dsn), tuple(_look(connection, place(dsn), site, rows)))
+        asked = _Log(log)
+        found = _look(connection, place(dsn), site, asked)
+        return CheckReport(place(dsn), (*found, *asked.trouble))
 
 
-def _look(
-    connection: psycopg.Connection, where: str, site: str | None, rows: Sequence[SiteRow] | None
-) -> list[Finding]:
+class _Log:
+    """What the log says; once it does not answer it is asked no more."""
+
+    def __init__(self, ask: Callable[[], Sequence[SiteRow]] | None) -> None:
+        self._ask = ask
+        self.trouble: list[Finding] = []
+
+    @property
+    def is_known(self) -> bool:
+        return self._ask is not None
+
+    def site(self, name: str) -> SiteRow | None:
+        if self._ask is None:
+            return None
+        try:
+            return next((row for row in self._ask() if row.name == name), None)
+        except PbscastError as error:
+            advice = "pbscastd waits for it; the journal grows meanwhile"
+            self.trouble = [fail("log", str(error), advice)]
+            self._ask = None
+            return None
+
+
+def _look(connection: psycopg.Connection, where: str, site: str | None, log: _Log) -> list[Finding]:
     seen = findings.Surroundings(*_ask(connection, "surroundings"))
     found = [findings.server(seen)]
     try:
@@ -52,7 +77,7 @@ def _look(
         if not seen.has_installation:
             return [*found, findings.no_installation(seen)]
         refuse_another_site(connection, where, site)
-        return found + _look_inside(connection, seen, rows)
+        return found + _look_inside(connection, seen, log)
     except psycopg.errors.InsufficientPrivilege:  # our own functions run as their owner
         return [*found, findings.rights(_lacking(connection, seen, "pbscast_owner"))]
     except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:
@@ -62,7 +87,7 @@ def _look(
 
 
 def _look_inside(
-    connection: psycopg.Connection, seen: findings.Surroundings, rows: Sequence[SiteRow] | None
+    connection: psycopg.Connection, seen: findings.Surroundings, log: _Log
 ) -> list[Finding]:
     advice = "run `pbscastd source upgrade`, which makes anew what is missing"
     try:
@@ -71,6 +96,7 @@ def _look_inside(
             text = "parts are missing: pbscast.installation is empty"
             return [fail("installation", text, advice)]
         installed = findings.Installed(*answer)
+        before = log.site(installed.site)
         journal = findings.Journal(*_ask(connection, "journal", {"reader": installed.reader}))
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:
         return [fail("installation", f"parts are missing: {_first_line(error)}", advice)]
@@ -79,7 +105,9 @@ def _look_inside(
     reader = _ask(connection, "reader", {"reader": installed.reader})
     lacking = _lacking(connection, seen, installed.reader)
     is_known = installed.script == digest() and not findings.has_strange_functions(installed)
-    told = next((row for row in rows or () if row.name == installed.site), None)
+    lag = _ask_lag(connection, before)
+    # It reads on meanwhile: what was there when it was asked first may rightly be gone by now.
+    after = log.site(installed.site) or before
     return [
         findings.hstore(seen, astray if is_known else None, creator),
         findings.installation(installed),
@@ -89,9 +117,9 @@ def _look_inside(
         findings.switch(journal),
         findings.size(journal),
         findings.reading(installed.reader, journal, may_read=not lacking),
-        *_look_at_log(connection, installed, rows),
+        *(_judge_log(installed, before, after, lag) if log.is_known else ()),
         findings.last_row(journal),
-        findings.losses(journal, Cursor.load(told.cursor).lost if told and told.cursor else None),
+        findings.losses(journal, _told(after), _told(before)),
         findings.queue(seen),
         findings.reader(installed.reader, findings.Reader(*reader) if reader else None),
     ]
@@ -103,18 +131,26 @@ def _lacking(connection: psycopg.Connection, seen: findings.Surroundings, reader
     return [line for (line,) in answer.fetchall()]
 
 
-def _look_at_log(
-    connection: psycopg.Connection, installed: findings.Installed, rows: Sequence[SiteRow] | None
-) -> list[Finding]:
-    if rows is None:
-        return []
-    row = next((row for row in rows if row.name == installed.site), None)
-    said = progress.log(installed.site, installed.identity, row, datetime.now(UTC))
+def _ask_lag(connection: psycopg.Connection, row: SiteRow | None) -> progress.Lag:
     cursor = Cursor.load(row.cursor if row else None)
-    if cursor.journal != installed.identity:
+    return progress.Lag(*_ask(connection, "lag", {"top": cursor.top, **cursor.passed_over}))
+
+
+def _judge_log(
+    installed: findings.Installed,
+    before: SiteRow | None,
+    after: SiteRow | None,
+    lag: progress.Lag,
+) -> list[Finding]:
+    said = progress.log(installed.site, installed.identity, after, datetime.now(UTC))
+    then, now = (Cursor.load(row.cursor if row else None) for row in (before, after))
+    if {then.journal, now.journal} != {installed.identity}:
         return [said]
-    lag = _ask(connection, "lag", {"top": cursor.top, **cursor.passed_over})
-    return [said, progress.lag(cursor, progress.Lag(*lag))]
+    return [said, progress.lag(then, now, lag)]
+
+
+def _told(row: SiteRow | None) -> int | None:
+    return Cursor.load(row.cursor).lost if row and row.cursor else None
 
 
 def _ask(

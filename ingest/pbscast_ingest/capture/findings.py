@@ -217,10 +217,11 @@ def count_losses(value: int) -> int:
     return value >> 24 if value >= 1 << 24 else value
 
 
-def losses(journal: Journal, told: int | None = None) -> Finding:
+def losses(journal: Journal, told: int | None = None, before: int | None = None) -> Finding:
     """How many saves went by unjournaled, for reasons other than a pause.
 
-    What the log was told (the value that it knows) is no fault any more; None: nobody knows.
+    What the log was told (the value that it knows, now and before the journal was looked at) is no
+    fault any more; None: nobody knows.
     """
     last = f"; last marker: {journal.last_gap}" if journal.last_gap else ""
     number = count_losses(journal.lost)
@@ -229,7 +230,8 @@ def losses(journal: Journal, told: int | None = None) -> Finding:
     text = f"{number} saves were not journalled since the installation"
     if told is None:
         return ok("losses", f"{text}; --config says whether the log knows{last}")
-    if told != journal.lost:
+    went_on = before not in (None, told) and count_losses(told) >= number
+    if told != journal.lost and not went_on:
         untold = max(1, number - count_losses(told))
         text += f", {untold} of them not told in the log yet{last}"
         return warn("losses", text, "pbscastd answers with a gap and a resync: is it running?")

@@ -55,9 +55,14 @@ def _opinion(text: str, cursor: Cursor) -> Finding:
     return ok("log", text)
 
 
-def lag(cursor: Cursor, found: Lag) -> Finding:
-    """How far the log is behind the journal that it reads."""
-    if cursor.top and not _is_witnessed(cursor, found):
+def lag(before: Cursor, after: Cursor, found: Lag) -> Finding:
+    """How far the log is behind the journal that it reads.
+
+    The journal was looked at with the one cursor, the other was the log's afterwards: the last row
+    read is gone for good reason once another is.
+    """
+    is_same = before.top == after.top
+    if before.top and is_same and not _is_witnessed(before, found):
         text = "the last row that the log has read is gone: rows were deleted, or a backup restored"
         return warn("lag", text, "pbscastd answers with a gap and a resync: is it running?")
     if not found.rows:
