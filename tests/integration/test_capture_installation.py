@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,6 +34,7 @@ from pbscast_deploy.simulator.datastore import create_datastore
 from pbscast_ingest import capture
 from pbscast_ingest.capture import Settings, Verdict, installation, session
 from pbscast_ingest.capture.script import preparing_messages
+from pbscast_ingest.statements import capture_script
 
 SAVE_BOUND = 0.5
 """Seconds that a save may take while capture is installed or removed: 0.15 promised, and slack."""
@@ -334,6 +336,58 @@ def test_pbs_may_alter_drop_and_make_anew_its_tables(dsn: str, db: Connection) -
     report = capture.check(dsn)
     assert report.verdict is Verdict.FAIL
     assert any("no PBS" in f.text or "none in this" in f.text for f in report.findings)
+
+
+# What `pbs_server -t create` and an upgrade of PBS do.
+ALTERATIONS = [
+    "TRUNCATE pbs.job, pbs.queue",
+    "ALTER TABLE pbs.job ADD COLUMN extra text",
+    "ALTER TABLE pbs.info ADD COLUMN extra text",
+    "ALTER TABLE pbs.job_scr ADD COLUMN extra text",
+]
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_pbs_may_alter_its_tables_while_an_installation_prepares(
+    dsn: str,
+    db: Connection,
+    is_there: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    if is_there:
+        capture.install(dsn, site="sitea")
+    with connected(dsn) as other:
+        for message in preparing_messages(Settings("sitea")):
+            other.execute(message.encode())
+        db.execute("SET statement_timeout = '5s'")
+        for alteration in ALTERATIONS:
+            db.execute(alteration.encode())
+        other.execute("\n".join([*capture_script("triggers"), "COMMIT"]).encode())
+    assert is_well(dsn)
+
+
+@pytest.mark.parametrize("what", ["install", "uninstall"])
+@pytest.mark.parametrize("alteration", ALTERATIONS)
+def test_pbs_that_alters_a_table_waits_for_rights_and_does_not_fail(
+    dsn: str, db: Connection, what: str, alteration: str
+) -> None:
+    messages = [*preparing_messages(Settings("sitea")), *capture_script("triggers")]
+    if what == "uninstall":
+        capture.install(dsn, site="sitea")
+        messages = [m.removesuffix("COMMIT;\n") for m in capture_script("uninstall")]
+    with connected(dsn) as other, ThreadPoolExecutor(1) as pool:
+        stay = "SET LOCAL idle_in_transaction_session_timeout = 0"
+        other.execute("\n".join([*messages, stay]).encode())
+        with connected(dsn) as watching:
+            altering = pool.submit(db.execute, alteration.encode())
+            while not (altering.done() or is_blocked(watching, db)):
+                time.sleep(0.01)
+        other.execute("COMMIT")
+        altering.result(timeout=30)
+
+
+def is_blocked(watching: Connection, db: Connection) -> bool:
+    query = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
+    return watching.execute(query, [db.info.backend_pid]).fetchone() == (True,)
 
 
 def test_hstore_may_live_anywhere(dsn: str, db: Connection) -> None:

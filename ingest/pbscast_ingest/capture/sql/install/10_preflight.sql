@@ -26,7 +26,13 @@ BEGIN
         RAISE EXCEPTION 'database % has no hstore extension, in which PBS keeps its attributes',
             current_database() USING ERRCODE = 'PBC04';
     END IF;
-    SELECT i.pbs_schema_version INTO version FROM pbs.info i LIMIT 1;
+    -- What is read stays locked until COMMIT, and PBS may want to alter it before that: but not what was
+    -- read in a block that failed.
+    BEGIN
+        SELECT i.pbs_schema_version INTO version FROM pbs.info i LIMIT 1;
+        RAISE EXCEPTION USING ERRCODE = 'PBC00';
+    EXCEPTION WHEN SQLSTATE 'PBC00' THEN NULL;
+    END;
     IF version IS NULL OR version !~ ('^' || current_setting('pbscast.install_schemas') || '$') THEN
         RAISE EXCEPTION 'PBS datastore schema % is not known to this release: it serves 1.5.x',
             coalesce(version, '(none)') USING ERRCODE = 'PBC05';

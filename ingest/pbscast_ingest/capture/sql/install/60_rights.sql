@@ -1,4 +1,4 @@
--- Rights: nothing to PUBLIC, the reader reads what is captured and the journal, and trims that.
+-- Rights: nothing to PUBLIC, the reader reads the journal and trims it. Those on PBS's tables come last.
 DO $rights$
 DECLARE
     reader text := current_setting('pbscast.install_reader');
@@ -15,7 +15,6 @@ BEGIN
     GRANT ALL ON ALL FUNCTIONS IN SCHEMA pbscast TO pbscast_owner;
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO pbscast_owner', place);
     EXECUTE format('GRANT USAGE ON SCHEMA pbscast, pbs, %I TO %I', place, reader);
-    EXECUTE format('GRANT SELECT ON pbs.job, pbs.queue, pbs.node, pbs.resv, pbs.server, pbs.scheduler, pbs.info TO %I', reader);
     EXECUTE format('GRANT SELECT, DELETE ON pbscast.journal TO %I', reader);
     EXECUTE format('GRANT SELECT ON pbscast.installation, pbscast.control, pbscast.journal_seq, pbscast.gap_seq TO %I', reader);
     EXECUTE format('GRANT EXECUTE ON FUNCTION pbscast.identity(), pbscast.mode(), pbscast.cap(), pbscast.is_full(), pbscast.functions(), pbscast.missing_rights(), pbscast.defects(), pbscast.heartbeat() TO %I', reader);

@@ -6,15 +6,17 @@ SET LOCAL statement_timeout = '500ms';
 -- ALWAYS: sessions with session_replication_role = replica change rows as well.
 DO $triggers$
 DECLARE
-    again boolean := EXISTS (SELECT FROM pbscast.installation);
-    was   text    := current_setting('pbscast.install_replaced');
-    kinds text[]  := ARRAY['job', 'queue', 'node', 'resv', 'server', 'scheduler'];
-    begun timestamptz := clock_timestamp();
-    found text[];
-    kind  text;
+    again  boolean := EXISTS (SELECT FROM pbscast.installation);
+    was    text    := current_setting('pbscast.install_replaced');
+    reader text    := current_setting('pbscast.install_reader');
+    kinds  text[]  := ARRAY['job', 'queue', 'node', 'resv', 'server', 'scheduler'];
+    locked text[]  := kinds || ARRAY(SELECT 'info'::text WHERE NOT has_table_privilege(reader, 'pbs.info', 'SELECT'));
+    begun  timestamptz := clock_timestamp();
+    found  text[];
+    kind   text;
 BEGIN
     SET LOCAL idle_in_transaction_session_timeout = '100ms';
-    FOREACH kind IN ARRAY kinds LOOP
+    FOREACH kind IN ARRAY locked LOOP
         PERFORM set_config('lock_timeout', greatest(1, 150 - round(extract(epoch FROM clock_timestamp() - begun) * 1000))::integer || 'ms', true);
         EXECUTE format('LOCK TABLE pbs.%I IN SHARE ROW EXCLUSIVE MODE', kind);
     END LOOP;
@@ -29,6 +31,13 @@ BEGIN
         EXECUTE format('CREATE TRIGGER pbscast_truncate AFTER TRUNCATE ON pbs.%I '
                        'FOR EACH STATEMENT EXECUTE PROCEDURE pbscast.capture_truncate()', kind);
         EXECUTE format('ALTER TABLE pbs.%I ENABLE ALWAYS TRIGGER pbscast_row, ENABLE ALWAYS TRIGGER pbscast_truncate', kind);
+    END LOOP;
+    -- A GRANT writes the same rows of the catalogue as PBS's TRUNCATE and ALTER, which would fail if they
+    -- came upon it: so under the lock that these wait for, and only where it is needed.
+    FOREACH kind IN ARRAY locked LOOP
+        IF NOT has_table_privilege(reader, 'pbs.' || kind, 'SELECT') THEN
+            EXECUTE format('GRANT SELECT ON pbs.%I TO %I', kind, reader);
+        END IF;
     END LOOP;
     found := found || nullif(current_setting('pbscast.install_found'), '');
     IF again AND array_remove(found, NULL) <> '{}' THEN

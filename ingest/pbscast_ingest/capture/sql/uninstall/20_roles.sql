@@ -5,6 +5,7 @@ DO $roles$
 DECLARE
     reader text;
     place  text;
+    item   record;
 BEGIN
     FOR reader IN
         SELECT rolname FROM pg_catalog.pg_roles
@@ -19,9 +20,24 @@ BEGIN
         LOOP
             EXECUTE format('REVOKE ALL ON SCHEMA %I FROM %I', place, reader);
         END LOOP;
-        IF to_regnamespace('pbs') IS NOT NULL THEN
-            EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA pbs FROM %I', reader);
-        END IF;
+        -- A REVOKE writes the same rows of the catalogue as PBS's TRUNCATE and ALTER, which would fail if they
+        -- came upon it: so under the lock that these wait for, and only where there is something to take.
+        -- Those with triggers are locked already; NOWAIT would fail there as soon as a save waits.
+        SET LOCAL lock_timeout = '10ms';
+        FOR item IN
+            SELECT DISTINCT c.oid::regclass AS name, c.relkind AS kind
+              FROM pg_catalog.pg_shdepend d JOIN pg_catalog.pg_class c ON c.oid = d.objid
+             WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype = 'a'
+               AND d.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+               AND d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.refobjid = to_regrole(quote_ident(reader))
+               AND c.relnamespace = to_regnamespace('pbs')
+        LOOP
+            IF item.kind IN ('r', 'p') THEN
+                EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', item.name);
+            END IF;
+            EXECUTE format('REVOKE ALL ON %s FROM %I', item.name, reader);
+        END LOOP;
+        SET LOCAL lock_timeout = '100ms';
         IF EXISTS (SELECT FROM pg_catalog.pg_roles
                     WHERE rolname = reader AND shobj_description(oid, 'pg_authid') = 'made by pbscast') THEN
             BEGIN
