@@ -95,6 +95,8 @@ class Dialer:
             async with asyncio.timeout(self._settings.connect_timeout) as limit:
                 hearing = _Hearing(client, listener, limit, _TRIES * len(self._servers))
                 await client.connect(**self._options(client), **hearing.callbacks())
+            if not client.is_connected:  # cut off again at once, which nobody else has heard
+                raise nats.errors.ConnectionClosedError  # noqa: TRY301 - explained as any other
         except Exception as error:  # noqa: BLE001 - the driver's own mistakes too
             cause = hearing.last or error
             raise self._explain(cause) from cause
