@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +12,7 @@ import psycopg
 from pydantic_core import from_json
 
 from pbscast_ingest.appetite import Appetite
+from pbscast_ingest.bell import Bell
 from pbscast_ingest.comparison import TableRow, decode_table_row
 from pbscast_ingest.cursor import witness
 from pbscast_ingest.datastore import Connection, answering, connect
@@ -21,7 +22,6 @@ from pbscast_ingest.faults import (
     DatastoreUnavailableError,
     DatastoreUnsupportedError,
     place,
-    translated,
 )
 from pbscast_ingest.lone import LoneReader
 from pbscast_ingest.rows import SHORT, JournalRow, decode_row, originals, shortened, text
@@ -123,13 +123,13 @@ class Journal:
         self,
         dsn: str,
         reading: Connection,
-        ringing: Connection,
+        bell: Bell,
         trimming: Connection,
         appetite: Appetite,
     ) -> None:
         self.place = place(dsn)
         self._reading = reading
-        self._ringing = ringing
+        self._bell = bell
         self._trimming = trimming
         self._turn = asyncio.Lock()
         """Of those that use the last: the time to answer runs for the one whose turn it is."""
@@ -144,19 +144,15 @@ class Journal:
     async def open(cls, dsn: str, appetite: Appetite | None = None) -> AsyncIterator[Journal]:
         """Connect; three connections, for a reader must not wait for its own trimming.
 
-        LISTEN has a connection of its own that is never inside a transaction: stuck in one it would
-        fill the notification queue, at which PBS's commits fail. It listens before anything is
-        read.
+        The doorbell has one of its own, and is heard before anything is read.
         """
         async with AsyncExitStack() as stack:
-            ringing = await stack.enter_async_context(connect(dsn))
-            with answering(ringing, place(dsn)):
-                await ringing.execute("LISTEN pbscast")
+            bell = await stack.enter_async_context(Bell.open(dsn))
             reading = await stack.enter_async_context(connect(dsn))
             trimming = await stack.enter_async_context(connect(dsn))
             with answering(trimming, place(dsn)):
                 await trimming.execute("SET synchronous_commit = off")
-            yield cls(dsn, reading, ringing, trimming, appetite or Appetite())
+            yield cls(dsn, reading, bell, trimming, appetite or Appetite())
 
     async def identify(self) -> Installation:
         """Return what is installed.
@@ -247,11 +243,7 @@ class Journal:
 
     async def wait(self, timeout: float) -> None:
         """Wait for the doorbell, at most timeout seconds; whether it rang or not, read."""
-        with translated(self.place):
-            bells = self._ringing.notifies(timeout=timeout, stop_after=1)
-            async with aclosing(bells):
-                async for _ in bells:
-                    pass
+        await self._bell.wait(timeout)
 
     async def trim(self, cursor: Cursor) -> int:
         """Delete rows that a durable cursor has read, one small step; return how many.
