@@ -33,10 +33,10 @@ _PASSES: Final = 4
 
 
 class SettleRequest(Request):
-    """Let a person's rights of now hold for all that he has."""
+    """Let some people's rights of now hold for all that they have."""
 
-    asker: str
-    """``Asker.subject``: who, and with which rights."""
+    askers: tuple[str, ...]
+    """``Asker.subject`` of each: who, and with which rights. Many cost little more than one."""
 
 
 class SettleResponse(Response):
@@ -52,7 +52,7 @@ class Settling:
 
     async def settle(self, request: SettleRequest, _: Asker | None) -> bytes:
         """Raises UsageError for a subject that is nobody's."""
-        people = [_person(request.asker)]
+        people = [_person(asker) for asker in request.askers]
         # First their subscriptions, so that those that go on keep their place.
         try:
             await self._desk.settle([Owner.of(person) for person in people])
@@ -99,5 +99,5 @@ def _is_other(name: str, rights: Mapping[str, str]) -> bool:
 def _person(asker: str) -> Asker:
     person = Asker.parse(f"{asker}.settle")
     if person is None:
-        raise UsageError(f"asker: {asker!r} is nobody: see Asker.subject")
+        raise UsageError(f"askers: {asker!r} is nobody: see Asker.subject")
     return person

@@ -228,7 +228,7 @@ async def test_nobody_comes_in_without_credentials_or_tls(realm: Path, server: N
 
 
 async def test_servers_that_do_not_take_accounts(
-    realm: Path, tmp_path: Path, server: NatsServer, nats_url: str
+    realm: Path, tmp_path: Path, server: NatsServer
 ) -> None:
     await asyncio.to_thread(server.stop)
     mine = Realm(realm)
@@ -239,8 +239,13 @@ async def test_servers_that_do_not_take_accounts(
     (tmp_path / "other/server/tls/ca.pem").write_bytes(mine.authority.read_bytes())
     with pytest.raises(AccessDeniedError, match="does not know this authority"):
         await tell(stranger, [server.url], [])
-    with pytest.raises(ConfigError, match="keeps no accounts"):
-        await tell(mine, [nats_url], list(mine.accounts().values()))
+    tls = mine.authority.parent
+    files = f"tls {{ cert_file: '{tls}/server.pem', key_file: '{tls}/server.key' }}"
+    with (
+        NatsServer(durable=False, config=files) as other,
+        pytest.raises(ConfigError, match="keeps no accounts"),
+    ):
+        await tell(mine, [other.url], list(mine.accounts().values()))
 
 
 @pytest.mark.parametrize(

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
+import nats
 import nats.errors
 import pytest
-from harness.auth import Gate, secured
+from harness.auth import Gate, reach, secured
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 from typer.testing import CliRunner, Result
 
 from pbscast.errors import ConfigError, NotFoundError, UnavailableError
-from pbscast_deploy.auth.layout import Principal
+from pbscast_deploy.auth import telling
+from pbscast_deploy.auth.layout import Policy, Principal
 from pbscast_deploy.auth.realm import Realm
+from pbscast_deploy.auth.telling import tell
 from pbscast_deploy.auth.tokens import decode
 from pbscast_deploy.cli import app
 from pbscast_deploy.embedded import NatsServer
 from pbscast_fanout.askers import Role
+from pbscast_fanout.settling import SETTLE, SettleRequest
 
 _NUMBERS = count()
 
@@ -81,7 +88,7 @@ async def test_every_server_is_told_by_whatever_command(authority: Authority) ->
     assert not await authority.is_let_in(site, frank)
     pushed = (await authority.types("push")).splitlines()
     told = [f"{hub.url}: told", f"tls://127.0.0.1:{site.port}: told"]
-    assert sorted(pushed) == sorted(["5 accounts told", *told])
+    assert sorted(pushed[-3:]) == sorted(["5 accounts told", *told])
 
 
 async def test_all_that_cannot_be_told_are_named_and_what_is_no_more_is_forgotten(
@@ -150,3 +157,90 @@ def test_the_configuration_is_changed_where_it_has_to_be(authority: Authority) -
 def pbs_of(realm: Realm) -> str:
     [account] = [one for one, token in realm.accounts().items() if decode(token)["name"] == "PBS"]
     return account
+
+
+class Worker:
+    """One that settles nothing, but notes what it is asked, and what servers lack then."""
+
+    def __init__(self, realm: Realm, service: Client) -> None:
+        self.realm = realm
+        self.service = service
+        self.asked: list[list[str]] = []
+        self.behind: list[int] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def at(cls, authority: Authority, server: NatsServer) -> AsyncIterator[Worker]:
+        realm = authority.realm
+        async with Gate(realm.directory, server.url).enter("pbscastd", Role.SERVICE) as service:
+            worker = cls(realm, service)
+            await service.subscribe(SETTLE, cb=worker.answer)
+            await reach(service)
+            yield worker
+
+    async def answer(self, message: Msg) -> None:
+        request = SettleRequest.model_validate_json(message.data)
+        self.asked.append(sorted(asker.rpartition(".")[2] for asker in request.askers))
+        self.behind.append(sum(len(self.realm.lacking(one)) for one in self.realm.servers()))
+        await message.respond(b"{}")
+
+
+async def test_what_is_settled_is_so_when_every_server_knows(authority: Authority) -> None:
+    hub, site = authority.hub, authority.site
+    authority.realm.enrol(["frank", "gina"])
+    urls = [hub.url.replace("nats://", "tls://"), site.url.replace("nats://", "tls://")]
+    for workers_at in (hub, site):
+        async with Worker.at(authority, workers_at) as worker:
+            authority.realm.decide(Policy({"sitea": workers_at is hub}))
+            for _ in range(2):  # the second time there is nothing to do
+                assert await tell(authority.realm, urls)
+        assert worker.asked == [["frank", "gina"]]
+        assert worker.behind == [0]
+
+
+async def test_what_nobody_has_settled_is_settled_later(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling, "_SETTLED_ABREAST", 2)
+    url = authority.hub.url.replace("nats://", "tls://")
+    names = ["frank", "gina", "hugo", "ida", "jo"]
+    # Of who is new nobody has anything.
+    told = await authority.types("enrol", *names, "--server", url)
+    assert "no worker" not in told
+    told = await authority.types("sites", "--open", "sitea")
+    assert "no worker runs that ends what" in told
+    authority.realm.bar("ida")
+    async with Worker.at(authority, authority.hub) as worker:
+        assert "no worker" not in await authority.types("push")
+        assert [len(some) for some in worker.asked] == [2, 2]
+        assert sorted(chain(*worker.asked)) == ["frank", "gina", "hugo", "jo"]
+        await authority.types("push")
+        assert len(worker.asked) == 2
+        await authority.types("push", "--settle")
+        assert sorted(chain(*worker.asked[2:])) == ["frank", "gina", "hugo", "jo"]
+        # As a release before leaves the directory.
+        (authority.realm.directory / "settled.json").unlink()
+        await authority.types("sites", "--closed", "sitea")
+        assert sorted(chain(*worker.asked[4:])) == ["frank", "gina", "hugo", "jo"]
+
+
+async def test_a_server_that_answers_nonsense_keeps_no_other_from_being_told(
+    authority: Authority,
+) -> None:
+    tls = authority.realm.authority.parent
+    files = f"tls {{ cert_file: '{tls}/server.pem', key_file: '{tls}/server.key' }}"
+    hub = authority.hub.url.replace("nats://", "tls://")
+    with NatsServer(durable=False, config=files) as other:
+        odd = other.url.replace("nats://", "tls://")
+        context = ssl.create_default_context(cafile=authority.realm.authority)
+        client = await nats.connect(odd, tls=context)
+
+        async def answer(message: Msg) -> None:
+            await message.respond(b"what?")
+
+        await client.subscribe("$SYS.REQ.CLAIMS.UPDATE", cb=answer)
+        await reach(client)
+        with pytest.raises(UnavailableError, match=f"{odd}: its answer is not a nats-server's"):
+            await tell(authority.realm, [odd, hub])
+        await client.close()
+    assert authority.realm.lacking(authority.realm.server(hub)) == {}

@@ -87,7 +87,7 @@ async def test_everything_of_other_rights_ends_though_some_of_it_says_nothing(
         await make(connection, stream, *slots(ALICE), *kept)
     connection.silent = set(slots(ALICE))
     async with asyncio.timeout(10):  # one after the other would be 16
-        await settling(connection).settle(SettleRequest(asker=LESS.subject), None)
+        await settling(connection).settle(SettleRequest(askers=(LESS.subject,)), None)
     for stream in STREAMS:
         assert set(await consumers_on(connection, stream)) == set(kept)
 
@@ -97,7 +97,7 @@ async def test_what_cannot_be_ended_keeps_nothing_else_alive(connection: Deaf) -
         await make(connection, stream, *slots(ALICE))
     connection.refused = {ALICE.slot(1)}
     with pytest.raises(UnavailableError, match=r"1 consumers of PBS have not .*: JetStream has no"):
-        await settling(connection).settle(SettleRequest(asker=LESS.subject), None)
+        await settling(connection).settle(SettleRequest(askers=(LESS.subject,)), None)
     for stream in STREAMS:
         assert await consumers_on(connection, stream) == [ALICE.slot(1)]
 

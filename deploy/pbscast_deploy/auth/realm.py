@@ -7,6 +7,7 @@
     accounts/<id>.jwt    an account, revocations included
     issued/<key>.jwt     a credential that was issued, without its secret
     servers/<host>.json  a nats-server, and which accounts it has been told
+    settled.json         of which accounts nothing is left that was made by rights of before
     sites.json           where users see everybody's jobs
     server/              what nats-server needs: copy it there
 
@@ -38,6 +39,7 @@ from pbscast_deploy.auth.issuing import (
 from pbscast_deploy.auth.keys import PRIVATE, PUBLIC
 from pbscast_deploy.auth.layout import Policy, Principal, is_name
 from pbscast_deploy.auth.servers import Servers
+from pbscast_deploy.auth.settled import Settled
 from pbscast_deploy.auth.tokens import decode
 from pbscast_fanout.askers import Role
 
@@ -75,6 +77,7 @@ class Realm:
         self.directory = directory
         self._accounts = Accounts(directory)
         self._servers = Servers(directory / "servers")
+        self._settled = Settled(directory / "settled.json")
 
     @classmethod
     def init(cls, directory: Path, hosts: Sequence[str]) -> Realm:
@@ -143,6 +146,26 @@ class Realm:
         """Remember that a server knows these tokens of accounts."""
         with self._accounts.locked():
             self._servers.note(server, tokens, self.accounts().values())
+
+    def unsettled(self) -> dict[str, str]:
+        """Return the tokens, by account, of those of which a worker has to end something."""
+        left = self._settled.left()
+        return {account: token for account, token in self.accounts().items() if account in left}
+
+    def note_changed(self, accounts: Iterable[str], *, even_new: bool = False) -> None:
+        """Remember that a worker has to end what was made for these by rights of before.
+
+        Of accounts that no server has been told before there is nothing, but with `even_new`.
+        """
+        with self._accounts.locked():
+            if not self._settled.is_kept and any(one.told for one in self.servers()):
+                self._settled.settle(self.accounts())  # a release before told them
+            (self._settled.unsettle if even_new else self._settled.change)(accounts)
+
+    def note_settled(self, accounts: Iterable[str]) -> None:
+        """Remember that one has."""
+        with self._accounts.locked():
+            self._settled.settle(accounts)
 
     def forget(self, server: str) -> None:
         """Tell a server nothing any more. Raises NotFoundError if it is not known."""

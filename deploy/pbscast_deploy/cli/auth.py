@@ -147,13 +147,23 @@ def list_(directory: Directory) -> None:
 
 
 @app.command()
-def push(directory: Directory, server: Servers = None) -> None:
+def push(
+    directory: Directory,
+    server: Servers = None,
+    *,
+    settle: Annotated[
+        bool,
+        typer.Option(
+            "--settle", help="End what rights of before have opened also where nothing has changed."
+        ),
+    ] = False,
+) -> None:
     """Tell all servers that are known all accounts, also what they were told before."""
     realm = Realm(directory)
     if not server and not realm.servers():
         raise UsageError("--server: name the nats-server to tell")
     accounts = realm.refresh()
-    announce(realm, server, accounts)
+    announce(realm, server, accounts, everybody=settle)
     typer.echo(f"{len(accounts)} accounts told")
     report_servers(realm)
     warn_of_ends(realm)

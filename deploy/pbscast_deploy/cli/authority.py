@@ -40,11 +40,18 @@ Servers = Annotated[
 ]
 
 
-def announce(realm: Realm, named: Sequence[str] | None, accounts: Sequence[str] = ()) -> None:
+def announce(
+    realm: Realm,
+    named: Sequence[str] | None,
+    accounts: Sequence[str] = (),
+    *,
+    everybody: bool = False,
+) -> None:
     """Tell each server that is named or known what it lacks, and these tokens of accounts.
 
-    Warns where there is no server. Raises UnavailableError, AccessDeniedError or ConfigError, which
-    names those that could not be told.
+    What was made by rights of before ends, of those who were lacking or of everybody. Warns where
+    there is no server, and where no worker runs. Raises UnavailableError, AccessDeniedError or
+    ConfigError, which names those that could not be told.
     """
     known = realm.servers()
     servers = {one.address: one.url for one in known if accounts or realm.lacking(one)}
@@ -52,7 +59,10 @@ def announce(realm: Realm, named: Sequence[str] | None, accounts: Sequence[str] 
     try:
         if servers:
             hush_tls()
-            asyncio.run(tell(realm, servers.values(), accounts))
+            told = tell(realm, servers.values(), accounts, everybody=everybody)
+            if not asyncio.run(told):
+                typer.echo("no worker runs that ends what rights of before have opened:", err=True)
+                typer.echo("pbscastd auth push when one does", err=True)
         elif not known:
             typer.echo("no --server was told: pbscastd auth push --server URL", err=True)
     finally:
