@@ -14,7 +14,7 @@ from pbscast_ingest.condition import DELETED, moment
 from pbscast_ingest.corrections import correct, introduce, is_at_odds, split
 from pbscast_ingest.cursor import witness
 from pbscast_ingest.faults import UnreadableRowError
-from pbscast_ingest.segments import Segment, cut
+from pbscast_ingest.segments import RenamedError, Segment, cut
 from pbscast_ingest.subjobs import Subjobs, returning
 from pbscast_ingest.translation import KINDS, object_id
 from pbscast_store.heads import ObjectKey
@@ -132,7 +132,9 @@ class Follower:
         metrics.UNTRANSLATED.labels(self._site).inc()
         _log.error("row not understood", site=self._site, seq=row.seq, exc_info=error)
         cause = f"journal row {row.seq} was not understood"
-        if isinstance(error, UnreadableRowError):
+        if isinstance(error, RenamedError):
+            cause = str(error)
+        elif isinstance(error, UnreadableRowError):
             cause = f"journal row {row.seq} ({row.kind} {row.key}) was not read: {error}"
         await self._chronicle.say(
             self._condition.gap(self._chronicle.cursor, cause, row.at, row.at)

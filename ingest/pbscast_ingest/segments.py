@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pbscast_ingest.faults import UnreadableRowError
 from pbscast_ingest.rows import UNREAD
@@ -19,6 +19,19 @@ if TYPE_CHECKING:
     from pbscast_store.drafts import Draft
 
 GAP_OPS = ("G", "T")
+
+KEYS: Final = {
+    "job": "ji_jobid",
+    "queue": "qu_name",
+    "node": "nd_name",
+    "resv": "ri_resvid",
+    "scheduler": "sched_name",
+}
+"""The column that names an object of a table."""
+
+
+class RenamedError(Exception):
+    """An UPDATE, by hand, gave an object another name: only the tables tell what is left."""
 
 
 @dataclass(slots=True)
@@ -88,6 +101,8 @@ def _take(
 def _translate(row: JournalRow, pending: Pending, site: str, subjobs: Subjobs) -> list[Draft]:
     if row.op == UNREAD:
         raise UnreadableRowError(row.context["why"])
+    if row.op == "U" and KEYS.get(row.kind) in row.columns:
+        raise RenamedError(f"{row.kind} {row.before.get(KEYS[row.kind])} was renamed {row.key}")
     if not pending or not pending.continues(row):
         return translate(row, site)
     pending.resume(row.key)

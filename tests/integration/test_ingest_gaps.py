@@ -233,6 +233,18 @@ async def test_a_truncate_ends_what_was_there(log: Log, pbs: PbsServer, worker: 
     assert [gap.cause for gap in _gaps(records)] == ["tables of PBS were truncated"]
 
 
+async def test_an_object_that_was_renamed(log: Log, pbs: PbsServer, worker: SiteWorker) -> None:
+    pbs.submit("1.s", "R/42")
+    await wait_for(log, _told("1.s", EventName.SUBMIT))
+    pbs.connection.execute("UPDATE pbs.job SET ji_jobid = '2.s'")
+    records = await wait_for(log, _resyncs(2))
+    assert [gap.cause for gap in _gaps(records)] == ["job 1.s was renamed 2.s"]
+    assert _last_end(records, "1.s").reason is Reason.VANISHED
+    state = await log.object("sitea", Kind.JOB, "2.s")
+    assert state is not None
+    assert (state.state, state.gone) == ("R", False)
+
+
 async def test_a_pause(log: Log, captured: str, pbs: PbsServer, worker: SiteWorker) -> None:
     pbs.submit("1.s")
     await asyncio.to_thread(pause, captured, "maintenance")
