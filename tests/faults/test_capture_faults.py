@@ -263,6 +263,19 @@ def test_a_marker_spans_the_time_of_the_lock(dsn: str, pbs: Pbs, db: Connection)
     assert spans == [(True, "since", True)]
 
 
+def test_a_clock_that_is_set_back_does_not_put_off_the_next_try(pbs: Pbs, db: Connection) -> None:
+    pbs.insert("1.s", job_state="11.Q", large=f"11.{randbytes(45_000).hex()}")
+    ahead = time.time() + 3600
+    settings = {"pbscast.owed": f"lock {ahead} {ahead + 1}", "pbscast.unseen": f"{ahead + 1}"}
+    for name, value in settings.items():
+        pbs.connection.execute("SELECT set_config(%s, %s, false)", [name, value])
+    db.execute("UPDATE pbscast.control SET cap_bytes = 1")
+    pbs.save("1.s", job_state="11.R")
+    assert len(journal(db, "U")) == 1
+    assert gaps(db) == [("lock", "end"), ("full", "begin")]
+    assert lost(db) == 0
+
+
 @pytest.mark.parametrize("major", find_postgres())
 def test_a_crash_leaves_the_count_of_losses_as_it_was(major: int) -> None:
     with PostgresServer(bindir=find_postgres()[major]) as server:
@@ -377,6 +390,24 @@ def test_large_rows_do_not_go_far_beyond_the_cap(dsn: str, pbs: Pbs, db: Connect
     capture.install(dsn, site="sitea", cap_bytes=cap)
     for number in range(20):
         pbs.insert(f"{number}.s", large=_large(300_000))
+    assert gaps(db) == [("full", "begin")]
+    size = db.execute("SELECT pg_total_relation_size('pbscast.journal')").fetchone()
+    assert size is not None
+    assert size[0] < cap + 500_000
+
+
+def test_deleted_jobs_with_large_usage_do_not_go_far_beyond_the_cap(
+    dsn: str, pbs: Pbs, db: Connection
+) -> None:
+    cap = 1 << 20
+    usage = {"resources_used.x": _large(300_000)}
+    for number in range(20):
+        pbs.insert(f"{number}.s", **usage)
+    db.execute("TRUNCATE pbscast.journal")
+    capture.install(dsn, site="sitea", cap_bytes=cap)
+    db.execute("SELECT setval('pbscast.journal_seq', 64)")
+    for number in range(20):
+        pbs.delete(f"{number}.s")
     assert gaps(db) == [("full", "begin")]
     size = db.execute("SELECT pg_total_relation_size('pbscast.journal')").fetchone()
     assert size is not None

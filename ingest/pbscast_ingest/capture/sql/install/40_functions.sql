@@ -71,7 +71,8 @@ $count_loss$;
 -- A session that could not write owes a gap marker. The debt is its setting pbscast.owed: cause,
 -- since, next try (seconds of the epoch), and `mute` once the counter of losses failed as well.
 -- Until the next try, a second later, its saves only move that counter: a locked journal costs PBS
--- one short wait a second, not one for each save.
+-- one short wait a second, not one for each save. A try that is further ahead is of before the clock was
+-- set back.
 CREATE OR REPLACE FUNCTION pbscast.lose(cause text, retry boolean)
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $lose$
@@ -117,7 +118,7 @@ SET search_path = pg_catalog, pg_temp AS $hold_back$
 DECLARE
     owed text[] := string_to_array(nullif(current_setting('pbscast.owed', true), ''), ' ');
 BEGIN
-    IF extract(epoch FROM clock_timestamp())::numeric < owed[3]::numeric THEN
+    IF extract(epoch FROM clock_timestamp())::numeric BETWEEN owed[3]::numeric - 1 AND owed[3]::numeric THEN
         PERFORM pbscast.lose(owed[1], false);
         RETURN true;
     ELSIF pbscast.mode() & 1 = 1 THEN
@@ -177,9 +178,10 @@ RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $watch_size$
 DECLARE
     clock numeric := extract(epoch FROM clock_timestamp())::numeric;
+    again numeric := nullif(current_setting('pbscast.unseen', true), '');
     ample boolean;
 BEGIN
-    IF clock < nullif(current_setting('pbscast.unseen', true), '')::numeric THEN
+    IF clock BETWEEN again - 1 AND again THEN
         RETURN;
     END IF;
     BEGIN

@@ -62,7 +62,8 @@ BEGIN
         INSERT INTO pbscast.journal (seq, xid, at, op, kind, key, created, context)
         VALUES (pg_catalog.nextval('pbscast.journal_seq'), pg_catalog.txid_current(), pg_catalog.clock_timestamp(),
                 'D', '<table>', <key of OLD>, OLD.<created>, <context of OLD>);
-        IF pg_catalog.currval('pbscast.journal_seq') OPERATOR(pg_catalog.%) 64 OPERATOR(pg_catalog.=) 0 THEN
+        IF pg_catalog.currval('pbscast.journal_seq') OPERATOR(pg_catalog.%) 64 OPERATOR(pg_catalog.=) 0
+           OR pg_catalog.pg_column_size(OLD.attributes) OPERATOR(pg_catalog.>) 65536 THEN
             PERFORM pbscast.watch_size();
         END IF;
     END IF;
