@@ -37,7 +37,7 @@ from pbscast_deploy.auth.issuing import (
     sign,
 )
 from pbscast_deploy.auth.keys import PRIVATE, PUBLIC
-from pbscast_deploy.auth.layout import Policy, Principal, is_name
+from pbscast_deploy.auth.layout import Policy, Principal, asker_in, is_name
 from pbscast_deploy.auth.servers import Servers
 from pbscast_deploy.auth.settled import Settled
 from pbscast_deploy.auth.tokens import decode
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from pbscast_deploy.auth.accounts import Claims
     from pbscast_deploy.auth.enrolment import Enrolment
     from pbscast_deploy.auth.servers import Server
+    from pbscast_fanout.askers import Asker
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +148,15 @@ class Realm:
         with self._accounts.locked():
             self._servers.note(server, tokens, self.accounts().values())
 
-    def unsettled(self) -> dict[str, str]:
-        """Return the tokens, by account, of those of which a worker has to end something."""
+    def unsettled(self) -> dict[str, Asker]:
+        """Return who may come in and had rights of which a worker has to end something.
+
+        By account.
+        """
         left = self._settled.left()
-        return {account: token for account, token in self.accounts().items() if account in left}
+        tokens = {account: one for account, one in self.accounts().items() if account in left}
+        found = {account: asker_in(decode(token)) for account, token in tokens.items()}
+        return {account: asker for account, asker in found.items() if asker is not None}
 
     def note_changed(self, accounts: Iterable[str], *, even_new: bool = False) -> None:
         """Remember that a worker has to end what was made for these by rights of before.

@@ -50,7 +50,12 @@ async def tell(
     """
     lacking = {server: realm.lacking(realm.server(server)) for server in servers}
     changed = [realm.accounts()] if everybody else list(lacking.values())
-    concerned = {account for some in changed for account in _askers(some)}
+    concerned = {
+        account
+        for tokens in changed
+        for account, token in tokens.items()
+        if asker_in(decode(token)) is not None
+    }
     realm.note_changed(concerned, even_new=everybody)
     troubles: list[PbscastError] = []
     async with AsyncExitStack() as stack:
@@ -76,12 +81,6 @@ async def tell(
     if troubles:
         raise type(troubles[0])("; ".join(map(str, troubles)))
     return is_settled
-
-
-def _askers(tokens: Mapping[str, str]) -> dict[str, str]:
-    """Return ``Asker.subject`` of those accounts that are a person's who may come in."""
-    found = {account: asker_in(decode(token)) for account, token in tokens.items()}
-    return {account: asker.subject for account, asker in found.items() if asker is not None}
 
 
 class _Connection(NamedTuple):
@@ -172,7 +171,7 @@ async def _settle(realm: Realm, connections: Iterable[_Connection]) -> bool:
 
     Any server leads to the workers, but for one that is cut off from the others.
     """
-    askers = _askers(realm.unsettled())
+    askers = {account: asker.subject for account, asker in realm.unsettled().items()}
     if not askers:
         return True
     trouble: PbscastError | None = None

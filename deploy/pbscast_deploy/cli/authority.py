@@ -72,11 +72,14 @@ def announce(
 
 
 def report_servers(realm: Realm) -> None:
-    """Say of each server that is known whether it has been told everything."""
+    """Say of each server that is known whether it has been told everything, and what is left."""
     for one in realm.servers():
         names = sorted({decode(token)["name"] for token in realm.lacking(one).values()})
         words = f"has not been told of {shortened(names)}: pbscastd auth push" if names else "told"
         typer.echo(f"{one.place}: {words}")
+    if left := sorted({asker.name for asker in realm.unsettled().values()}):
+        words = f"what rights of before have opened may go on for {shortened(left)}"
+        typer.echo(f"{words}: pbscastd auth push when a worker runs")
 
 
 def shortened(names: Sequence[str]) -> str:
