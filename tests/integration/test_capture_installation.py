@@ -338,6 +338,39 @@ def test_pbs_may_alter_drop_and_make_anew_its_tables(dsn: str, db: Connection) -
     assert any("no PBS" in f.text or "none in this" in f.text for f in report.findings)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP SCHEMA pbscast CASCADE",
+        "DROP TRIGGER pbscast_truncate ON pbs.job",
+        "ALTER TABLE pbs.job DISABLE TRIGGER pbscast_row",
+    ],
+)
+def test_who_reads_a_table_for_long_holds_up_neither_pbs_nor_an_installation(
+    dsn: str, db: Connection, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installation, "PATIENCE", 2)
+    capture.install(dsn, site="sitea")
+    db.execute(damage.encode())
+    with connected(dsn) as dump, dump.transaction():
+        dump.execute("SELECT FROM pbs.job")
+        capture.install(dsn, site="sitea")
+    assert is_well(dsn)
+
+
+def test_a_trigger_that_is_another_is_made_anew(dsn: str, db: Connection) -> None:
+    capture.install(dsn, site="sitea")
+    db.execute("DROP TRIGGER pbscast_row ON pbs.job")
+    db.execute(
+        "CREATE TRIGGER pbscast_row BEFORE INSERT ON pbs.job"
+        " FOR EACH ROW EXECUTE PROCEDURE pbscast.capture_job()"
+    )
+    capture.install(dsn, site="sitea")
+    Pbs(db).insert("1.s")
+    assert is_well(dsn)
+    assert [row["op"] for row in journal(db)] == ["I"]
+
+
 # What `pbs_server -t create` and an upgrade of PBS do.
 ALTERATIONS = [
     "TRUNCATE pbs.job, pbs.queue",

@@ -14,8 +14,20 @@ DECLARE
     begun  timestamptz := clock_timestamp();
     found  text[];
     kind   text;
+    item   record;
 BEGIN
     SET LOCAL idle_in_transaction_session_timeout = '100ms';
+    -- To drop a trigger of that name which is another takes a lock that every reader of the table holds off, a
+    -- dump for hours: it is there at once, before anything is held, or PBS does not wait for it.
+    SET LOCAL lock_timeout = '10ms';
+    FOR item IN
+        SELECT t.tgname AS name, c.relname AS kind
+          FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid AND c.relnamespace = 'pbs'::regnamespace AND c.relname = ANY (kinds)
+         WHERE (t.tgname = 'pbscast_row' AND (t.tgtype, t.tgfoid) <> (29, to_regprocedure(format('pbscast.%I()', 'capture_' || c.relname))))
+            OR (t.tgname = 'pbscast_truncate' AND (t.tgtype, t.tgfoid) <> (32, to_regprocedure('pbscast.capture_truncate()')))
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON pbs.%I', item.name, item.kind);
+    END LOOP;
     FOREACH kind IN ARRAY locked LOOP
         PERFORM set_config('lock_timeout', greatest(1, 150 - round(extract(epoch FROM clock_timestamp() - begun) * 1000))::integer || 'ms', true);
         EXECUTE format('LOCK TABLE pbs.%I IN SHARE ROW EXCLUSIVE MODE', kind);
@@ -24,12 +36,14 @@ BEGIN
     found := ARRAY(SELECT d FROM pbscast.defects() AS d WHERE d LIKE 'pbs.%');
     FOREACH kind IN ARRAY kinds LOOP
         CONTINUE WHEN NOT EXISTS (SELECT FROM unnest(found) AS f WHERE f LIKE 'pbs.' || kind || ':%');
-        EXECUTE format('DROP TRIGGER IF EXISTS pbscast_row ON pbs.%I', kind);
-        EXECUTE format('DROP TRIGGER IF EXISTS pbscast_truncate ON pbs.%I', kind);
-        EXECUTE format('CREATE TRIGGER pbscast_row AFTER INSERT OR UPDATE OR DELETE ON pbs.%I '
-                       'FOR EACH ROW EXECUTE PROCEDURE pbscast.%I()', kind, 'capture_' || kind);
-        EXECUTE format('CREATE TRIGGER pbscast_truncate AFTER TRUNCATE ON pbs.%I '
-                       'FOR EACH STATEMENT EXECUTE PROCEDURE pbscast.capture_truncate()', kind);
+        IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass('pbs.' || kind) AND tgname = 'pbscast_row') THEN
+            EXECUTE format('CREATE TRIGGER pbscast_row AFTER INSERT OR UPDATE OR DELETE ON pbs.%I '
+                           'FOR EACH ROW EXECUTE PROCEDURE pbscast.%I()', kind, 'capture_' || kind);
+        END IF;
+        IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass('pbs.' || kind) AND tgname = 'pbscast_truncate') THEN
+            EXECUTE format('CREATE TRIGGER pbscast_truncate AFTER TRUNCATE ON pbs.%I '
+                           'FOR EACH STATEMENT EXECUTE PROCEDURE pbscast.capture_truncate()', kind);
+        END IF;
         EXECUTE format('ALTER TABLE pbs.%I ENABLE ALWAYS TRIGGER pbscast_row, ENABLE ALWAYS TRIGGER pbscast_truncate', kind);
     END LOOP;
     -- A GRANT writes the same rows of the catalogue as PBS's TRUNCATE and ALTER, which would fail if they
