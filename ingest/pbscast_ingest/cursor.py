@@ -98,11 +98,14 @@ class Cursor:
                 holes = _fill(holes, seq)
         return replace(self, top=top, holes=tuple(holes))
 
-    def settle(self, xmin: int) -> Cursor:
-        """Forget the holes that nobody can fill, after a page that took all there was in them."""
-        if all(hole.bound > xmin for hole in self.holes):
-            return self
-        return replace(self, holes=tuple(hole for hole in self.holes if hole.bound > xmin))
+    def settle(self, xmin: int, last: int | None = None) -> Cursor:
+        """Forget the holes that nobody can fill, after a page that took all there was in them.
+
+        The last row of a page that had to end: it took all there was up to that. None: it did not.
+        """
+        end = self.top if last is None else last
+        holes = tuple(hole for hole in self.holes if hole.bound > xmin or hole.high > end)
+        return self if holes == self.holes else replace(self, holes=holes)
 
     def has_passed(self, seq: int) -> bool:
         """Whether nobody will read this row any more, was it read or not there."""

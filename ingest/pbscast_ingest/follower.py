@@ -145,6 +145,9 @@ class Follower:
         chronicle = self._chronicle
         if page.more:
             await chronicle.catch_up()
+            if page.rows:
+                # No backlog may gather holes; that they are gone is in the next append.
+                chronicle.cursor = chronicle.cursor.settle(page.xmin, page.rows[-1].seq)
             return
         drafts = chronicle.pending.pass_time(page.now)
         cursor = chronicle.cursor.settle(page.xmin)

@@ -21,8 +21,9 @@ from harness.pbs import PbsServer
 from prometheus_client import REGISTRY
 
 from pbscast.events import EventName, Gap, Reason
-from pbscast_ingest import condition, session
+from pbscast_ingest import condition, reader, session
 from pbscast_ingest.capture import pause, resume
+from pbscast_ingest.cursor import Cursor
 from pbscast_ingest.faults import DatastoreUnavailableError
 from pbscast_ingest.resync import Resync
 from pbscast_ingest.status import WorkerState
@@ -331,6 +332,31 @@ async def test_the_lag_is_measured_while_a_resync_goes_on(
 
 def _lag() -> float | None:
     return REGISTRY.get_sample_value("pbscast_ingest_lag_rows", {"site": "sitea"})
+
+
+async def test_a_backlog_full_of_holes_gathers_none_in_the_cursor(
+    log: Log, captured: str, pbs: PbsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As saves leave them that are rolled back."""
+    async with ingesting(log, as_reader(captured)):
+        await wait_for(log, is_resynced)
+    pbs.submit("1.s")
+    for number in range(400):
+        pbs.connection.execute("SELECT nextval('pbscast.journal_seq')")
+        pbs.save("1.s", comment=str(number))
+    holes: list[int] = []
+    dump = Cursor.dump
+
+    def note(cursor: Cursor) -> dict[str, object]:
+        holes.append(len(cursor.holes))
+        return dump(cursor)
+
+    monkeypatch.setattr(Cursor, "dump", note)
+    monkeypatch.setattr(reader, "PAGE_ROWS", 40)
+    async with ingesting(log, as_reader(captured)):
+        records = await wait_for(log, lambda records: len(records) > 400)
+    assert_gapless(records)
+    assert 40 <= max(holes) < 100
 
 
 async def test_who_stands_by_measures_nothing(log: Log, captured: str) -> None:

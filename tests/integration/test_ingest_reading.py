@@ -152,6 +152,8 @@ class Interleaving(RuleBasedStateMachine):
         self.cursor = self.cursor.advance((row.seq for row in page.rows), page.bound)
         if not page.more:
             self.cursor = self.cursor.settle(page.xmin)
+        elif page.rows:
+            self.cursor = self.cursor.settle(page.xmin, page.rows[-1].seq)
 
     async def _trim(self) -> None:
         async with Journal.open(self.dsn) as journal:

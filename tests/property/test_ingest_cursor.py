@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pbscast_ingest.cursor import Cursor
+from pbscast_ingest.cursor import Cursor, Hole
 
 
 class Journal(RuleBasedStateMachine):
@@ -60,6 +60,8 @@ class Journal(RuleBasedStateMachine):
         self.cursor = self.cursor.advance(page, self._draw_bound())
         if len(page) < limit:
             self.cursor = self.cursor.settle(xmin)
+        elif page:
+            self.cursor = self.cursor.settle(xmin, page[-1])
 
     def _draw_bound(self) -> int:
         bound = self.latest_ended = self.next_xid
@@ -93,3 +95,12 @@ class Journal(RuleBasedStateMachine):
 
 Journal.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestCursor = Journal.TestCase
+
+
+def test_a_page_that_had_to_end_settles_what_it_reached() -> None:
+    cursor = Cursor().advance([5, 9], 10).advance([2], None)
+    assert cursor.holes == (Hole(1, 1, 10), Hole(3, 4, 10), Hole(6, 8, 10))
+    assert cursor.settle(9, 5) is cursor
+    assert cursor.settle(10, 2).holes == (Hole(3, 4, 10), Hole(6, 8, 10))
+    assert cursor.settle(10, 5).holes == (Hole(6, 8, 10),)
+    assert cursor.settle(10).holes == ()
