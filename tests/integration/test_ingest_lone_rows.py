@@ -126,6 +126,23 @@ async def test_rows_that_are_read_alone_say_the_same(
     assert await _read(captured, Appetite()) == rows
 
 
+async def test_what_a_deleted_job_had_used_is_weighed_too(captured: str, pbs: PbsServer) -> None:
+    for number in range(3):
+        pbs.submit(f"{number}.s")
+    pbs.connection.execute(
+        "UPDATE pbs.job SET attributes = attributes"
+        " || hstore('resources_used.odd', '11.' || convert_from(%s, 'SQL_ASCII'))",
+        [ODD],
+    )
+    pbs.connection.execute("TRUNCATE pbscast.journal")
+    for number in range(3):
+        pbs.delete(f"{number}.s")
+    async with Journal.open(captured) as journal:
+        page = await journal.page(Cursor())
+    assert ([row.op for row in page.rows], page.more) == (["D"], True)
+    assert len(page.rows[0].context["resources_used.odd"]) > len(ODD) / 2
+
+
 async def test_table_rows_that_are_read_alone_say_the_same(
     captured: str, pbs: PbsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
