@@ -75,7 +75,8 @@ async def until_up(gate: Gate) -> None:
     """Wait until a server takes accounts, and tell it all."""
     while True:
         with suppress(UnavailableError):
-            return await tell(gate.realm, [gate.url], list(gate.realm.accounts().values()))
+            await tell(gate.realm, [gate.url], list(gate.realm.accounts().values()))
+            return
         await asyncio.sleep(0.05)
 
 

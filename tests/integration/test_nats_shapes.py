@@ -107,7 +107,8 @@ async def told(realm: Path, server: str) -> None:
     known = Realm(realm)
     while True:
         with suppress(UnavailableError):
-            return await tell(known, [f"nats://{server}"], list(known.accounts().values()))
+            await tell(known, [f"nats://{server}"], list(known.accounts().values()))
+            return
         await asyncio.sleep(0.05)
 
 

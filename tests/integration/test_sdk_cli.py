@@ -247,6 +247,9 @@ async def test_a_user_who_may_not_read() -> None:
 async def test_ctrl_c_leaves_nothing_behind(publisher: Publisher, nats_url: str) -> None:
     async with running("watch", "--servers", nats_url) as process:
         await watching(publisher)
+        message = SiteLog("sitea").job("19.sitea")
+        await publisher.publish(message)
+        assert len(await lines(process, 1)) == 1  # it knows by now what it has opened
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(30):
             out, err = await process.communicate()

@@ -308,7 +308,7 @@ async def test_what_a_sharing_process_held_goes_to_another(
     tier: Deliverer, client: Client, nats_url: str
 ) -> None:
     log = SiteLog("sitea")
-    async with client.subscribe(owners="alice", shared=True) as first:
+    async with client.subscribe(owners="alice", shared=True, keep=True) as first:
         await tier.events(first.id, log, 10)
         handled = positions(await take(first, 2))[:1]
         async with pbscast.connect(nats_url) as elsewhere, elsewhere.attach(first.id) as second:
