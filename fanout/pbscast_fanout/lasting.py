@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from pbscast.driver import is_cancelled
+from pbscast.cancellation import is_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

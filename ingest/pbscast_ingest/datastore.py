@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from pbscast.cancellation import is_cancelled
 from pbscast_ingest.faults import (
     DatastoreError,
     DatastoreUnavailableError,
@@ -75,7 +76,7 @@ def answering(connection: Connection, where: str, more: float = 0.0) -> Iterator
         with translated(where):
             yield
     except DatastoreError as error:
-        if (task := asyncio.current_task()) and task.cancelling():
+        if is_cancelled():
             # It came before the error, which must not take its place.
             raise asyncio.CancelledError from error
         if not late:

@@ -9,6 +9,7 @@ from nats.aio.client import Client
 from nats.aio.transport import TcpTransport
 
 from pbscast import tls
+from pbscast.cancellation import is_cancelled
 
 if TYPE_CHECKING:
     from nats.aio.client import Srv
@@ -111,12 +112,3 @@ class Driver(Client):
         if initial_connection and is_secure and not info.get("tls_required"):
             raise tls.PlainServerError
         await super()._process_info(info, initial_connection)
-
-
-def is_cancelled() -> bool:
-    """Return whether somebody has cancelled the task that asks.
-
-    A CancelledError says nothing of it: it comes also from a future that another has cancelled.
-    """
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
